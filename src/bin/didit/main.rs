@@ -1,0 +1,3 @@
+//! The command `didit`.
+
+fn main() {}

@@ -1,0 +1,341 @@
+//! One request out, one bounded reply in. Everything that knows ureq lives here.
+
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::http::{self, HeaderMap, HeaderValue, Uri};
+use ureq::{AsSendBody, Body, Proxy, ProxyProtocol, SendBody};
+
+use crate::error::{Error, ErrorKind, Result, shown};
+use crate::secret::{Secret, is_visible_ascii};
+
+/// What a body may hold at most: 64 KiB, far more than any documented answer.
+pub(crate) const MAX_BODY: u64 = 64 * 1024;
+type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
+const MAX_HEADERS: usize = 64 * 1024;
+
+/// How to reach a server, as the caller configured it.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    /// It may hold a password.
+    pub(crate) proxy: Option<Secret>,
+    pub(crate) root_certificates: Option<Vec<u8>>,
+    pub(crate) user_agent: String,
+}
+
+/// The connections, kept alive and shared by all threads.
+pub(crate) struct Http {
+    agent: ureq::Agent,
+    timeout: Duration,
+}
+
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'static str,
+    pub(crate) url: &'a str,
+    pub(crate) headers: &'a [(&'static str, &'a str)],
+    pub(crate) body: Option<&'a [u8]>,
+    pub(crate) max_reply: u64,
+}
+
+/// An answer: its status is certain, its body may be missing.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    headers: HeaderMap,
+    pub(crate) body: std::result::Result<Vec<u8>, Failure>,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Why there is no answer, or none that is whole.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: ErrorKind,
+    /// Whether any of the request's body was handed to the connection. If not, the server cannot have acted on it.
+    pub(crate) sent: bool,
+    problem: String,
+    source: Arc<io::Error>,
+}
+
+impl Failure {
+    fn new(error: ureq::Error, sent: bool) -> Failure {
+        let kind = match &error {
+            ureq::Error::Timeout(_) => ErrorKind::Timeout,
+            // Before the request is sent these can only be a proxy's.
+            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) | ureq::Error::BodyExceedsLimit(_)
+                if sent =>
+            {
+                ErrorKind::UnexpectedResponse
+            }
+            _ => ErrorKind::Network,
+        };
+        let problem = match &error {
+            ureq::Error::Timeout(ureq::Timeout::Resolve) => "looking up the host took too long".into(),
+            ureq::Error::Timeout(ureq::Timeout::Connect) => "connecting took too long".into(),
+            ureq::Error::Timeout(_) if sent => "the answer took too long".into(),
+            ureq::Error::Timeout(_) => "connecting took too long".into(),
+            ureq::Error::Io(error) => shown(&error.to_string(), 300, &[]),
+            error => shown(&error.to_string(), 300, &[]),
+        };
+        let problem = match sent {
+            true => format!("the request was sent, then {problem}"),
+            false => format!("the request could not be sent: {problem}"),
+        };
+        Failure {
+            kind,
+            sent,
+            problem,
+            source: Arc::new(error.into_io()),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        Error::new(failure.kind, failure.problem).with_source(failure.source)
+    }
+}
+
+/// Hands out the body and notes that it was asked for.
+///
+/// ureq asks only once the name is resolved, the connection made and TLS agreed: as long as it has not, the update
+/// cannot have happened, whatever the error says.
+struct Outgoing<'a> {
+    rest: &'a [u8],
+    asked: bool,
+}
+
+impl Read for Outgoing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.asked = true;
+        self.rest.read(buffer)
+    }
+}
+
+impl Http {
+    /// # Errors
+    /// `Config` for a proxy, certificates or a user agent that cannot be used.
+    pub(crate) fn new(settings: &Settings) -> Result<Http> {
+        for (name, limit) in [
+            ("timeout", settings.timeout),
+            ("connect_timeout", settings.connect_timeout),
+        ] {
+            if limit.is_zero() {
+                return Err(Error::config("it has to be longer than nothing").within(name));
+            }
+        }
+        if !is_visible_ascii(&settings.user_agent.replace(' ', "_")) {
+            return Err(Error::config("only visible ASCII characters and spaces are allowed").within("user_agent"));
+        }
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            // ureq would repeat a redirected PATCH as a GET and report that one's success.
+            .max_redirects(0)
+            .user_agent(&settings.user_agent)
+            .timeout_global(Some(settings.timeout))
+            .timeout_resolve(Some(settings.connect_timeout))
+            .timeout_connect(Some(settings.connect_timeout))
+            .max_response_header_size(MAX_HEADERS)
+            // An idle connection was a busy one before, so there are never more than threads; ureq's own limit is 3.
+            .max_idle_connections(usize::MAX)
+            .max_idle_connections_per_host(usize::MAX);
+        let mut config = tls::configure(config, settings.root_certificates.as_deref())?;
+        match settings.proxy.as_ref().map(Secret::expose) {
+            None => {}
+            Some("") => config = config.proxy(None),
+            Some(url) => {
+                // The value is not repeated: it may hold a password.
+                let proxy = Proxy::new(url).map_err(|_| Error::config("not a proxy URL").within("proxy"))?;
+                config = config.proxy(Some(proxy));
+            }
+        }
+        let agent = config.build().new_agent();
+        match agent.config().proxy().map(Proxy::protocol) {
+            None | Some(ProxyProtocol::Http | ProxyProtocol::Https) => {}
+            Some(other) => {
+                return Err(Error::config(format!("{other} is not supported, use an http proxy")).within("proxy"));
+            }
+        }
+        Ok(Http {
+            agent,
+            timeout: settings.timeout,
+        })
+    }
+
+    /// The time that one request may take, connecting and reading included.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Sends one request and reads the answer, all within `timeout`.
+    pub(crate) fn send(&self, request: &Request<'_>, timeout: Duration) -> std::result::Result<Reply, Failure> {
+        let start = Instant::now();
+        let mut outgoing = Outgoing {
+            rest: request.body.unwrap_or_default(),
+            asked: false,
+        };
+        let result = self.exchange(request, &mut outgoing, timeout);
+        let result = result.map_err(|error| Failure::new(error, outgoing.asked || request.body.is_none()));
+        let outcome = match &result {
+            Ok(reply) => reply.status.to_string(),
+            Err(failure) => failure.problem.clone(),
+        };
+        let path = path(request.url);
+        let time = start.elapsed().as_millis();
+        log::debug!(target: "didit", "{} {path}: {outcome}, {time} ms", request.method);
+        result
+    }
+
+    fn exchange(
+        &self,
+        request: &Request<'_>,
+        outgoing: &mut Outgoing<'_>,
+        timeout: Duration,
+    ) -> std::result::Result<Reply, ureq::Error> {
+        let mut message = http::Request::builder().method(request.method).uri(request.url);
+        for (name, value) in request.headers {
+            let mut value = HeaderValue::from_str(value).map_err(http::Error::from)?;
+            value.set_sensitive(true);
+            message = message.header(*name, value);
+        }
+        let response = match request.body {
+            Some(bytes) => {
+                // A reader has no length of its own; with this header it is not sent in chunks.
+                let message = message.header("content-length", bytes.len());
+                self.run(message.body(SendBody::from_reader(outgoing))?, timeout)
+            }
+            None => self.run(message.body(())?, timeout),
+        };
+        let (head, body) = response?.into_parts();
+        let body = body.into_with_config().limit(request.max_reply).read_to_vec();
+        Ok(Reply {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: body.map_err(|error| Failure::new(error, true)),
+        })
+    }
+
+    fn run(
+        &self,
+        message: http::Request<impl AsSendBody>,
+        timeout: Duration,
+    ) -> std::result::Result<http::Response<Body>, ureq::Error> {
+        if timeout >= self.timeout {
+            return self.agent.run(message);
+        }
+        let config = self.agent.configure_request(message);
+        self.agent.run(config.timeout_global(Some(timeout)).build())
+    }
+}
+
+fn path(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |colon| colon + 3);
+    url[host..].find('/').map_or("/", |slash| &url[host + slash..])
+}
+
+/// A base URL, checked, without its trailing slash.
+///
+/// # Errors
+/// `Config`, without the value, which may hold a secret by mistake.
+pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
+    let refuse = |problem: &str| Err(Error::config(problem));
+    if !is_visible_ascii(text) || text.contains(['\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
+        return refuse("not a URL");
+    }
+    if text.contains(['?', '#']) {
+        return refuse("a base URL has no query and no fragment");
+    }
+    let Ok(uri) = text.parse::<Uri>() else {
+        return refuse("not a URL");
+    };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return refuse("not a whole URL: it starts with https://");
+    };
+    if authority.as_str().contains('@') {
+        return refuse("a base URL has no user info");
+    }
+    let host = authority.host();
+    let port = &authority.as_str()[host.len()..];
+    if host.is_empty() || (!port.is_empty() && authority.port_u16().is_none_or(|port| port == 0)) {
+        return refuse("its host or port cannot be used");
+    }
+    match scheme {
+        "https" if tls::ENABLED => {}
+        "https" => return refuse("https needs one of the features rustls, native-tls, platform-verifier"),
+        "http" if allow_insecure || is_loopback(host) => {}
+        "http" => return refuse("http is only for loopback hosts, unless allow_insecure_http is set: use https"),
+        _ => return refuse("it starts neither with https:// nor with http://"),
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+mod tls {
+    use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+
+    use super::Config;
+    use crate::error::{Error, Result};
+
+    pub(super) const ENABLED: bool = true;
+
+    pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
+        let (provider, roots) = if cfg!(feature = "platform-verifier") {
+            (TlsProvider::Rustls, RootCerts::PlatformVerifier)
+        } else if cfg!(feature = "rustls") {
+            (TlsProvider::Rustls, RootCerts::WebPki)
+        } else {
+            (TlsProvider::NativeTls, RootCerts::PlatformVerifier)
+        };
+        let roots = match pem {
+            Some(pem) => certificates(pem)?.into(),
+            None => roots,
+        };
+        Ok(config.tls_config(TlsConfig::builder().provider(provider).root_certs(roots).build()))
+    }
+
+    fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>> {
+        let refuse = |problem: &str| Err(Error::config(problem).within("root_certificates"));
+        let mut certificates = Vec::new();
+        for item in parse_pem(pem) {
+            match item {
+                Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
+                Ok(_) => {}
+                Err(_) => return refuse("not PEM"),
+            }
+        }
+        if certificates.is_empty() {
+            return refuse("no certificate in it");
+        }
+        Ok(certificates)
+    }
+}
+
+#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+mod tls {
+    use super::Config;
+    use crate::error::{Error, Result};
+
+    pub(super) const ENABLED: bool = false;
+
+    pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
+        match pem {
+            None => Ok(config),
+            Some(_) => Err(
+                Error::config("needs one of the features rustls, native-tls, platform-verifier")
+                    .within("root_certificates"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Sets the status of a [Didit](https://didit.me) identity-verification session, and can always say what became of it.
+//!
+//! Blocking, no async runtime, few dependencies. Unofficial.
+//!
+//! Every call ends in one of three ways, and the caller can tell which:
+//!
+//! - `Ok`: Didit answered 200 and confirmed this very session id.
+//! - `Err` with [`Verdict::NotApplied`]: the update certainly did not happen.
+//! - `Err` with [`Verdict::Unknown`]: it may have happened; read the session back, or repeat the update, which is safe for
+//!   Approved and Declined.
+//!
+//! Start at [`Client`]; [`Error`] tells what can go wrong. Log lines go to the `log` facade under the target `didit`.
+//! They never hold a secret, but at `trace` the target `ureq_proto` of the HTTP library dumps the wire, secrets included:
+//! leave it off.
+//!
+//! References to `didit-api.md` are to the notes on Didit's API that this crate was made from.
+
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod auth;
+mod call;
+mod client;
+mod env;
+mod error;
+mod http;
+mod retry;
+mod secret;
+mod session;
+mod token;
+mod token_file;
+mod verdict;
+
+pub use auth::Credentials;
+pub use client::{Client, ClientBuilder};
+pub use error::{Error, ErrorKind, Result, Verdict};
+pub use retry::RetryPolicy;
+pub use session::{
+    ApiVersion, Ensured, NewStatus, Node, Session, SessionId, SessionStatus, StatusUpdate, UpdatedSession,
+};
+
+/// The README's code, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
