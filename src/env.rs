@@ -63,11 +63,12 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     if let Some(url) = text("DIDIT_AUTH_URL")? {
         builder = builder.auth_url(url);
     }
-    if let Some(seconds) = parsed::<f64>(text, "DIDIT_TIMEOUT", SECONDS)? {
-        let timeout = Duration::try_from_secs_f64(seconds)
-            .ok()
-            .filter(|timeout| !timeout.is_zero());
-        builder = builder.timeout(timeout.ok_or_else(|| Error::config(SECONDS).within("DIDIT_TIMEOUT"))?);
+    if let Some(Seconds(timeout)) = parsed(
+        text,
+        "DIDIT_TIMEOUT",
+        "use a number of seconds above 0, such as 30 or 2.5",
+    )? {
+        builder = builder.timeout(timeout);
     }
     if let Some(retries) = parsed(text, "DIDIT_MAX_RETRIES", "use a whole number, 0 for none")? {
         builder = builder.retry(RetryPolicy::default().max_retries(retries));
@@ -83,7 +84,28 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     Ok(builder)
 }
 
-const SECONDS: &str = "use a number of seconds above 0, such as 30 or 2.5";
+/// Seconds with a fraction, above 0. Read without floating point, whose parser would weigh more than the rest of this
+/// file in a small binary.
+struct Seconds(Duration);
+
+impl FromStr for Seconds {
+    type Err = ();
+
+    fn from_str(text: &str) -> std::result::Result<Seconds, ()> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(fraction) {
+            return Err(());
+        }
+        let nanos = format!("{fraction:0<9}")[..9].parse().map_err(|_| ())?;
+        let duration = Duration::new(whole.parse().map_err(|_| ())?, nanos);
+        if duration.is_zero() {
+            Err(())
+        } else {
+            Ok(Seconds(duration))
+        }
+    }
+}
 
 fn parsed<T: FromStr>(text: impl Fn(&str) -> Result<Option<String>>, name: &str, hint: &str) -> Result<Option<T>> {
     let parse = |value: String| value.parse().map_err(|_| Error::config(hint).within(name));

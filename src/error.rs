@@ -251,7 +251,8 @@ impl fmt::Display for Error {
             write!(f, "; {advice}")?;
         }
         if let Some(wait) = inner.retry_after {
-            write!(f, " (not before {} s have passed)", wait.as_secs_f32().ceil())?;
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            write!(f, " (not before {seconds} s have passed)")?;
         }
         if let Some(id) = &inner.words.request_id {
             write!(f, " [request {id}]")?;

@@ -83,16 +83,13 @@ impl Token {
     }
 }
 
-/// A number of seconds as servers write it: a number, whole or not, or either in a string. What is negative or no
+/// A number of seconds as servers write it: a number, or one in a string, its fraction ignored. What is negative or no
 /// number is nothing.
 fn whole_seconds(value: &Value) -> Option<u64> {
-    let number = match value {
-        Value::Number(number) => number
-            .as_u64()
-            .map_or_else(|| number.as_f64(), |whole| Some(whole as f64)),
-        Value::String(text) => text.trim().parse().ok(),
+    match value {
+        // The cast saturates, and takes what is negative to 0.
+        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().map(|float| float as u64)),
+        Value::String(text) => text.trim().split('.').next()?.parse().ok(),
         _ => None,
-    }?;
-    // The cast saturates, and takes what is no number to 0.
-    (number > 0.0).then_some(number as u64)
+    }
 }
