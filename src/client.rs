@@ -276,8 +276,8 @@ impl Inner {
                 let secrets = self.authorization.secrets(&grant);
                 return Err(verdict::of_status(&reply, effect, &secrets));
             }
-            return reply.body.map_err(|failure| match failure.kind {
-                ErrorKind::Timeout => verdict::of_failure(failure, effect),
+            return reply.body.map_err(|failure| match (failure.kind, effect) {
+                (ErrorKind::Timeout, _) | (ErrorKind::Network, Effect::None) => verdict::of_failure(failure, effect),
                 _ => verdict::unconfirmed("the answer is cut short or too large", effect),
             });
         }

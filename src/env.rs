@@ -91,7 +91,7 @@ struct Seconds(Duration);
 impl FromStr for Seconds {
     type Err = ();
 
-    fn from_str(text: &str) -> std::result::Result<Seconds, ()> {
+    fn from_str(text: &str) -> Result<Seconds, ()> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         if !digits(whole) || !digits(fraction) {

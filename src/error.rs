@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// A result whose error carries a [`Verdict`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What an error means for the decision. Once any attempt of a call ended `Unknown`, the call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

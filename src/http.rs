@@ -45,7 +45,7 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     headers: HeaderMap,
-    pub(crate) body: std::result::Result<Vec<u8>, Failure>,
+    pub(crate) body: Result<Vec<u8>, Failure>,
 }
 
 impl Reply {
@@ -175,7 +175,7 @@ impl Http {
     }
 
     /// Sends one request and reads the answer, all within `timeout`.
-    pub(crate) fn send(&self, request: &Request<'_>, timeout: Duration) -> std::result::Result<Reply, Failure> {
+    pub(crate) fn send(&self, request: &Request<'_>, timeout: Duration) -> Result<Reply, Failure> {
         let start = Instant::now();
         let mut outgoing = Outgoing {
             rest: request.body.unwrap_or_default(),
@@ -198,7 +198,7 @@ impl Http {
         request: &Request<'_>,
         outgoing: &mut Outgoing<'_>,
         timeout: Duration,
-    ) -> std::result::Result<Reply, ureq::Error> {
+    ) -> Result<Reply, ureq::Error> {
         let mut message = http::Request::builder().method(request.method).uri(request.url);
         for (name, value) in request.headers {
             let mut value = HeaderValue::from_str(value).map_err(http::Error::from)?;
@@ -226,7 +226,7 @@ impl Http {
         &self,
         message: http::Request<impl AsSendBody>,
         timeout: Duration,
-    ) -> std::result::Result<http::Response<Body>, ureq::Error> {
+    ) -> Result<http::Response<Body>, ureq::Error> {
         if timeout >= self.timeout {
             return self.agent.run(message);
         }

@@ -33,10 +33,10 @@ impl Effect {
 pub(crate) fn of_failure(failure: Failure, effect: Effect) -> Error {
     let sent = failure.sent;
     let may_do_better = failure.kind != ErrorKind::UnexpectedResponse;
-    let error = Error::from(failure);
+    let error = Error::from(failure).advice("try again");
     match sent {
         true => effect.in_doubt(error, may_do_better),
-        false => error.retryable(true).advice("try again"),
+        false => error.retryable(true),
     }
 }
 
