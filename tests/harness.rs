@@ -1,0 +1,54 @@
+//! The test server, tested: a harness that lets mistakes pass would make every other test worth nothing.
+
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{sync::mpsc, thread};
+
+use didit::{ErrorKind, StatusUpdate};
+use support::{Server, Step, confirmed, session_id};
+
+#[test]
+fn the_server_records_what_it_is_sent() {
+    let server = Server::script(vec![confirmed()]);
+    server
+        .client()
+        .update_status(&session_id(), &StatusUpdate::approved().comment("fine"))
+        .unwrap();
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[0].is_token());
+    assert_eq!(requests[0].text(), "grant_type=client_credentials");
+    assert_eq!(requests[1].method, "PATCH");
+    assert_eq!(requests[1].path, format!("/v1/session/{}/update-status/", session_id()));
+    assert_eq!(requests[1].header("Authorization"), Some("Bearer token-1"));
+    assert_eq!(requests[1].text(), r#"{"new_status":"Approved","comment":"fine"}"#);
+    assert_eq!(server.connections(), 1, "the connection is kept");
+}
+
+#[test]
+fn a_request_that_nobody_expected_fails_the_test() {
+    let server = Server::script(vec![]);
+    let error = server
+        .client()
+        .update_status(&session_id(), &StatusUpdate::approved())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(server))).is_err());
+}
+
+#[test]
+fn dropping_the_server_ends_what_stalls() {
+    let (arrived, arrival) = mpsc::channel();
+    let server = Server::start(move |_| {
+        arrived.send(()).unwrap();
+        vec![Step::Stall]
+    });
+    let client = server.key_client();
+    thread::scope(|scope| {
+        let update = scope.spawn(|| client.update_status(&session_id(), &StatusUpdate::approved()));
+        arrival.recv().unwrap();
+        drop(server);
+        assert_eq!(update.join().unwrap().unwrap_err().kind(), ErrorKind::Network);
+    });
+}

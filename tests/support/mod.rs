@@ -1,0 +1,390 @@
+//! A server on loopback that does what a test tells it to, and remembers what it was sent.
+
+// Every test file takes what it needs of this.
+#![allow(dead_code)]
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use didit::{Client, ClientBuilder, Credentials, RetryPolicy, SessionId};
+
+pub const SESSION: &str = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10";
+pub const CLIENT_ID: &str = "the-client-id";
+pub const CLIENT_SECRET: &str = "the-client-secret";
+pub const API_KEY: &str = "the-api-key";
+
+pub fn session_id() -> SessionId {
+    SESSION.parse().unwrap()
+}
+
+/// What the server does once it has read a whole request. With no step left, the connection stays open for the next.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Send(Vec<u8>),
+    /// One byte a tick of 10 ms.
+    Drip(Vec<u8>),
+    /// Nothing until the client hangs up, or the server is dropped.
+    Stall,
+    Close,
+    /// RST.
+    Reset,
+}
+
+/// A whole answer with its length, and the connection is kept.
+pub fn answer(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Vec<Step> {
+    let body = body.as_ref();
+    let headers: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let head = format!(
+        "HTTP/1.1 {status} Status\r\n{headers}content-length: {}\r\n\r\n",
+        body.len()
+    );
+    vec![Step::Send([head.as_bytes(), body].concat())]
+}
+
+/// What Didit answers to an update that it made.
+pub fn confirmed() -> Vec<Step> {
+    answer(200, &[], format!(r#"{{"session_id":"{SESSION}"}}"#))
+}
+
+/// What Didit answers to good client credentials.
+pub fn token(value: &str) -> Vec<Step> {
+    answer(200, &[], format!(r#"{{"access_token":"{value}","expires_in":86400}}"#))
+}
+
+/// One turn for each request, in order. One request more fails the test.
+pub fn in_turn(turns: Vec<Vec<Step>>) -> impl Fn(&Request) -> Vec<Step> + Send + Sync {
+    let turns: Mutex<VecDeque<_>> = Mutex::new(turns.into());
+    move |request| match lock(&turns).pop_front() {
+        Some(steps) => steps,
+        None => panic!("nobody expected {} {}", request.method, request.path),
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Which connection it came over, counted from 0.
+    pub connection: usize,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub fn is_token(&self) -> bool {
+        self.path.ends_with("/auth/v2/token/")
+    }
+}
+
+/// Where a connection is closed before its first request is whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Early {
+    Accepted,
+    /// After the request's headers; what follows is not read.
+    Head,
+}
+
+pub trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+type Handler = dyn Fn(&Request) -> Vec<Step> + Send + Sync;
+type Wrap = dyn Fn(TcpStream) -> Box<dyn Stream> + Send + Sync;
+
+struct Shared {
+    handler: Box<Handler>,
+    wrap: Box<Wrap>,
+    early: Mutex<VecDeque<Early>>,
+    requests: Mutex<Vec<Request>>,
+    connections: AtomicUsize,
+    written: AtomicUsize,
+    open: Mutex<Vec<Arc<TcpStream>>>,
+    stopped: AtomicBool,
+}
+
+/// Dropping it ends all its connections, and fails the test if a handler panicked.
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<Vec<JoinHandle<()>>>>,
+}
+
+impl Server {
+    /// Asks `handler` what to do about each request.
+    pub fn start(handler: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> Server {
+        Server::over(|stream| Box::new(stream), handler)
+    }
+
+    /// Like `start`, with every connection wrapped, for example in TLS.
+    pub fn over(
+        wrap: impl Fn(TcpStream) -> Box<dyn Stream> + Send + Sync + 'static,
+        handler: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            handler: Box::new(handler),
+            wrap: Box::new(wrap),
+            early: Mutex::default(),
+            requests: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            written: AtomicUsize::new(0),
+            open: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        });
+        let accepting = shared.clone();
+        let acceptor = thread::spawn(move || {
+            let mut threads = Vec::new();
+            for stream in listener.incoming() {
+                let stream = Arc::new(stream.unwrap());
+                if accepting.stopped.load(SeqCst) {
+                    break;
+                }
+                let number = accepting.connections.fetch_add(1, SeqCst);
+                lock(&accepting.open).push(stream.clone());
+                let shared = accepting.clone();
+                threads.push(thread::spawn(move || {
+                    let served = catch_unwind(AssertUnwindSafe(|| shared.serve(&stream, number)));
+                    lock(&shared.open).retain(|open| !Arc::ptr_eq(open, &stream));
+                    drop(stream);
+                    served.unwrap_or_else(|panic| resume_unwind(panic));
+                }));
+            }
+            threads
+        });
+        Server {
+            address,
+            shared,
+            acceptor: Some(acceptor),
+        }
+    }
+
+    /// Token requests get `token-1`, `token-2` and so on; each other request gets its turn, and one more fails the test.
+    pub fn script(turns: Vec<Vec<Step>>) -> Server {
+        let (tokens, next) = (AtomicUsize::new(0), in_turn(turns));
+        Server::start(move |request| match request.is_token() {
+            true => token(&format!("token-{}", tokens.fetch_add(1, SeqCst) + 1)),
+            false => next(request),
+        })
+    }
+
+    /// The same answer to every request but those for a token.
+    pub fn always(steps: Vec<Step>) -> Server {
+        Server::start(move |request| {
+            if request.is_token() {
+                token("token")
+            } else {
+                steps.clone()
+            }
+        })
+    }
+
+    /// Closes the connections that come next this early.
+    pub fn close_next(&self, connections: impl IntoIterator<Item = Early>) {
+        lock(&self.shared.early).extend(connections);
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it was sent so far, in the order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        lock(&self.shared.requests).clone()
+    }
+
+    /// What it was sent so far but for token requests.
+    pub fn session_requests(&self) -> Vec<Request> {
+        self.requests()
+            .into_iter()
+            .filter(|request| !request.is_token())
+            .collect()
+    }
+
+    pub fn token_requests(&self) -> Vec<Request> {
+        self.requests().into_iter().filter(Request::is_token).collect()
+    }
+
+    /// How many connections it accepted.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(SeqCst)
+    }
+
+    /// How many bytes of answers it could write.
+    pub fn written(&self) -> usize {
+        self.shared.written.load(SeqCst)
+    }
+
+    /// Sends something that nobody asked for, over all open connections.
+    pub fn push(&self, bytes: &[u8]) {
+        for stream in lock(&self.shared.open).iter() {
+            stream.as_ref().write_all(bytes).unwrap();
+        }
+    }
+
+    /// Closes all open connections, as a server does that found them idle for long.
+    pub fn close_idle(&self) {
+        for stream in lock(&self.shared.open).iter() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// A client for this server alone: no proxy, short times, two retries with next to no delay.
+    pub fn builder(&self, credentials: Credentials) -> ClientBuilder {
+        Client::builder(credentials)
+            .base_url(self.url())
+            .auth_url(self.url())
+            .proxy("")
+            .timeout(Duration::from_secs(5))
+            .connect_timeout(Duration::from_secs(2))
+            .retry(quick_retries())
+    }
+
+    /// `builder` with client credentials.
+    pub fn client(&self) -> Client {
+        self.builder(Credentials::client(CLIENT_ID, CLIENT_SECRET))
+            .build()
+            .unwrap()
+    }
+
+    /// `builder` with an API key: no token requests.
+    pub fn key_client(&self) -> Client {
+        self.builder(Credentials::api_key(API_KEY)).build().unwrap()
+    }
+}
+
+/// The default policy, in a hurry.
+pub fn quick_retries() -> RetryPolicy {
+    RetryPolicy::default()
+        .base_delay(Duration::from_millis(1))
+        .max_delay(Duration::from_millis(4))
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, SeqCst);
+        let _ = TcpStream::connect(self.address);
+        let threads = self.acceptor.take().unwrap().join().unwrap();
+        self.close_idle();
+        let panicked = threads.into_iter().filter_map(|thread| thread.join().err()).count();
+        if panicked > 0 && !thread::panicking() {
+            panic!("{panicked} of the server's handlers panicked, see above");
+        }
+    }
+}
+
+impl Shared {
+    fn serve(&self, stream: &TcpStream, number: usize) {
+        let early = lock(&self.early).pop_front();
+        if early != Some(Early::Accepted) {
+            let mut wrapped = BufReader::new((self.wrap)(stream.try_clone().unwrap()));
+            while let Some(request) = read_request(&mut wrapped, number, early) {
+                lock(&self.requests).push(request.clone());
+                let steps = (self.handler)(&request);
+                if !steps.into_iter().all(|step| self.perform(step, &mut wrapped, stream)) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether the connection goes on.
+    fn perform(&self, step: Step, wrapped: &mut BufReader<Box<dyn Stream>>, stream: &TcpStream) -> bool {
+        match step {
+            Step::Send(bytes) => self.send(wrapped.get_mut(), &bytes),
+            Step::Drip(bytes) => bytes.iter().all(|byte| {
+                thread::sleep(Duration::from_millis(10));
+                self.send(wrapped.get_mut(), &[*byte])
+            }),
+            Step::Stall => {
+                let mut rest = Vec::new();
+                let _ = wrapped.read_to_end(&mut rest);
+                false
+            }
+            Step::Close => false,
+            Step::Reset => {
+                socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+                false
+            }
+        }
+    }
+
+    fn send(&self, stream: &mut dyn Stream, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            match stream.write(bytes) {
+                Ok(0) | Err(_) => return false,
+                Ok(n) => {
+                    self.written.fetch_add(n, SeqCst);
+                    bytes = &bytes[n..];
+                }
+            }
+        }
+        stream.flush().is_ok()
+    }
+}
+
+/// `None` when the client hung up, or is hung up on.
+fn read_request(stream: &mut impl BufRead, connection: usize, early: Option<Early>) -> Option<Request> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        match stream.read_line(&mut line) {
+            Ok(n) if n > 0 && line.ends_with("\r\n") => {}
+            _ => return None,
+        }
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    if early.is_some() {
+        return None;
+    }
+    let mut words = lines[0].split(' ').map(str::to_owned);
+    let headers = lines[1..].iter().map(|line| line.split_once(':').unwrap());
+    let mut request = Request {
+        method: words.next().unwrap(),
+        path: words.next().unwrap(),
+        headers: headers
+            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            .collect(),
+        body: Vec::new(),
+        connection,
+    };
+    assert_eq!(
+        request.header("transfer-encoding"),
+        None,
+        "the client sends bodies with their length"
+    );
+    let length = request
+        .header("content-length")
+        .map_or(0, |length| length.parse().unwrap());
+    request.body.resize(length, 0);
+    stream.read_exact(&mut request.body).ok()?;
+    Some(request)
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
