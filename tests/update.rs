@@ -1,0 +1,313 @@
+//! An update is sent exactly as documented, over few connections, and only Didit's own word makes it a success.
+
+mod support;
+
+use std::sync::Barrier;
+use std::thread;
+
+use didit::{Client, ClientBuilder, Credentials, ErrorKind, SessionId, StatusUpdate, Verdict};
+use support::*;
+
+/// The headers that are documented, and those that HTTP needs, in no order.
+fn headers(request: &Request) -> Vec<(&str, &str)> {
+    let mut headers: Vec<_> = request.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    headers.sort_unstable();
+    headers
+}
+
+#[test]
+fn the_readmes_program_sends_two_requests_byte_for_byte_as_documented() {
+    let server = Server::script(vec![confirmed()]);
+    let host = server.address().to_string();
+    let client = server.client();
+    let update = StatusUpdate::declined().comment("Duplicated user");
+    let updated = client.update_status(&session_id(), &update).unwrap();
+    assert_eq!(updated.session_id, session_id());
+    assert_eq!((updated.session_token, updated.url), (None, None));
+
+    let agent = concat!("didit-rust/", env!("CARGO_PKG_VERSION"));
+    let requests = server.requests();
+    let [token, patch] = requests.as_slice() else {
+        panic!("{requests:?}")
+    };
+    assert_eq!(
+        (token.method.as_str(), token.path.as_str()),
+        ("POST", "/auth/v2/token/")
+    );
+    assert_eq!(token.text(), "grant_type=client_credentials");
+    assert_eq!(
+        headers(token),
+        [
+            ("accept", "application/json"),
+            // printf the-client-id:the-client-secret | base64
+            ("authorization", "Basic dGhlLWNsaWVudC1pZDp0aGUtY2xpZW50LXNlY3JldA=="),
+            ("content-length", "29"),
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("host", &host),
+            ("user-agent", agent),
+        ]
+    );
+    let path = format!("/v1/session/{SESSION}/update-status/");
+    assert_eq!((patch.method.as_str(), patch.path.as_str()), ("PATCH", path.as_str()));
+    assert_eq!(patch.text(), r#"{"new_status":"Declined","comment":"Duplicated user"}"#);
+    assert_eq!(
+        headers(patch),
+        [
+            ("accept", "application/json"),
+            ("authorization", "Bearer token-1"),
+            ("content-length", "53"),
+            ("content-type", "application/json"),
+            ("host", &host),
+            ("user-agent", agent),
+        ]
+    );
+}
+
+#[test]
+fn the_two_hosts_are_not_mixed_up() {
+    let auth = Server::script(vec![]);
+    let sessions = Server::script(vec![confirmed()]);
+    let client = sessions
+        .builder(Credentials::client("id", "secret"))
+        .auth_url(auth.url())
+        .build()
+        .unwrap();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    assert_eq!((auth.token_requests().len(), auth.requests().len()), (1, 1));
+    assert_eq!((sessions.session_requests().len(), sessions.requests().len()), (1, 1));
+}
+
+#[test]
+fn nothing_is_sent_before_the_first_call() {
+    let server = Server::script(vec![]);
+    drop(server.client());
+    assert_eq!(server.connections(), 0);
+}
+
+#[test]
+fn a_second_call_fetches_no_token_and_opens_no_connection() {
+    let auth = Server::script(vec![]);
+    let sessions = Server::script(vec![confirmed(), confirmed()]);
+    let client = sessions
+        .builder(Credentials::client("id", "secret"))
+        .auth_url(auth.url())
+        .build()
+        .unwrap();
+    for _ in 0..2 {
+        client
+            .clone()
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .unwrap();
+    }
+    assert_eq!(auth.token_requests().len(), 1);
+    assert_eq!((sessions.session_requests().len(), sessions.connections()), (2, 1));
+}
+
+#[test]
+fn a_comment_is_sent_as_given_and_left_out_when_there_is_none() {
+    let long = "x".repeat(10_000);
+    let comments = [
+        "",
+        "\"quoted\" \\ back\nslash\t\u{1}",
+        "Žluťoučký 🦀 \u{202e}",
+        long.as_str(),
+    ];
+    let server = Server::script(vec![confirmed(); comments.len() + 1]);
+    let client = server.client();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    assert_eq!(server.session_requests()[0].text(), r#"{"new_status":"Approved"}"#);
+    for comment in comments {
+        client
+            .update_status(&session_id(), &StatusUpdate::approved().comment(comment))
+            .unwrap();
+        let sent = server.session_requests().pop().unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&sent.body).unwrap();
+        assert_eq!(body, serde_json::json!({"new_status": "Approved", "comment": comment}));
+    }
+}
+
+#[test]
+fn the_confirmed_id_may_differ_in_letter_case_and_the_callers_spelling_is_returned() {
+    let upper = SESSION.to_uppercase();
+    let body = format!(r#"{{"session_id":"{upper}","session_token":"st","url":"https://verify/st","more":[1]}}"#);
+    let server = Server::script(vec![answer(200, &[], body)]);
+    let updated = server
+        .client()
+        .update_status(&session_id(), &StatusUpdate::approved())
+        .unwrap();
+    assert_eq!(updated.session_id.as_ref(), SESSION);
+    assert_eq!(updated.session_token.as_deref(), Some("st"));
+    assert_eq!(updated.url.as_deref(), Some("https://verify/st"));
+    assert!(!format!("{updated:?}").contains("st\""), "{updated:?}");
+}
+
+#[test]
+fn optional_parts_of_the_confirmation_may_be_null_or_odd() {
+    let body = format!(r#"{{"session_id":"{SESSION}","session_token":null,"url":7}}"#);
+    let server = Server::script(vec![answer(200, &[], body)]);
+    let updated = server
+        .client()
+        .update_status(&session_id(), &StatusUpdate::approved())
+        .unwrap();
+    assert_eq!((updated.session_token, updated.url), (None, None));
+}
+
+#[test]
+fn a_path_prefix_is_kept_and_a_trailing_slash_makes_no_difference() {
+    for slash in ["", "/"] {
+        let server = Server::script(vec![confirmed()]);
+        let client = server
+            .builder(Credentials::client("id", "secret"))
+            .base_url(format!("{}/api{slash}", server.url()))
+            .auth_url(format!("{}/login{slash}", server.url()))
+            .build()
+            .unwrap();
+        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+        let paths: Vec<_> = server.requests().into_iter().map(|request| request.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "/login/auth/v2/token/".to_owned(),
+                format!("/api/v1/session/{SESSION}/update-status/")
+            ]
+        );
+    }
+}
+
+#[test]
+fn the_user_agent_can_be_replaced_and_is_checked() {
+    let server = Server::script(vec![confirmed()]);
+    let builder = |name: &str| server.builder(Credentials::client("id", "secret")).user_agent(name);
+    let client = builder("acme review/2.0").build().unwrap();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    for request in server.requests() {
+        assert_eq!(request.header("user-agent"), Some("acme review/2.0"));
+    }
+    for bad in ["", "a\nb", "é"] {
+        let error = builder(bad).build().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::Config, Verdict::NotApplied)
+        );
+        assert!(error.to_string().starts_with("user_agent: "), "{error}");
+    }
+}
+
+#[test]
+fn credentials_that_cannot_be_right_are_refused_before_anything_is_sent() {
+    let refused = [
+        Credentials::client("", "marker"),
+        Credentials::client("marker", ""),
+        Credentials::client("mar:ker", "marker"),
+        Credentials::client("marker", "marker\n"),
+        Credentials::client("marker\r", "marker"),
+        Credentials::api_key(""),
+        Credentials::api_key("mar ker"),
+        Credentials::api_key("marker\n"),
+        Credentials::api_key("märker"),
+    ];
+    for credentials in refused {
+        let error = Client::new(credentials).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::Config, Verdict::NotApplied)
+        );
+        assert!(!format!("{error} {error:?}").contains("mar"), "{error}");
+    }
+}
+
+#[test]
+fn times_of_nothing_are_refused() {
+    let zero = std::time::Duration::ZERO;
+    let refuse = |name: &str, change: fn(ClientBuilder, std::time::Duration) -> ClientBuilder| {
+        let builder = Client::builder(Credentials::api_key("key")).base_url("http://localhost");
+        let builder = builder.auth_url("http://localhost");
+        let error = change(builder, zero).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().starts_with(name), "{error}");
+    };
+    refuse("timeout", ClientBuilder::timeout);
+    refuse("connect_timeout", ClientBuilder::connect_timeout);
+    refuse("deadline", ClientBuilder::deadline);
+}
+
+#[test]
+fn eight_threads_with_a_thousand_updates_each_open_at_most_eight_connections() {
+    const THREADS: usize = 8;
+    let server = Server::always(confirmed());
+    let auth = Server::script(vec![]);
+    let client = server
+        .builder(Credentials::client("id", "secret"))
+        .auth_url(auth.url())
+        .build()
+        .unwrap();
+    let barrier = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                barrier.wait();
+                for _ in 0..1000 {
+                    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(server.session_requests().len(), 8000);
+    assert_eq!(auth.token_requests().len(), 1);
+    assert!(server.connections() <= THREADS, "{} connections", server.connections());
+}
+
+#[test]
+fn sixteen_threads_keep_their_connections() {
+    const THREADS: usize = 16;
+    let server = Server::always(confirmed());
+    let client = server.key_client();
+    // All sixteen are busy at the same time, so sixteen connections are there, and kept, in the second round.
+    let barrier = Barrier::new(THREADS);
+    for _ in 0..3 {
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    barrier.wait();
+                    for _ in 0..50 {
+                        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+                    }
+                });
+            }
+        });
+    }
+    assert!(server.connections() <= THREADS, "{} connections", server.connections());
+}
+
+#[test]
+fn ids_are_refused_before_anything_is_sent() {
+    let long = "x".repeat(129);
+    for bad in [
+        "../../v1/x",
+        "a/b",
+        "a?b",
+        "%2e%2e",
+        "a b",
+        &long,
+        "",
+        "é",
+        "a\n",
+        ".",
+        "a#b",
+    ] {
+        let error = bad.parse::<SessionId>().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::InvalidInput, Verdict::NotApplied),
+            "{bad:?}"
+        );
+        assert!(error.to_string().starts_with("not a session id: "), "{error}");
+        assert!(SessionId::try_from(bad.to_owned()).is_err());
+        assert!(serde_json::from_value::<SessionId>(bad.into()).is_err());
+    }
+    for good in ["x", "A-Z_09", &"x".repeat(128)] {
+        let id: SessionId = good.parse().unwrap();
+        assert_eq!((id.as_ref(), id.to_string().as_str()), (good, good));
+        assert_eq!(serde_json::to_value(&id).unwrap(), good);
+    }
+}
