@@ -345,7 +345,7 @@ impl Shared {
 }
 
 /// `None` when the client hung up, or is hung up on.
-fn read_request(stream: &mut impl BufRead, connection: usize, early: Option<Early>) -> Option<Request> {
+pub fn read_request(stream: &mut impl BufRead, connection: usize, early: Option<Early>) -> Option<Request> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();

@@ -1,0 +1,797 @@
+//! Whatever the network or the server does, a call ends in bounded time, with the right kind and verdict, and the
+//! server has seen exactly as many requests as the policy promises.
+
+mod support;
+
+use std::io::BufReader;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, Node, RetryPolicy, StatusUpdate, Verdict};
+use support::{
+    API_KEY, CLIENT_ID, CLIENT_SECRET, Early, Request, SESSION, Server, Step, answer, confirmed, in_turn,
+    quick_retries, read_request, session_id, token,
+};
+
+use ErrorKind::{Authentication, Forbidden, Network, NotFound, RateLimited, Rejected, Timeout, UnexpectedResponse};
+use Verdict::{NotApplied, Unknown};
+
+/// Of one attempt, where nothing is meant to take long.
+const TIMEOUT: Duration = Duration::from_millis(250);
+const DEADLINE: Duration = Duration::from_secs(10);
+
+const REPEATED: bool = true;
+const NOT_REPEATED: bool = false;
+
+type Expected = (ErrorKind, Verdict, bool);
+
+fn api_key() -> Credentials {
+    Credentials::api_key(API_KEY)
+}
+
+fn client_credentials() -> Credentials {
+    Credentials::client(CLIENT_ID, CLIENT_SECRET)
+}
+
+fn resubmitted() -> StatusUpdate {
+    StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")])
+}
+
+fn build(builder: ClientBuilder, policy: RetryPolicy) -> Client {
+    builder
+        .timeout(TIMEOUT)
+        .deadline(DEADLINE)
+        .retry(policy)
+        .build()
+        .unwrap()
+}
+
+fn sent(bytes: impl AsRef<[u8]>) -> Step {
+    Step::Send(bytes.as_ref().to_vec())
+}
+
+/// Updates, and checks the error and that it came before the deadline.
+fn failed_update(fault: &str, client: &Client, update: &StatusUpdate, expected: Expected) -> Error {
+    let start = Instant::now();
+    let error = client.update_status(&session_id(), update).expect_err(fault);
+    assert!(start.elapsed() < DEADLINE, "{fault}: took {:?}", start.elapsed());
+    assert_eq!(
+        (error.kind(), error.verdict(), error.is_retryable()),
+        expected,
+        "{fault}: {error}"
+    );
+    error
+}
+
+fn assert_alike(fault: &str, requests: &[Request]) {
+    for request in requests {
+        assert_eq!(request.method, "PATCH", "{fault}");
+        assert_eq!(request.path, format!("/v3/session/{SESSION}/update-status/"), "{fault}");
+        assert_eq!(request.header("x-api-key"), Some(API_KEY), "{fault}");
+        assert_eq!(request.body, requests[0].body, "{fault}");
+    }
+}
+
+/// An update that meets the fault: for ever, without retries and with two; once; and one that must not be repeated on a
+/// doubt.
+fn check_update(fault: &str, steps: Vec<Step>, expected: Expected) {
+    let (kind, verdict, repeated) = expected;
+    let approved = StatusUpdate::approved();
+    let attempts = if repeated { 3 } else { 1 };
+    for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), attempts)] {
+        let server = Server::always(steps.clone());
+        failed_update(fault, &build(server.builder(api_key()), policy), &approved, expected);
+        assert_eq!(server.requests().len(), attempts, "{fault}, for ever");
+        assert_alike(fault, &server.requests());
+    }
+
+    let server = Server::script(vec![steps.clone(), confirmed()]);
+    let result = build(server.builder(api_key()), quick_retries()).update_status(&session_id(), &approved);
+    assert_eq!(result.is_ok(), repeated, "{fault}, once");
+    assert_eq!(server.requests().len(), if repeated { 2 } else { 1 }, "{fault}, once");
+    assert_alike(fault, &server.requests());
+
+    let server = Server::always(steps);
+    let repeated = repeated && verdict == NotApplied;
+    let client = build(server.builder(api_key()), quick_retries());
+    failed_update(fault, &client, &resubmitted(), (kind, verdict, repeated));
+    let attempts = if repeated { 3 } else { 1 };
+    assert_eq!(server.requests().len(), attempts, "{fault}, Resubmitted");
+}
+
+/// A token request that meets the fault, for ever and once. Nothing but token requests may be sent before it is over.
+fn check_token(fault: &str, steps: Vec<Step>, (kind, repeated): (ErrorKind, bool)) {
+    let approved = StatusUpdate::approved();
+    let attempts = if repeated { 3 } else { 1 };
+    for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), attempts)] {
+        let server = Server::start(in_turn(vec![steps.clone(); attempts]));
+        let client = build(server.builder(client_credentials()), policy);
+        let error = failed_update(fault, &client, &approved, (kind, NotApplied, repeated));
+        assert!(
+            error.to_string().contains("fetching an access token"),
+            "{fault}: {error}"
+        );
+        assert_eq!(server.requests().len(), attempts, "{fault}, for ever");
+        assert_eq!(server.token_requests().len(), attempts, "{fault}, for ever");
+        for request in server.token_requests() {
+            assert_eq!(request.text(), "grant_type=client_credentials", "{fault}");
+        }
+    }
+
+    let after = if repeated {
+        vec![token("token"), confirmed()]
+    } else {
+        vec![]
+    };
+    let server = Server::start(in_turn([vec![steps], after].concat()));
+    let client = build(server.builder(client_credentials()), quick_retries());
+    assert_eq!(
+        client.update_status(&session_id(), &approved).is_ok(),
+        repeated,
+        "{fault}, once"
+    );
+    assert_eq!(server.requests().len(), if repeated { 3 } else { 1 }, "{fault}, once");
+}
+
+/// The fault where there is nobody who could count requests: the error tells the attempts.
+fn check_unreachable(fault: &str, url: &str, kind: ErrorKind) {
+    for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), 3)] {
+        for credentials in [api_key(), client_credentials()] {
+            let builder = Client::builder(credentials)
+                .base_url(url)
+                .auth_url(url)
+                .allow_insecure_http(true)
+                .proxy("")
+                .connect_timeout(TIMEOUT);
+            let client = build(builder, policy.clone());
+            let error = failed_update(fault, &client, &StatusUpdate::approved(), (kind, NotApplied, true));
+            let told = error.to_string().contains(&format!("after {attempts} attempts"));
+            assert_eq!(told, attempts > 1, "{fault}: {error}");
+        }
+        let client = Client::builder(api_key())
+            .base_url(url)
+            .allow_insecure_http(true)
+            .proxy("")
+            .connect_timeout(TIMEOUT);
+        let error = failed_update(fault, &build(client, policy), &resubmitted(), (kind, NotApplied, true));
+        let told = error.to_string().contains(&format!("after {attempts} attempts"));
+        assert_eq!(told, attempts > 1, "{fault}, Resubmitted: {error}");
+    }
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_not_applied() {
+    // A label of 64 characters is one that no resolver has to ask anybody about.
+    check_unreachable("name", &format!("http://{}.invalid", "a".repeat(64)), Network);
+}
+
+#[test]
+fn a_refused_connection_is_not_applied() {
+    check_unreachable("refused", &format!("http://{}", closed_port()), Network);
+}
+
+fn closed_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_listener_that_never_accepts_is_not_applied() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(1).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+        queue.push(stream);
+        assert!(queue.len() < 1000, "the accept queue has no end");
+    }
+    check_unreachable("never accepts", &format!("http://{address}"), Timeout);
+}
+
+#[test]
+fn a_connection_closed_before_the_request_was_read_leaves_the_update_in_doubt() {
+    for (fault, early) in [
+        ("accepted and closed", Early::Accepted),
+        ("closed after the headers", Early::Head),
+    ] {
+        for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), 3)] {
+            let server = Server::script(vec![]);
+            server.close_next([early; 3]);
+            let client = build(server.builder(api_key()), policy.clone());
+            failed_update(fault, &client, &StatusUpdate::approved(), (Network, Unknown, true));
+            assert_eq!(
+                (server.connections(), server.requests().len()),
+                (attempts, 0),
+                "{fault}"
+            );
+
+            let server = Server::script(vec![]);
+            server.close_next([early; 3]);
+            let client = build(server.builder(client_credentials()), policy);
+            failed_update(fault, &client, &StatusUpdate::approved(), (Network, NotApplied, true));
+            assert_eq!(
+                (server.connections(), server.requests().len()),
+                (attempts, 0),
+                "{fault}, token"
+            );
+        }
+        let server = Server::script(vec![confirmed()]);
+        server.close_next([early]);
+        server
+            .key_client()
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .expect(fault);
+        assert_eq!((server.connections(), server.requests().len()), (2, 1), "{fault}, once");
+
+        let server = Server::script(vec![]);
+        server.close_next([early]);
+        failed_update(fault, &server.key_client(), &resubmitted(), (Network, Unknown, false));
+        assert_eq!(server.connections(), 1, "{fault}, Resubmitted");
+    }
+}
+
+#[test]
+fn a_broken_connection_leaves_the_update_in_doubt() {
+    let half_a_head = sent("HTTP/1.1 200 OK\r\ncontent-le");
+    for (fault, steps) in [
+        ("closed after the whole request", vec![Step::Close]),
+        ("reset after the whole request", vec![Step::Reset]),
+        (
+            "closed in the middle of the answer's headers",
+            vec![half_a_head.clone(), Step::Close],
+        ),
+        (
+            "reset in the middle of the answer's headers",
+            vec![half_a_head, Step::Reset],
+        ),
+    ] {
+        check_update(fault, steps.clone(), (Network, Unknown, REPEATED));
+        check_token(fault, steps, (Network, REPEATED));
+    }
+}
+
+#[test]
+fn an_answer_that_takes_too_long_is_a_timeout() {
+    let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    let whole = [head.as_bytes(), body.as_bytes()].concat();
+    let rows = [
+        ("never answers", vec![Step::Stall]),
+        ("one byte a tick", vec![Step::Drip(whole)]),
+        ("no body", vec![sent(&head), Step::Stall]),
+        (
+            "a body of one byte a tick",
+            vec![sent(&head), Step::Drip(body.into_bytes())],
+        ),
+        (
+            "a chunked answer without its end",
+            vec![
+                sent("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"),
+                Step::Stall,
+            ],
+        ),
+        (
+            "interim answers without end",
+            vec![Step::Drip(b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100))],
+        ),
+    ];
+    thread::scope(|scope| {
+        for (fault, steps) in rows {
+            scope.spawn(move || {
+                check_update(fault, steps.clone(), (Timeout, Unknown, REPEATED));
+                check_token(fault, steps, (Timeout, REPEATED));
+            });
+        }
+    });
+}
+
+#[test]
+fn an_answer_that_is_no_whole_http_is_never_taken_for_a_confirmation() {
+    let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunk = format!("{:x}\r\n{body}\r\n", body.len());
+    let large = "x".repeat(100_000);
+    for (fault, answer) in [
+        (
+            "cut short",
+            format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{body}"),
+        ),
+        ("bad chunk size", format!("{chunked}{chunk}zz\r\n")),
+        ("chunked, without its end", format!("{chunked}{chunk}")),
+        ("garbage for a status line", "SSH-2.0-OpenSSH_9.9\r\n\r\n".into()),
+        ("a status that is no number", format!("HTTP/1.1 OK\r\n\r\n{body}")),
+        (
+            "100 KB of headers",
+            format!(
+                "HTTP/1.1 200 OK\r\nx: {large}\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        ),
+        (
+            "two lengths",
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        ),
+    ] {
+        let steps = vec![sent(&answer), Step::Close];
+        check_update(fault, steps, (UnexpectedResponse, Unknown, NOT_REPEATED));
+    }
+}
+
+#[test]
+fn a_token_answer_that_is_no_whole_http_is_never_taken_for_a_token() {
+    let body = r#"{"access_token":"secret-token","expires_in":86400}"#;
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let large = "x".repeat(100_000);
+    for (fault, answer, kind) in [
+        (
+            "cut short",
+            format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{body}"),
+            Network,
+        ),
+        ("bad chunk size", format!("{chunked}zz\r\n{body}"), Authentication),
+        (
+            "garbage for a status line",
+            "SSH-2.0-OpenSSH_9.9\r\n\r\n".into(),
+            Authentication,
+        ),
+        (
+            "100 KB of headers",
+            format!("HTTP/1.1 200 OK\r\nx: {large}\r\n\r\n{body}"),
+            Authentication,
+        ),
+    ] {
+        check_token(fault, vec![sent(&answer), Step::Close], (kind, kind == Network));
+    }
+}
+
+#[test]
+fn an_answer_without_length_ends_with_the_connection() {
+    for version in ["HTTP/1.0", "HTTP/1.1"] {
+        let answer = sent(format!("{version} 200 OK\r\n\r\n{{\"session_id\":\"{SESSION}\"}}"));
+        let server = Server::script(vec![vec![answer, Step::Close]]);
+        let updated = server
+            .key_client()
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .expect(version);
+        assert_eq!(updated.session_id, session_id());
+        assert_eq!(server.requests().len(), 1, "{version}");
+    }
+}
+
+#[test]
+fn an_endless_answer_is_read_up_to_the_limit_only() {
+    let flood = vec![b'x'; 50_000_000];
+    let head = |length: &str| format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n").into_bytes();
+    for (fault, head) in [
+        ("with its length", head("content-length: 50000000")),
+        ("in one chunk", head("transfer-encoding: chunked\r\n\r\n2faf080")),
+        ("until the connection closes", head("x: y")),
+    ] {
+        let steps = vec![sent([&head[..], &flood].concat()), Step::Close];
+        let server = Server::script(vec![steps.clone()]);
+        failed_update(
+            fault,
+            &server.key_client(),
+            &StatusUpdate::approved(),
+            (UnexpectedResponse, Unknown, false),
+        );
+        assert_eq!(server.requests().len(), 1, "{fault}");
+        // What the client did not read is what the system's buffers took.
+        assert!(server.written() < 20_000_000, "{fault}: {} bytes", server.written());
+
+        let server = Server::start(in_turn(vec![steps]));
+        failed_update(
+            fault,
+            &server.client(),
+            &StatusUpdate::approved(),
+            (Authentication, NotApplied, false),
+        );
+        assert_eq!(server.requests().len(), 1, "{fault}, token");
+        assert!(
+            server.written() < 20_000_000,
+            "{fault}, token: {} bytes",
+            server.written()
+        );
+    }
+}
+
+#[test]
+fn a_refusal_counts_whatever_became_of_its_body() {
+    for (fault, status, expected) in [
+        ("404", 404, (NotFound, NotApplied, NOT_REPEATED)),
+        ("503", 503, (ErrorKind::Server, Unknown, REPEATED)),
+    ] {
+        let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 1000000\r\n\r\n");
+        check_update(&format!("{fault} cut short"), vec![sent(&head), Step::Close], expected);
+        check_update(
+            &format!("{fault} too large"),
+            answer(status, &[], vec![b'x'; 1_000_000]),
+            expected,
+        );
+    }
+}
+
+#[test]
+fn interim_answers_are_passed_over() {
+    for interim in [
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
+    ] {
+        let server = Server::script(vec![[vec![sent(interim)], confirmed()].concat()]);
+        server
+            .key_client()
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .expect(interim);
+        assert_eq!(server.requests().len(), 1, "{interim}");
+
+        let server = Server::start(in_turn(vec![[vec![sent(interim)], token("token")].concat()]));
+        server.client().authenticate().expect(interim);
+        assert_eq!(server.requests().len(), 1, "{interim}, token");
+    }
+}
+
+#[test]
+fn a_200_that_does_not_confirm_this_session_leaves_the_update_in_doubt() {
+    let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
+    let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00";
+    for (fault, headers, body) in [
+        (
+            "HTML",
+            vec![("content-type", "text/html")],
+            b"<html><body>Welcome</body></html>".to_vec(),
+        ),
+        ("empty", vec![], vec![]),
+        ("{}", vec![], b"{}".to_vec()),
+        ("another session's id", vec![], body.replace('4', "5").into_bytes()),
+        (
+            "an id that only begins like it",
+            vec![],
+            body.replace(SESSION, &format!("{SESSION}0")).into_bytes(),
+        ),
+        (
+            "an id with a space",
+            vec![],
+            body.replace(SESSION, &format!("{SESSION} ")).into_bytes(),
+        ),
+        ("a trailing comma", vec![], body.replace('}', ",}").into_bytes()),
+        ("two documents", vec![], body.repeat(2).into_bytes()),
+        (
+            "invalid UTF-8",
+            vec![],
+            [body.trim_end_matches('}').as_bytes(), b",\"url\":\"\xff\"}"].concat(),
+        ),
+        ("[]", vec![], b"[]".to_vec()),
+        ("null", vec![], b"null".to_vec()),
+        ("a bare string", vec![], format!("{SESSION:?}").into_bytes()),
+        ("an id that is a number", vec![], br#"{"session_id":4}"#.to_vec()),
+        ("an id that is null", vec![], br#"{"session_id":null}"#.to_vec()),
+        ("deep nesting", vec![], b"[".repeat(60_000)),
+        ("65 KB", vec![], [body.as_bytes(), &b" ".repeat(65 * 1024)].concat()),
+        (
+            "gzip that nobody asked for",
+            vec![("content-encoding", "gzip")],
+            gzip.to_vec(),
+        ),
+        ("an error", vec![], br#"{"detail":"Something went wrong"}"#.to_vec()),
+    ] {
+        check_update(
+            fault,
+            answer(200, &headers, body),
+            (UnexpectedResponse, Unknown, NOT_REPEATED),
+        );
+    }
+}
+
+#[test]
+fn a_200_that_confirms_this_session_is_a_success_whatever_else_is_in_it() {
+    for (answered, body) in [
+        (
+            "upper case",
+            format!(r#"{{"session_id":"{}"}}"#, SESSION.to_uppercase()),
+        ),
+        (
+            "more keys",
+            format!(r#"{{"x":[1,2],"session_id":"{SESSION}","session_token":7,"url":null}}"#),
+        ),
+        (
+            "64 KiB",
+            format!(r#"{{"session_id":"{SESSION}"}}{}"#, " ".repeat(64 * 1024 - 53)),
+        ),
+    ] {
+        let server = Server::script(vec![answer(200, &[("content-type", "text/plain")], &body)]);
+        let updated = server
+            .key_client()
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .expect(answered);
+        assert_eq!((updated.session_token, updated.url), (None, None), "{answered}");
+        assert_eq!(server.requests().len(), 1, "{answered}");
+    }
+}
+
+#[test]
+fn a_200_without_a_usable_token_is_an_authentication_error() {
+    let body = r#"{"access_token":"token","expires_in":86400}"#;
+    for (fault, body) in [
+        ("HTML", b"<html>Welcome</html>".to_vec()),
+        ("empty", vec![]),
+        ("{}", b"{}".to_vec()),
+        ("a trailing comma", body.replace('}', ",}").into_bytes()),
+        ("invalid UTF-8", body.replace("token\",", "\u{fffd}").into_bytes()),
+        ("[]", b"[]".to_vec()),
+        ("null", b"null".to_vec()),
+        ("a bare string", b"\"token\"".to_vec()),
+        (
+            "an error",
+            br#"{"error":"invalid_client","access_token":"token"}"#.to_vec(),
+        ),
+        (
+            "another kind of token",
+            br#"{"access_token":"token","token_type":"mac"}"#.to_vec(),
+        ),
+        ("a token with a line break", br#"{"access_token":"a\r\nx: y"}"#.to_vec()),
+        ("an empty token", br#"{"access_token":""}"#.to_vec()),
+    ] {
+        check_token(fault, answer(200, &[], body), (Authentication, NOT_REPEATED));
+    }
+}
+
+#[test]
+fn every_status_has_its_kind_and_verdict() {
+    use ErrorKind::Server as ServerKind;
+    let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
+    let html = "<html><body><h1>Bad Gateway</h1></body></html>";
+    for (status, body, expected) in [
+        (101, "", (UnexpectedResponse, Unknown, NOT_REPEATED)),
+        (201, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
+        (202, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
+        (204, "", (UnexpectedResponse, Unknown, NOT_REPEATED)),
+        (206, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
+        (299, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
+        (304, "", (UnexpectedResponse, Unknown, NOT_REPEATED)),
+        (400, "", (Rejected, NotApplied, NOT_REPEATED)),
+        (401, "", (Authentication, NotApplied, NOT_REPEATED)),
+        (402, "", (Rejected, NotApplied, NOT_REPEATED)),
+        (403, "", (Forbidden, NotApplied, NOT_REPEATED)),
+        (404, html, (NotFound, NotApplied, NOT_REPEATED)),
+        (405, "", (Rejected, NotApplied, NOT_REPEATED)),
+        (408, "", (ServerKind, Unknown, REPEATED)),
+        (409, "", (Rejected, NotApplied, NOT_REPEATED)),
+        (413, "", (Rejected, NotApplied, NOT_REPEATED)),
+        (422, "", (Rejected, NotApplied, NOT_REPEATED)),
+        (429, "", (RateLimited, NotApplied, REPEATED)),
+        (499, "", (Rejected, NotApplied, NOT_REPEATED)),
+        (500, "", (ServerKind, Unknown, REPEATED)),
+        (501, "", (ServerKind, Unknown, NOT_REPEATED)),
+        (502, html, (ServerKind, Unknown, REPEATED)),
+        (503, "{}", (ServerKind, Unknown, REPEATED)),
+        (504, "", (ServerKind, Unknown, REPEATED)),
+        (505, "", (ServerKind, Unknown, NOT_REPEATED)),
+        (599, "", (ServerKind, Unknown, NOT_REPEATED)),
+        (600, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
+        (999, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
+    ] {
+        let steps = answer(status, &[], body);
+        check_update(&status.to_string(), steps.clone(), expected);
+        let server = Server::always(steps.clone());
+        let error = server
+            .key_client()
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .unwrap_err();
+        assert_eq!((error.status(), error.message()), (Some(status), None), "{status}");
+        // A token request changes nothing, so nothing is in doubt: it is refused, or it may do better later.
+        let (kind, _, repeated) = expected;
+        let kind = if matches!(kind, ServerKind | RateLimited) {
+            kind
+        } else {
+            Authentication
+        };
+        check_token(&status.to_string(), steps, (kind, repeated));
+    }
+}
+
+#[test]
+fn redirects_are_not_followed() {
+    let elsewhere = Server::script(vec![]);
+    let location = format!("{}/v3/session/{SESSION}/update-status/", elsewhere.url());
+    for status in [300, 301, 302, 303, 305, 307, 308] {
+        let verdict = if matches!(status, 301 | 302 | 307 | 308) {
+            NotApplied
+        } else {
+            Unknown
+        };
+        for location in [location.as_str(), "/elsewhere/"] {
+            let steps = answer(status, &[("location", location)], "");
+            check_update(
+                &status.to_string(),
+                steps.clone(),
+                (UnexpectedResponse, verdict, NOT_REPEATED),
+            );
+            check_token(&status.to_string(), steps, (Authentication, NOT_REPEATED));
+        }
+    }
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+#[test]
+fn a_refusal_speaks_the_servers_words() {
+    for (body, message, code) in [
+        (r#"{"detail":"Not finished"}"#, Some("Not finished"), None),
+        (
+            r#"{"detail":"Not finished","code":"not_finished"}"#,
+            Some("Not finished"),
+            Some("not_finished"),
+        ),
+        (r#"{"message":"Bad status"}"#, Some("Bad status"), None),
+        (
+            r#"{"error":"invalid_request","error_description":"No grant"}"#,
+            Some("No grant"),
+            Some("invalid_request"),
+        ),
+        (
+            r#"{"error":"invalid_request"}"#,
+            Some("invalid_request"),
+            Some("invalid_request"),
+        ),
+        (
+            r#"{"new_status":["\"Foo\" is not a valid choice."]}"#,
+            Some(r#"new_status: "Foo" is not a valid choice."#),
+            None,
+        ),
+        ("<html><body>Bad Request</body></html>", None, None),
+        ("", None, None),
+        ("[]", None, None),
+        (r#"{"detail":["a",1],"message":{}}"#, Some("detail: a"), None),
+    ] {
+        let server = Server::script(vec![answer(400, &[("X-Request-Id", "r-1")], body)]);
+        let expected = (Rejected, NotApplied, false);
+        let error = failed_update(body, &server.key_client(), &StatusUpdate::approved(), expected);
+        assert_eq!(
+            (error.message(), error.code(), error.request_id()),
+            (message, code, Some("r-1")),
+            "{body}"
+        );
+        assert_eq!(server.requests().len(), 1, "{body}");
+
+        let server = Server::start(in_turn(vec![answer(400, &[("X-Request-Id", "r-1")], body)]));
+        let expected = (Authentication, NotApplied, false);
+        let error = failed_update(body, &server.client(), &StatusUpdate::approved(), expected);
+        assert_eq!(
+            (error.message(), error.code(), error.request_id()),
+            (message, code, Some("r-1")),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn a_kept_connection_that_the_server_closed_is_no_error() {
+    let server = Server::script(vec![confirmed(), confirmed(), confirmed()]);
+    let client = server.client();
+    for updates in 1..=3 {
+        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+        assert_eq!(server.session_requests().len(), updates);
+        server.close_idle();
+    }
+    assert_eq!(server.connections(), 3);
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_never_taken_for_the_next_updates() {
+    let other = "7d1f0b5e-0d0c-4b8a-8f53-2f0a4c1c9b11";
+    let Step::Send(unsolicited) = confirmed().remove(0) else {
+        unreachable!()
+    };
+    let unsolicited = String::from_utf8(unsolicited).unwrap().replace(SESSION, other);
+    let refused = answer(404, &[], "");
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n35\r\n{{\"session_id\":\"{SESSION}\"}}\r\n0\r\n\r\n"
+    );
+    let Step::Send(first) = confirmed().remove(0) else {
+        unreachable!()
+    };
+    for (fault, answer, later) in [
+        ("in the same segment", [&first, unsolicited.as_bytes()].concat(), None),
+        (
+            "after a chunked answer",
+            [chunked.as_bytes(), unsolicited.as_bytes()].concat(),
+            None,
+        ),
+        ("while idle", first.clone(), Some(unsolicited.as_bytes())),
+        (
+            "half of it while idle",
+            first.clone(),
+            Some(&unsolicited.as_bytes()[..20]),
+        ),
+    ] {
+        let server = Server::script(vec![vec![Step::Send(answer)], refused.clone()]);
+        let client = server.key_client();
+        client
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .expect(fault);
+        if let Some(bytes) = later {
+            server.push(bytes);
+        }
+        let error = client
+            .update_status(&other.parse().unwrap(), &StatusUpdate::approved())
+            .expect_err(fault);
+        assert_eq!((error.kind(), error.verdict()), (NotFound, NotApplied), "{fault}");
+        assert_eq!((server.requests().len(), server.connections()), (2, 2), "{fault}");
+    }
+}
+
+#[test]
+fn an_update_that_must_not_be_repeated_stops_at_the_first_doubt() {
+    let server = Server::script(vec![answer(429, &[("retry-after", "0")], ""), vec![Step::Close]]);
+    failed_update(
+        "429, closed",
+        &server.key_client(),
+        &resubmitted(),
+        (Network, Unknown, false),
+    );
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn once_in_doubt_a_call_stays_in_doubt() {
+    let approved = StatusUpdate::approved();
+    for (later, expected) in [
+        (answer(404, &[], ""), (NotFound, Unknown, false)),
+        (answer(403, &[], ""), (Forbidden, Unknown, false)),
+        (
+            answer(307, &[("location", "/")], ""),
+            (UnexpectedResponse, Unknown, false),
+        ),
+        (
+            answer(429, &[("retry-after", "86400")], ""),
+            (RateLimited, Unknown, true),
+        ),
+    ] {
+        let server = Server::script(vec![vec![Step::Reset], later]);
+        let error = failed_update("reset, then refused", &server.key_client(), &approved, expected);
+        assert_eq!(server.requests().len(), 2, "{error}");
+    }
+
+    // The second attempt's token is refused, and there is no other.
+    let tokens = in_turn(vec![token("token-1"), answer(400, &[], "")]);
+    let updates = in_turn(vec![vec![Step::Reset], answer(401, &[], "")]);
+    let server = Server::start(move |request| {
+        if request.is_token() {
+            tokens(request)
+        } else {
+            updates(request)
+        }
+    });
+    failed_update(
+        "no second token",
+        &server.client(),
+        &approved,
+        (Authentication, Unknown, false),
+    );
+    assert_eq!((server.session_requests().len(), server.token_requests().len()), (2, 2));
+}
+
+#[test]
+fn a_reset_then_a_refused_connection_is_in_doubt() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            drop(listener);
+            read_request(&mut BufReader::new(stream), 0, None).expect("the whole request");
+        });
+        let builder = Client::builder(api_key())
+            .base_url(format!("http://{address}"))
+            .proxy("");
+        let client = build(builder, quick_retries());
+        let error = failed_update("refused", &client, &StatusUpdate::approved(), (Network, Unknown, true));
+        assert!(error.to_string().contains("after 3 attempts"), "{error}");
+        assert!(error.to_string().contains("could not be sent"), "{error}");
+    });
+}
