@@ -337,3 +337,149 @@ pub(crate) fn shown(text: &str, max: usize, secrets: &[&str]) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::io;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(body: Value) -> (Option<String>, Option<String>) {
+        let words = Words::read(&body, None, &[]);
+        (words.message, words.code)
+    }
+
+    #[test]
+    fn an_error_is_small_and_goes_anywhere() {
+        fn goes_anywhere<T: std::error::Error + Send + Sync + Clone + 'static>() {}
+        goes_anywhere::<Error>();
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+        assert_eq!(size_of::<Option<Error>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn bodies_are_read_whatever_their_shape() {
+        for (body, message, code) in [
+            (json!({"detail": "a"}), Some("a"), None),
+            (json!({"detail": "a", "code": "c"}), Some("a"), Some("c")),
+            (json!({"message": "a"}), Some("a"), None),
+            (json!({"detail": "a", "message": "b"}), Some("a"), None),
+            (json!({"error": "c", "error_description": "a"}), Some("a"), Some("c")),
+            (json!({"error": "c"}), Some("c"), Some("c")),
+            (json!({"error": "e", "code": "c"}), Some("e"), Some("c")),
+            (json!({"error": {"message": "a"}}), None, None),
+            (json!({"new_status": ["a.", "b."]}), Some("new_status: a. b."), None),
+            (json!({"b": ["2"], "a": ["1"], "c": 3}), Some("a: 1; b: 2"), None),
+            (json!({"detail": ["a"], "b": [1, null]}), Some("detail: a"), None),
+            (json!({"detail": 7, "message": "a", "code": 7}), Some("a"), None),
+            (json!({}), None, None),
+            (json!([]), None, None),
+            (json!(["a"]), None, None),
+            (json!("a"), None, None),
+            (json!(null), None, None),
+            (json!(7), None, None),
+        ] {
+            let (told, known) = read(body.clone());
+            assert_eq!((told.as_deref(), known.as_deref()), (message, code), "{body}");
+        }
+    }
+
+    #[test]
+    fn strangers_words_are_cut() {
+        let (message, code) = read(json!({"detail": "é".repeat(301), "code": "c".repeat(65)}));
+        assert_eq!(message.unwrap(), "é".repeat(300) + "…");
+        assert_eq!(code.unwrap(), "c".repeat(64) + "…");
+        let (message, code) = read(json!({"detail": "é".repeat(300), "code": "c".repeat(64)}));
+        assert_eq!(message.unwrap(), "é".repeat(300));
+        assert_eq!(code.unwrap(), "c".repeat(64));
+        let words = Words::read(&Value::Null, Some(&"r".repeat(65)), &[]);
+        assert_eq!(words.request_id.unwrap(), "r".repeat(64) + "…");
+    }
+
+    #[test]
+    fn strangers_words_cannot_steer_a_terminal_or_break_a_line() {
+        for (text, line) in [
+            ("a\nb", r"a\nb"),
+            ("a\r\n\tb", r"a\r\n\tb"),
+            ("\x1b[31mred\x07", r"\u{1b}[31mred\u{7}"),
+            ("\u{9b}31m", r"\u{9b}31m"),
+            ("a\u{202e}b\u{2066}c\u{2069}", r"a\u{202e}b\u{2066}c\u{2069}"),
+            ("a\u{2028}b\u{200f}c\u{200e}", r"a\u{2028}b\u{200f}c\u{200e}"),
+            ("\u{7f}", r"\u{7f}"),
+            ("  é ü 你好 🙂  ", "é ü 你好 🙂"),
+        ] {
+            assert_eq!(shown(text, 300, &[]), line);
+        }
+    }
+
+    #[test]
+    fn secrets_are_blotted_out_even_across_the_cut() {
+        let text = format!("{}s3cret and s3cret", "x".repeat(8));
+        assert_eq!(shown(&text, 300, &["", "s3cret"]), "xxxxxxxx[hidden] and [hidden]");
+        for max in 0..text.len() {
+            let line = shown(&text, max, &["s3cret"]);
+            assert!(!line.contains("s3"), "{max}: {line}");
+        }
+        assert_eq!(shown("token key", 300, &["key", "token"]), "[hidden] [hidden]");
+        let words = Words::read(
+            &json!({"detail": "s3cret", "code": "s3cret"}),
+            Some("s3cret"),
+            &["s3cret"],
+        );
+        let told = [words.message, words.code, words.request_id];
+        assert_eq!(told, ["[hidden]", "[hidden]", "[hidden]"].map(|word| Some(word.into())));
+    }
+
+    #[test]
+    fn the_display_is_one_line_that_tells_the_whole_story() {
+        let words = Words::read(&json!({"detail": "Slow down"}), Some("r-1"), &[]);
+        let error = Error::new(ErrorKind::RateLimited, "Didit answered 429")
+            .with_words(words)
+            .with_retry_after(Some(Duration::from_millis(1500)))
+            .advice("try again later")
+            .about(|| "setting session a to Approved".into())
+            .about(|| "something less precise".into())
+            .after_attempts(3)
+            .after_attempts(9);
+        assert_eq!(
+            error.to_string(),
+            "setting session a to Approved: Didit answered 429 (Slow down) after 3 attempts; nothing was changed; try \
+             again later (not before 2 s have passed) [request r-1]"
+        );
+        assert_eq!(
+            error.unknown().to_string(),
+            "setting session a to Approved: Didit answered 429 (Slow down) after 3 attempts; whether it was applied is \
+             unknown; read the session back before anything else (not before 2 s have passed) [request r-1]"
+        );
+        let error = Error::new(ErrorKind::Network, "closed").retryable(true).unknown();
+        assert_eq!(
+            error.to_string(),
+            "closed; read the session back, or repeat the update, which is safe"
+        );
+        assert_eq!(
+            Error::config("not a URL").within("base_url").to_string(),
+            "base_url: not a URL"
+        );
+    }
+
+    #[test]
+    fn debug_tells_kind_verdict_status_and_code() {
+        let words = Words::read(&json!({"code": "c"}), None, &[]);
+        let error = Error::new(ErrorKind::Rejected, "no").with_status(400).with_words(words);
+        assert_eq!(
+            format!("{error:?}"),
+            r#"Error { kind: Rejected, verdict: NotApplied, status: Some(400), code: Some("c"), display: "no" }"#
+        );
+    }
+
+    #[test]
+    fn the_cause_is_the_source() {
+        let cause = io::Error::other("cable cut");
+        let error = Error::new(ErrorKind::Network, "").with_source(Arc::new(cause));
+        assert_eq!(error.source().unwrap().to_string(), "cable cut");
+        assert!(Error::input("").source().is_none());
+    }
+}

@@ -111,3 +111,142 @@ fn seconds(value: &str) -> Option<u64> {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| value.parse().unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const DAY: Duration = Duration::from_secs(86400);
+
+    fn failure() -> Error {
+        Error::new(ErrorKind::Server, "").retryable(true)
+    }
+
+    fn asking(wait: Duration) -> Error {
+        failure().with_retry_after(Some(wait))
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let policy = RetryPolicy::default();
+        assert_eq!(policy.wait(&failure(), 0, 1.0), Some(SECOND / 2));
+        assert_eq!(policy.wait(&failure(), 1, 1.0), Some(SECOND));
+        assert_eq!(policy.wait(&failure(), 2, 1.0), None);
+        assert_eq!(
+            policy.clone().max_retries(99).wait(&failure(), 98, 1.0),
+            Some(8 * SECOND)
+        );
+        assert_eq!(policy.wait(&asking(60 * SECOND), 0, 1.0), Some(60 * SECOND));
+        assert_eq!(
+            policy.wait(&asking(60 * SECOND + Duration::from_nanos(1)), 0, 1.0),
+            None
+        );
+        assert_eq!(RetryPolicy::none(), policy.max_retries(0));
+        assert_eq!(RetryPolicy::none().wait(&failure(), 0, 0.0), None);
+    }
+
+    #[test]
+    fn the_back_off_doubles_up_to_its_limit_and_is_drawn_from_nothing_to_all_of_it() {
+        let policy = RetryPolicy::default()
+            .max_retries(u32::MAX)
+            .base_delay(Duration::from_millis(300))
+            .max_delay(2 * SECOND);
+        for (retries, limit) in [
+            (0, 300),
+            (1, 600),
+            (2, 1200),
+            (3, 2000),
+            (4, 2000),
+            (31, 2000),
+            (32, 2000),
+            (u32::MAX - 1, 2000),
+        ] {
+            let limit = Duration::from_millis(limit);
+            assert_eq!(policy.wait(&failure(), retries, 0.0), Some(Duration::ZERO), "{retries}");
+            assert_eq!(policy.wait(&failure(), retries, 0.5), Some(limit / 2), "{retries}");
+            assert_eq!(policy.wait(&failure(), retries, 1.0), Some(limit), "{retries}");
+        }
+        assert_eq!(policy.wait(&failure(), u32::MAX, 0.0), None);
+    }
+
+    #[test]
+    fn absurd_delays_are_harmless() {
+        let policy = RetryPolicy::default()
+            .base_delay(Duration::MAX)
+            .max_delay(Duration::MAX);
+        assert_eq!(policy.wait(&failure(), 1, 1.0), Some(DAY));
+        let policy = policy.base_delay(Duration::ZERO).max_wait(Duration::MAX);
+        assert_eq!(policy.wait(&failure(), 1, 1.0), Some(Duration::ZERO));
+        assert_eq!(policy.wait(&asking(DAY), 0, 1.0), Some(DAY));
+        let policy = policy.base_delay(SECOND).max_delay(Duration::ZERO);
+        assert_eq!(policy.wait(&failure(), 1, 1.0), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_the_server_asks_for_is_never_cut_short() {
+        let policy = RetryPolicy::default().base_delay(4 * SECOND);
+        for (asked, draw, wait) in [(1, 0.0, 1), (1, 1.0, 4), (5, 1.0, 5), (0, 0.5, 2), (60, 1.0, 60)] {
+            let wait = Some(wait * SECOND);
+            assert_eq!(policy.wait(&asking(asked * SECOND), 0, draw), wait, "{asked} {draw}");
+        }
+        let policy = policy.max_wait(Duration::ZERO);
+        assert_eq!(policy.wait(&asking(Duration::ZERO), 0, 1.0), Some(4 * SECOND));
+        assert_eq!(policy.wait(&asking(Duration::from_nanos(1)), 0, 1.0), None);
+    }
+
+    #[test]
+    fn what_is_final_or_had_its_retries_is_not_repeated() {
+        let policy = RetryPolicy::default();
+        assert_eq!(policy.wait(&failure().retryable(false), 0, 0.0), None);
+        assert_eq!(policy.wait(&failure().after_attempts(3), 0, 0.0), None);
+    }
+
+    #[test]
+    fn the_asked_wait_is_read_from_seconds_a_date_or_the_limits_reset() {
+        // Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110 §5.6.7.
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (header, reset, expected) in [
+            (None, None, None),
+            (Some("120"), None, seconds(120)),
+            (Some(" 120\t"), None, seconds(120)),
+            (Some("0"), None, seconds(0)),
+            (Some("00"), None, seconds(0)),
+            (Some("86400"), None, Some(DAY)),
+            (Some("86401"), None, Some(DAY)),
+            (Some("18446744073709551615"), None, Some(DAY)),
+            (Some("18446744073709551616"), None, Some(DAY)),
+            (Some("Sun, 06 Nov 1994 08:49:37 GMT"), None, seconds(0)),
+            (Some("Sun, 06 Nov 1994 08:49:36 GMT"), None, seconds(0)),
+            (Some("Sun, 06 Nov 1994 08:51:37 GMT"), None, seconds(120)),
+            (Some(" Sun, 06 Nov 1994 08:51:37 GMT "), None, seconds(120)),
+            (Some("Sunday, 06-Nov-94 08:51:37 GMT"), None, seconds(120)),
+            (Some("Sun Nov  6 08:51:37 1994"), None, seconds(120)),
+            (Some("Fri, 31 Dec 9999 23:59:59 GMT"), None, Some(DAY)),
+            (Some("Thu, 01 Jan 1970 00:00:00 GMT"), None, seconds(0)),
+            (Some(""), None, None),
+            (Some(" "), None, None),
+            (Some("-1"), None, None),
+            (Some("+1"), None, None),
+            (Some("1.5"), None, None),
+            (Some("1e3"), None, None),
+            (Some("٣"), None, None),
+            (Some("tomorrow"), None, None),
+            (Some("Sun, 06 Nov 1994 25:49:37 GMT"), None, None),
+            (None, Some("784111897"), seconds(120)),
+            (None, Some("784111777"), seconds(0)),
+            (None, Some("784111776"), seconds(0)),
+            (None, Some("0"), seconds(0)),
+            (None, Some("18446744073709551615"), Some(DAY)),
+            (None, Some("Sun, 06 Nov 1994 08:51:37 GMT"), None),
+            (None, Some("-5"), None),
+            (None, Some(""), None),
+            (Some("7"), Some("784111897"), seconds(7)),
+            (Some("soon"), Some("784111897"), seconds(120)),
+        ] {
+            assert_eq!(retry_after(header, reset, now), expected, "{header:?} {reset:?}");
+        }
+    }
+}

@@ -81,3 +81,44 @@ pub(crate) fn unconfirmed(problem: &str, effect: Effect) -> Error {
     );
     effect.in_doubt(error.with_status(200), false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Verdict;
+
+    #[test]
+    fn an_update_that_was_not_confirmed_is_in_doubt_and_a_question_is_not() {
+        for (effect, verdict) in [
+            (Effect::None, Verdict::NotApplied),
+            (Effect::Idempotent, Verdict::Unknown),
+            (Effect::Once, Verdict::Unknown),
+        ] {
+            let error = unconfirmed("for another session", effect);
+            assert_eq!(
+                (error.kind(), error.verdict()),
+                (ErrorKind::UnexpectedResponse, verdict)
+            );
+            assert_eq!((error.status(), error.is_retryable()), (Some(200), false));
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("Didit answered 200, but for another session")
+            );
+        }
+    }
+
+    #[test]
+    fn what_must_not_be_repeated_is_never_worth_another_attempt_in_doubt() {
+        let retryable = |effect: Effect, may_do_better| {
+            let error = Error::new(ErrorKind::Server, "");
+            effect.in_doubt(error, may_do_better).is_retryable()
+        };
+        for effect in [Effect::None, Effect::Idempotent] {
+            assert!(retryable(effect, true));
+            assert!(!retryable(effect, false));
+        }
+        assert!(!retryable(Effect::Once, true));
+        assert!(!retryable(Effect::Once, false));
+    }
+}
