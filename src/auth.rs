@@ -383,3 +383,344 @@ fn no_answer(failure: Failure) -> Error {
 fn unusable(problem: &str) -> Error {
     Error::new(ErrorKind::Authentication, problem).advice(CHECK)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::Verdict;
+    use crate::http::Settings;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    thread_local! {
+        static START: Now = Now::read();
+        static LATER: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    /// What the time is for this thread.
+    fn clock() -> Now {
+        let Now { monotonic, wall } = START.with(|start| *start);
+        Now {
+            monotonic: monotonic + LATER.get(),
+            wall: wall + LATER.get(),
+        }
+    }
+
+    fn at(seconds: f64) {
+        LATER.set(Duration::from_secs_f64(seconds));
+    }
+
+    fn http() -> Http {
+        Http::new(&Settings {
+            timeout: 5 * SECOND,
+            connect_timeout: 2 * SECOND,
+            proxy: Some(Secret::new("")),
+            root_certificates: None,
+            user_agent: "test".into(),
+        })
+        .unwrap()
+    }
+
+    fn source(listener: &TcpListener) -> TokenSource {
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let mut source = TokenSource::new(&base, "id".into(), Secret::new("s3cret"), None);
+        source.clock = clock;
+        source
+    }
+
+    fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").unwrap()
+    }
+
+    /// Accepts a connection and reads the token request that comes over it.
+    fn accept(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"grant_type=client_credentials") {
+            let mut buffer = [0; 4096];
+            let n = stream.read(&mut buffer).unwrap();
+            assert!(n > 0, "the client hung up");
+            request.extend_from_slice(&buffer[..n]);
+        }
+        stream
+    }
+
+    fn answer(mut stream: TcpStream, status: u16, body: &str) {
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}",
+            body.len()
+        );
+        stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    }
+
+    fn token(value: &str) -> String {
+        format!(r#"{{"access_token":"{value}","expires_in":100}}"#)
+    }
+
+    /// Gives each request its answer, for as long as there is one, and counts them.
+    fn host(answers: &'static [(u16, &str)]) -> (TokenSource, Arc<AtomicUsize>) {
+        let listener = listener();
+        let source = source(&listener);
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = count.clone();
+        thread::spawn(move || {
+            for (status, value) in answers {
+                let stream = accept(&listener);
+                counter.fetch_add(1, SeqCst);
+                answer(stream, *status, &token(value));
+            }
+        });
+        (source, count)
+    }
+
+    fn hasty() -> RetryPolicy {
+        RetryPolicy::default().base_delay(Duration::ZERO)
+    }
+
+    fn fetch(source: &TokenSource) -> Result<String> {
+        let token = source.token(&http(), &hasty(), Deadline::after(None));
+        token.map(|token| token.value.expose().to_owned())
+    }
+
+    #[test]
+    fn a_token_is_kept_until_its_margin_begins() {
+        let (source, requests) = host(&[(200, "a"), (200, "b")]);
+        for (time, value, count) in [(0.0, "a", 1), (89.9, "a", 1), (90.0, "b", 2), (179.9, "b", 2)] {
+            at(time);
+            assert_eq!(fetch(&source).unwrap(), value, "{time}");
+            assert_eq!(requests.load(SeqCst), count, "{time}");
+        }
+    }
+
+    #[test]
+    fn the_old_token_is_used_while_it_is_valid_and_cannot_be_replaced() {
+        let (source, requests) = host(&[(200, "a"), (503, ""), (400, ""), (200, "b")]);
+        for (time, value, count) in [
+            (0.0, "a", 1),
+            (91.0, "a", 2),
+            // Nobody asks again before half of the 9 s that were left has passed.
+            (91.1, "a", 2),
+            (95.4, "a", 2),
+            (95.5, "a", 3),
+            (97.7, "a", 3),
+            (97.75, "b", 4),
+            (180.0, "b", 4),
+        ] {
+            at(time);
+            assert_eq!(fetch(&source).unwrap(), value, "{time}");
+            assert_eq!(requests.load(SeqCst), count, "{time}");
+        }
+    }
+
+    #[test]
+    fn an_expired_token_is_never_used() {
+        let (source, requests) = host(&[(200, "a"), (503, ""), (503, ""), (503, ""), (503, ""), (200, "b")]);
+        fetch(&source).unwrap();
+        at(99.9);
+        assert_eq!(fetch(&source).unwrap(), "a");
+        assert_eq!(
+            requests.load(SeqCst),
+            2,
+            "with a valid token at hand there is no second try"
+        );
+        at(100.0);
+        let error = fetch(&source).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::Server, Verdict::NotApplied)
+        );
+        assert_eq!(requests.load(SeqCst), 5);
+        assert_eq!(fetch(&source).unwrap(), "b");
+    }
+
+    #[test]
+    fn a_token_that_expires_while_its_replacement_fails_is_not_used() {
+        static TIME: AtomicU64 = AtomicU64::new(0);
+        let listener = listener();
+        let mut source = source(&listener);
+        source.clock = || {
+            at(TIME.load(SeqCst) as f64);
+            clock()
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                answer(accept(&listener), 200, &token("a"));
+                let stream = accept(&listener);
+                TIME.store(100, SeqCst);
+                answer(stream, 503, "");
+            });
+            fetch(&source).unwrap();
+            TIME.store(99, SeqCst);
+            assert_eq!(fetch(&source).unwrap_err().kind(), ErrorKind::Server);
+        });
+    }
+
+    #[test]
+    fn a_refused_token_is_never_used_again() {
+        let (source, requests) = host(&[(200, "a"), (400, ""), (200, "b")]);
+        let http = http();
+        let get = || source.token(&http, &hasty(), Deadline::after(None));
+        let first = get().unwrap();
+        source.refuse(&first);
+        assert_eq!(get().unwrap_err().kind(), ErrorKind::Authentication);
+        let second = get().unwrap();
+        assert_eq!(second.value.expose(), "b");
+        // Another thread is told late that the first one was refused.
+        source.refuse(&first);
+        assert_eq!(get().unwrap().value.expose(), "b");
+        assert_eq!(requests.load(SeqCst), 3);
+    }
+
+    #[test]
+    fn a_token_that_is_refused_while_its_replacement_fails_is_not_used() {
+        let listener = listener();
+        let source = source(&listener);
+        thread::scope(|scope| {
+            let call = scope.spawn(|| {
+                fetch(&source).unwrap();
+                at(91.0);
+                fetch(&source)
+            });
+            answer(accept(&listener), 200, &token("a"));
+            let stream = accept(&listener);
+            let old = source.state().token.clone().unwrap();
+            source.refuse(&old);
+            answer(stream, 503, "");
+            assert_eq!(call.join().unwrap().unwrap_err().kind(), ErrorKind::Server);
+        });
+    }
+
+    #[test]
+    fn a_replacement_takes_no_more_than_half_of_the_time_that_is_left() {
+        let listener = listener();
+        let source = source(&listener);
+        thread::scope(|scope| {
+            scope.spawn(|| answer(accept(&listener), 200, &token("a")));
+            fetch(&source).unwrap();
+        });
+        at(91.0);
+        let deadline = Deadline::after(Some(Duration::from_millis(1000)));
+        let token = source.token(&http(), &hasty(), deadline).unwrap();
+        assert_eq!(token.value.expose(), "a");
+        assert!(deadline.clip(SECOND).is_ok(), "there is time left for the update");
+    }
+
+    #[test]
+    fn a_thread_waits_for_anothers_request_no_longer_than_its_deadline() {
+        let listener = listener();
+        let source = source(&listener);
+        thread::scope(|scope| {
+            let first = scope.spawn(|| fetch(&source));
+            let stream = accept(&listener);
+            let deadline = Deadline::after(Some(Duration::from_millis(50)));
+            let error = source.token(&http(), &hasty(), deadline).unwrap_err();
+            assert_eq!(
+                (error.kind(), error.verdict()),
+                (ErrorKind::Timeout, Verdict::NotApplied)
+            );
+            assert!(error.to_string().starts_with("fetching an access token: "), "{error}");
+            let patient = scope.spawn(|| source.token(&http(), &hasty(), Deadline::after(Some(5 * SECOND))));
+            answer(stream, 200, &token("a"));
+            assert_eq!(first.join().unwrap().unwrap(), "a");
+            assert_eq!(patient.join().unwrap().unwrap().value.expose(), "a");
+        });
+    }
+
+    #[test]
+    fn a_panic_leaves_nobody_waiting() {
+        let (source, requests) = host(&[(200, "a")]);
+        let flight = Arc::new(Flight::new());
+        source.state().flight = Some(flight.clone());
+        let landing = Landing {
+            source: &source,
+            flight: flight.clone(),
+        };
+        drop(landing);
+        let told = flight.get().unwrap().as_ref().unwrap_err();
+        assert_eq!(
+            (told.kind(), told.verdict()),
+            (ErrorKind::Authentication, Verdict::NotApplied)
+        );
+        assert_eq!(fetch(&source).unwrap(), "a");
+        assert_eq!(requests.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_right_are_refused_and_not_repeated() {
+        for (credentials, problem) in [
+            (Credentials::client("", "s3cret"), "empty"),
+            (Credentials::client("id", ""), "empty"),
+            (Credentials::client("i:d", "s3cret"), "colon"),
+            (Credentials::client("id\n", "s3cret"), "control character"),
+            (Credentials::client("id", "s3cret\r"), "control character"),
+            (Credentials::api_key(""), "empty"),
+            (Credentials::api_key("s3cret\n"), "visible ASCII"),
+            (Credentials::api_key("s3 cret"), "visible ASCII"),
+            (Credentials::api_key("s3crét"), "visible ASCII"),
+        ] {
+            let error = credentials.check().unwrap_err();
+            assert_eq!(
+                (error.kind(), error.verdict()),
+                (ErrorKind::Config, Verdict::NotApplied)
+            );
+            assert!(error.to_string().contains(problem), "{error}");
+            assert!(!error.to_string().contains("s3"), "{error}");
+        }
+        for credentials in [
+            Credentials::client("id", "with: colon, space and ü"),
+            Credentials::api_key("!~"),
+        ] {
+            credentials.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn debug_shows_who_and_where_but_no_secret() {
+        let source = source(&listener());
+        let shown = format!("{source:?}");
+        assert!(
+            shown.contains("/auth/v2/token/") && shown.contains(r#"client_id: "id""#),
+            "{shown}"
+        );
+        let basic = BASE64_STANDARD.encode("id:s3cret");
+        for shown in [
+            shown,
+            format!("{:?}", Credentials::client("id", "s3cret")),
+            format!("{:?}", Credentials::api_key("s3cret")),
+            format!("{:?}", Authorization::ApiKey(Secret::new("s3cret"))),
+            format!("{:?}", Authorization::Token(Box::new(source_of("s3cret")))),
+        ] {
+            assert!(!shown.contains("s3cret") && !shown.contains(&basic), "{shown}");
+        }
+    }
+
+    fn source_of(secret: &str) -> TokenSource {
+        TokenSource::new("http://localhost", "id".into(), Secret::new(secret), None)
+    }
+
+    #[test]
+    fn an_answer_must_repeat_neither_key_nor_token_nor_client_secret() {
+        let key = Authorization::ApiKey(Secret::new("key"));
+        let grant = key.grant(&http(), &hasty(), Deadline::after(None)).unwrap();
+        assert_eq!(grant.header(), ("x-api-key", "key"));
+        assert_eq!(key.secrets(&grant), ["key"]);
+        assert!(!key.refuse(&grant), "there is no other key");
+
+        let (source, _) = host(&[(200, "a")]);
+        let token = Authorization::Token(Box::new(source));
+        let grant = token.grant(&http(), &hasty(), Deadline::after(None)).unwrap();
+        assert_eq!(grant.header(), ("authorization", "Bearer a"));
+        assert_eq!(
+            token.secrets(&grant),
+            ["s3cret", &BASE64_STANDARD.encode("id:s3cret"), "a"]
+        );
+        assert!(token.refuse(&grant));
+    }
+}
