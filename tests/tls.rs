@@ -1,0 +1,427 @@
+//! TLS: nothing of an update leaves before the server has proven who it is, and nothing ever falls back to plain HTTP.
+#![cfg(any(feature = "rustls", feature = "native-tls"))]
+
+mod support;
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use didit::{Client, ClientBuilder, Credentials, ErrorKind, StatusUpdate, Verdict};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, Stream, answer, confirmed, in_turn, lock, session_id};
+
+/// A certificate authority of our own.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    fn certify(&self, host: &str) -> Arc<ServerConfig> {
+        self.certify_as(CertificateParams::new([host.to_owned()]).unwrap())
+    }
+
+    fn certify_as(&self, params: CertificateParams) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![CertificateDer::from(certificate)], key);
+        Arc::new(config.unwrap())
+    }
+}
+
+/// A connection whose incoming bytes are kept as they come off the wire.
+struct Tapped {
+    stream: TcpStream,
+    wire: Wire,
+}
+
+type Wire = Arc<Mutex<Vec<u8>>>;
+
+impl Read for Tapped {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.stream.read(buffer)?;
+        lock(&self.wire).extend(&buffer[..n]);
+        Ok(n)
+    }
+}
+
+impl Write for Tapped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn encrypted(config: &Arc<ServerConfig>, stream: Tapped) -> Box<dyn Stream> {
+    let connection = ServerConnection::new(config.clone()).unwrap();
+    Box::new(StreamOwned::new(connection, stream))
+}
+
+/// A server that talks TLS, and does what `turns` say with each request.
+fn tls_server(config: Arc<ServerConfig>, turns: Vec<Vec<Step>>) -> (Server, Wire) {
+    let wire = Wire::default();
+    let tap = wire.clone();
+    let server = Server::over(
+        move |stream| {
+            encrypted(
+                &config,
+                Tapped {
+                    stream,
+                    wire: tap.clone(),
+                },
+            )
+        },
+        in_turn(turns),
+    );
+    (server, wire)
+}
+
+fn https(server: &Server, credentials: Credentials) -> ClientBuilder {
+    let url = server.url().replace("http://", "https://");
+    server.builder(credentials).base_url(&url).auth_url(url)
+}
+
+fn trusting(server: &Server, pem: &str) -> Client {
+    https(server, Credentials::api_key(API_KEY))
+        .root_certificates(pem)
+        .build()
+        .unwrap()
+}
+
+/// Both the update and the token request fail before anything of them is sent, as often as the policy says.
+fn nothing_is_sent(server: &Server, wire: &Wire, roots: Option<&str>) {
+    let credentials = [
+        Credentials::api_key(API_KEY),
+        Credentials::client(CLIENT_ID, CLIENT_SECRET),
+    ];
+    for (calls, credentials) in (1..).zip(credentials) {
+        let mut builder = https(server, credentials);
+        if let Some(pem) = roots {
+            builder = builder.root_certificates(pem);
+        }
+        let client = builder.build().unwrap();
+        let error = client
+            .update_status(&session_id(), &StatusUpdate::declined())
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+        assert_eq!(error.verdict(), Verdict::NotApplied, "{error}");
+        assert!(error.to_string().contains("could not be sent"), "{error}");
+        assert!(error.is_retryable(), "{error}");
+        assert_eq!(error.status(), None);
+        assert_eq!(server.connections(), calls * 3, "one attempt and two retries");
+    }
+    assert_eq!(server.requests().len(), 0);
+    let wire = String::from_utf8_lossy(&lock(wire)).into_owned();
+    assert!(!wire.is_empty(), "the client did begin");
+    for word in ["PATCH", "POST", "HTTP/1.1", API_KEY, "Basic "] {
+        assert!(!wire.contains(word), "{word} went over the wire in the clear");
+    }
+}
+
+#[test]
+fn a_server_of_an_unknown_authority_gets_nothing() {
+    let config = Authority::new("nobody's").certify("127.0.0.1");
+    let (server, wire) = tls_server(config.clone(), vec![]);
+    nothing_is_sent(&server, &wire, None);
+
+    let (server, wire) = tls_server(config, vec![]);
+    nothing_is_sent(&server, &wire, Some(&Authority::new("another").pem));
+}
+
+#[test]
+fn a_server_with_another_hosts_certificate_gets_nothing() {
+    let authority = Authority::new("private");
+    for host in ["elsewhere.test", "127.0.0.2"] {
+        let (server, wire) = tls_server(authority.certify(host), vec![]);
+        nothing_is_sent(&server, &wire, Some(&authority.pem));
+    }
+}
+
+#[test]
+fn a_server_with_an_expired_certificate_gets_nothing() {
+    let authority = Authority::new("private");
+    for (from, to) in [(2019, 2020), (4000, 4001)] {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        let (server, wire) = tls_server(authority.certify_as(params), vec![]);
+        nothing_is_sent(&server, &wire, Some(&authority.pem));
+    }
+}
+
+/// Takes the client's first bytes, answers with these, and hangs up.
+fn rude_server(greeting: &'static [u8]) -> (Server, Wire) {
+    let wire = Wire::default();
+    let tap = wire.clone();
+    let server = Server::over(
+        move |mut stream| {
+            let mut hello = [0; 4096];
+            let n = stream.read(&mut hello).unwrap();
+            lock(&tap).extend(&hello[..n]);
+            stream.write_all(greeting).unwrap();
+            Box::new(io::empty())
+        },
+        |request| panic!("a request in the clear: {request:?}"),
+    );
+    (server, wire)
+}
+
+#[test]
+fn a_handshake_cut_off_sends_nothing() {
+    // Nothing at all, and the head of a record whose rest never comes.
+    for greeting in [&b""[..], &[22, 3, 3, 0, 122, 2, 0, 0]] {
+        let (server, wire) = rude_server(greeting);
+        nothing_is_sent(&server, &wire, None);
+    }
+}
+
+#[test]
+fn a_server_that_talks_plain_http_on_the_tls_port_gets_nothing() {
+    let (server, wire) = rude_server(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    nothing_is_sent(&server, &wire, None);
+}
+
+#[test]
+fn a_handshake_that_never_goes_on_ends_with_the_connect_timeout() {
+    let server = Server::over(
+        |mut stream| {
+            let _ = io::copy(&mut stream, &mut io::sink());
+            Box::new(io::empty())
+        },
+        |request| panic!("a request in the clear: {request:?}"),
+    );
+    let client = https(&server, Credentials::api_key(API_KEY))
+        .connect_timeout(Duration::from_millis(50))
+        .build()
+        .unwrap();
+    let error = client
+        .update_status(&session_id(), &StatusUpdate::approved())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert_eq!(error.verdict(), Verdict::NotApplied);
+    assert_eq!(server.connections(), 3);
+}
+
+#[test]
+fn a_private_authority_given_by_the_caller_is_trusted() {
+    let authority = Authority::new("private");
+    let (server, wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed()]);
+    let updated = trusting(&server, &authority.pem)
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .unwrap();
+    assert_eq!(updated.session_id, session_id());
+    let request = &server.requests()[0];
+    assert_eq!(request.method, "PATCH");
+    assert_eq!(request.header("x-api-key"), Some(API_KEY));
+    assert_eq!(request.text(), r#"{"new_status":"Declined"}"#);
+    assert!(!String::from_utf8_lossy(&lock(&wire)).contains("PATCH"));
+}
+
+#[test]
+fn one_of_many_authorities_is_enough_and_what_else_the_pem_holds_is_passed_over() {
+    let authority = Authority::new("private");
+    let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed()]);
+    let bundle = [
+        "# two that have nothing to do with it, a key, and ours\n",
+        &Authority::new("first").pem,
+        &Authority::new("second").pem,
+        &KeyPair::generate().unwrap().serialize_pem(),
+        &authority.pem,
+    ];
+    trusting(&server, &bundle.concat())
+        .update_status(&session_id(), &StatusUpdate::approved())
+        .unwrap();
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn both_hosts_are_reached_over_tls_with_client_credentials() {
+    let authority = Authority::new("private");
+    let (server, wire) = tls_server(
+        authority.certify("127.0.0.1"),
+        vec![support::token("the-token"), confirmed()],
+    );
+    https(&server, Credentials::client(CLIENT_ID, CLIENT_SECRET))
+        .root_certificates(&authority.pem)
+        .build()
+        .unwrap()
+        .update_status(&session_id(), &StatusUpdate::approved())
+        .unwrap();
+    assert_eq!(server.token_requests().len(), 1);
+    let patch = &server.session_requests()[0];
+    assert_eq!(patch.header("authorization"), Some("Bearer the-token"));
+    assert!(!String::from_utf8_lossy(&lock(&wire)).contains("HTTP/1.1"));
+}
+
+#[test]
+fn root_certificates_without_a_certificate_are_a_configuration_error() {
+    let authority = Authority::new("private");
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    let cut = &authority.pem[..authority.pem.len() / 2];
+    let no_base64 = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
+    for pem in ["", "garbage", "\0\u{1}\u{2}", &key, cut, no_base64] {
+        let error = Client::builder(Credentials::api_key(API_KEY))
+            .root_certificates(pem)
+            .build()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains("root_certificates"), "{error}");
+        assert!(!error.to_string().contains("BEGIN"), "{error}");
+    }
+}
+
+#[test]
+fn updates_over_tls_share_one_connection() {
+    let authority = Authority::new("private");
+    for deadline in [None, Some(Duration::from_secs(5))] {
+        let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed(); 5]);
+        let mut builder = https(&server, Credentials::api_key(API_KEY)).root_certificates(&authority.pem);
+        if let Some(deadline) = deadline {
+            builder = builder.deadline(deadline);
+        }
+        let client = builder.build().unwrap();
+        for _ in 0..5 {
+            client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+        }
+        assert_eq!(server.requests().len(), 5);
+        assert_eq!(server.connections(), 1, "deadline {deadline:?}");
+    }
+}
+
+#[test]
+fn a_reset_after_the_request_leaves_it_unknown() {
+    let authority = Authority::new("private");
+    let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![vec![Step::Reset]; 3]);
+    let error = trusting(&server, &authority.pem)
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+    assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
+    assert!(error.is_retryable());
+    assert_eq!(server.requests().len(), 3, "safe to repeat, so it was");
+}
+
+#[test]
+fn an_answer_cut_off_without_tlss_goodbye_is_no_confirmation() {
+    let authority = Authority::new("private");
+    let cut = b"HTTP/1.1 200 OK\r\n\r\n{\"session_id\":\"".to_vec();
+    let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![vec![Step::Send(cut), Step::Close]]);
+    let error = trusting(&server, &authority.pem)
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{error}");
+    assert_eq!(error.verdict(), Verdict::Unknown);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn after_an_idle_connection_was_closed_the_next_update_is_seen_once() {
+    let authority = Authority::new("private");
+    let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed(); 2]);
+    let client = trusting(&server, &authority.pem);
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    server.close_idle();
+    client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
+    let bodies: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| request.text().to_owned())
+        .collect();
+    assert_eq!(bodies, [r#"{"new_status":"Approved"}"#, r#"{"new_status":"Declined"}"#]);
+    assert_eq!(server.connections(), 2);
+}
+
+/// Says goodbye as TLS wants it, and tells when that is done.
+struct Polite {
+    stream: StreamOwned<ServerConnection, TcpStream>,
+    gone: Sender<()>,
+}
+
+impl Read for Polite {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Polite {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+impl Drop for Polite {
+    fn drop(&mut self) {
+        self.stream.conn.send_close_notify();
+        let _ = self.stream.flush();
+        let _ = self.gone.send(());
+    }
+}
+
+#[test]
+fn after_tlss_goodbye_the_next_update_is_seen_once() {
+    let authority = Authority::new("private");
+    let config = authority.certify("127.0.0.1");
+    let (gone, goodbye) = mpsc::channel();
+    let mut then_close = confirmed();
+    then_close.push(Step::Close);
+    let server = Server::over(
+        move |stream| {
+            let stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
+            let gone = gone.clone();
+            Box::new(Polite { stream, gone })
+        },
+        in_turn(vec![then_close, confirmed()]),
+    );
+    let client = trusting(&server, &authority.pem);
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    goodbye.recv().unwrap();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    assert_eq!(server.requests().len(), 2);
+    assert_eq!(server.connections(), 2);
+}
+
+#[test]
+fn a_redirect_to_plain_http_is_not_followed() {
+    let authority = Authority::new("private");
+    let plain = Server::always(confirmed());
+    let place = [("location", &*format!("{}/v3/session/x/update-status/", plain.url()))];
+    let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![answer(308, &place, "")]);
+    let error = trusting(&server, &authority.pem)
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{error}");
+    assert_eq!(error.verdict(), Verdict::NotApplied);
+    assert_eq!(plain.connections(), 0);
+}
