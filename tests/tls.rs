@@ -413,6 +413,41 @@ fn after_tlss_goodbye_the_next_update_is_seen_once() {
 }
 
 #[test]
+fn a_proxy_sees_the_hosts_name_and_nothing_else() {
+    let authority = Authority::new("private");
+    let config = authority.certify("sessions.test");
+    let wire = Wire::default();
+    let tap = wire.clone();
+    let server = Server::over(
+        move |stream| {
+            let mut stream = Tapped {
+                stream,
+                wire: tap.clone(),
+            };
+            let mut byte = [0];
+            while !lock(&stream.wire).ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {}
+            stream
+                .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                .unwrap();
+            encrypted(&config, stream)
+        },
+        in_turn(vec![confirmed()]),
+    );
+    Client::builder(Credentials::api_key(API_KEY))
+        .base_url("https://sessions.test")
+        .proxy(server.url())
+        .root_certificates(&authority.pem)
+        .build()
+        .unwrap()
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .unwrap();
+    assert_eq!(server.requests()[0].header("host"), Some("sessions.test"));
+    let wire = String::from_utf8_lossy(&lock(&wire)).into_owned();
+    assert!(wire.starts_with("CONNECT sessions.test:443 HTTP/1.1\r\n"), "{wire}");
+    assert!(!wire.contains("PATCH") && !wire.contains(API_KEY), "{wire}");
+}
+
+#[test]
 fn a_redirect_to_plain_http_is_not_followed() {
     let authority = Authority::new("private");
     let plain = Server::always(confirmed());

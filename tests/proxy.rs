@@ -1,0 +1,306 @@
+//! Proxies: a tunnel that fails means that nothing was sent, and which proxy is used is the caller's choice.
+
+mod support;
+
+use std::env;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, StatusUpdate, Verdict};
+
+use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, confirmed, in_turn, lock, quick_retries, session_id};
+
+/// What the proxy was asked, head by head.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// A proxy that answers each CONNECT with `greeting` and is itself what lies at the tunnel's other end.
+fn proxy(greeting: &'static str, turns: Vec<Vec<Step>>) -> (Server, Asked) {
+    let asked = Asked::default();
+    let heads = asked.clone();
+    let server = Server::over(
+        move |mut stream| {
+            lock(&heads).push(read_head(&mut stream));
+            stream.write_all(greeting.as_bytes()).unwrap();
+            match greeting.starts_with("HTTP/1.1 200 ") {
+                true => Box::new(stream),
+                false => Box::new(io::empty()),
+            }
+        },
+        in_turn(turns),
+    );
+    (server, asked)
+}
+
+const ESTABLISHED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
+
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Sessions at a host that only the proxy could look up.
+fn beyond(proxy: String, credentials: Credentials) -> Client {
+    Client::builder(credentials)
+        .base_url("http://sessions.test")
+        .auth_url("http://tokens.test:8080")
+        .allow_insecure_http(true)
+        .retry(quick_retries())
+        .proxy(proxy)
+        .build()
+        .unwrap()
+}
+
+fn key() -> Credentials {
+    Credentials::api_key(API_KEY)
+}
+
+fn decline(client: &Client) -> Result<(), Error> {
+    client.update_status(&session_id(), &StatusUpdate::declined()).map(drop)
+}
+
+#[test]
+fn an_update_goes_through_a_tunnel() {
+    let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
+    decline(&beyond(server.url(), key())).unwrap();
+    let head = lock(&asked)[0].clone();
+    assert!(head.starts_with("CONNECT sessions.test:80 HTTP/1.1\r\n"), "{head}");
+    assert!(!head.contains(API_KEY), "the key is not for the proxy: {head}");
+    let request = &server.requests()[0];
+    assert_eq!(
+        (request.method.as_str(), request.header("host")),
+        ("PATCH", Some("sessions.test"))
+    );
+    assert_eq!(request.header("x-api-key"), Some(API_KEY));
+    assert_eq!(request.header("proxy-authorization"), None);
+    assert_eq!(request.text(), r#"{"new_status":"Declined"}"#);
+}
+
+#[test]
+fn token_and_update_have_a_tunnel_each_and_keep_it() {
+    let turns = vec![support::token("the-token"), confirmed(), confirmed()];
+    let (server, asked) = proxy(ESTABLISHED, turns);
+    let client = beyond(server.url(), Credentials::client(CLIENT_ID, CLIENT_SECRET));
+    decline(&client).unwrap();
+    decline(&client).unwrap();
+    let hosts: Vec<_> = lock(&asked)
+        .iter()
+        .map(|head| head.lines().next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        hosts,
+        ["CONNECT tokens.test:8080 HTTP/1.1", "CONNECT sessions.test:80 HTTP/1.1"]
+    );
+}
+
+#[test]
+fn a_proxys_user_and_password_go_to_the_proxy_alone() {
+    let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
+    let url = server.url().replace("http://", "http://me:p%40ss@");
+    decline(&beyond(url, key())).unwrap();
+    let head = lock(&asked)[0].clone();
+    assert!(
+        head.contains("\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n"),
+        "{head}"
+    );
+    assert_eq!(server.requests()[0].header("proxy-authorization"), None);
+}
+
+#[test]
+fn a_proxy_that_does_not_open_the_tunnel_is_sent_nothing() {
+    for greeting in [
+        "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n",
+        "HTTP/1.1 502 Bad Gateway\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "HTTP/1.1 20",
+        "",
+    ] {
+        let (server, asked) = proxy(greeting, vec![]);
+        for credentials in [key(), Credentials::client(CLIENT_ID, CLIENT_SECRET)] {
+            lock(&asked).clear();
+            let error = decline(&beyond(server.url(), credentials)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Network, "{greeting:?}: {error}");
+            assert_eq!(error.verdict(), Verdict::NotApplied, "{greeting:?}: {error}");
+            assert!(error.is_retryable(), "{error}");
+            assert_eq!(lock(&asked).len(), 3, "one attempt and two retries");
+            assert!(lock(&asked).iter().all(|head| head.starts_with("CONNECT ")));
+        }
+        assert_eq!(server.requests().len(), 0, "{greeting:?}");
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_be_reached_is_sent_nothing() {
+    let nobody = "http://127.0.0.1:1".into();
+    let error = decline(&beyond(nobody, key())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+    assert_eq!(error.verdict(), Verdict::NotApplied);
+}
+
+#[test]
+fn a_tunnel_that_breaks_after_the_request_leaves_it_unknown() {
+    let (server, asked) = proxy(ESTABLISHED, vec![vec![Step::Close]; 3]);
+    let error = decline(&beyond(server.url(), key())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+    assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
+    assert_eq!((lock(&asked).len(), server.requests().len()), (3, 3));
+}
+
+#[test]
+fn a_tunnel_that_broke_while_idle_is_opened_again() {
+    let (server, asked) = proxy(ESTABLISHED, vec![confirmed(); 2]);
+    let client = beyond(server.url(), key());
+    decline(&client).unwrap();
+    server.close_idle();
+    decline(&client).unwrap();
+    assert_eq!((lock(&asked).len(), server.requests().len()), (2, 2));
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_a_configuration_error_without_its_url() {
+    let refused = |url: &str| {
+        let error = Client::builder(key()).proxy(url).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+        for text in [
+            error.to_string(),
+            format!("{error:?}"),
+            format!("{:?}", Client::builder(key()).proxy(url)),
+        ] {
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        assert!(error.to_string().contains("proxy"), "{error}");
+        error.to_string()
+    };
+    for url in [
+        "http://me:hunter2 @proxy.test",
+        "http://",
+        "/hunter2",
+        " ",
+        "http://me:hunter2@",
+        "ftp://me:hunter2@proxy.test",
+        "http://me:hunter2%ff@proxy.test",
+    ] {
+        refused(url);
+    }
+    for scheme in ["socks", "socks4", "socks4a", "socks5"] {
+        let message = refused(&format!("{scheme}://me:hunter2@proxy.test:1080"));
+        assert!(message.contains("use an http proxy"), "{message}");
+    }
+}
+
+/// Runs one test of this file in a process of its own, with these variables and no other proxy's.
+fn in_child(test: &str, variables: &[(&str, &str)]) {
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args([test, "--exact", "--nocapture"]);
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().to_ascii_lowercase().ends_with("_proxy") {
+            child.env_remove(name);
+        }
+    }
+    let output = child.envs(variables.iter().copied()).output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{variables:?}\n{stdout}\n{stderr}");
+    assert!(stdout.contains("1 passed"), "{stdout}");
+}
+
+/// In a child: the address of the server that stands in for Didit.
+fn told() -> Option<String> {
+    env::var("TEST_BASE_URL").ok()
+}
+
+/// With whatever proxy the environment names.
+fn by_environment(url: String) -> ClientBuilder {
+    Client::builder(key()).base_url(url).retry(quick_retries())
+}
+
+#[test]
+fn the_environments_proxy_is_used() {
+    if let Some(url) = told() {
+        return decline(&by_environment(url).build().unwrap()).unwrap();
+    }
+    for name in ["HTTPS_PROXY", "ALL_PROXY", "https_proxy"] {
+        let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
+        in_child(
+            "the_environments_proxy_is_used",
+            &[("TEST_BASE_URL", "http://127.0.0.1:9"), (name, &server.url())],
+        );
+        let head = lock(&asked)[0].clone();
+        assert!(head.starts_with("CONNECT 127.0.0.1:9 HTTP/1.1\r\n"), "{name}: {head}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[test]
+fn no_proxy_names_hosts_that_are_reached_directly() {
+    if let Some(url) = told() {
+        return decline(&by_environment(url).build().unwrap()).unwrap();
+    }
+    let (server, asked) = proxy(ESTABLISHED, vec![]);
+    let direct = Server::always(confirmed());
+    in_child(
+        "no_proxy_names_hosts_that_are_reached_directly",
+        &[
+            ("TEST_BASE_URL", &direct.url()),
+            ("HTTPS_PROXY", &server.url()),
+            ("NO_PROXY", "elsewhere.test,127.0.0.1"),
+        ],
+    );
+    assert_eq!((lock(&asked).len(), direct.requests().len()), (0, 1));
+}
+
+#[test]
+fn an_empty_proxy_ignores_the_environment() {
+    if let Some(url) = told() {
+        return decline(&by_environment(url).proxy("").build().unwrap()).unwrap();
+    }
+    let (server, asked) = proxy(ESTABLISHED, vec![]);
+    let direct = Server::always(confirmed());
+    in_child(
+        "an_empty_proxy_ignores_the_environment",
+        &[("TEST_BASE_URL", &direct.url()), ("ALL_PROXY", &server.url())],
+    );
+    assert_eq!((lock(&asked).len(), direct.requests().len()), (0, 1));
+}
+
+#[test]
+fn the_callers_proxy_goes_before_the_environments() {
+    if let Some(url) = told() {
+        let proxy = env::var("TEST_PROXY").unwrap();
+        return decline(&by_environment(url).proxy(proxy).build().unwrap()).unwrap();
+    }
+    let (chosen, asked) = proxy(ESTABLISHED, vec![confirmed()]);
+    let (other, not_asked) = proxy(ESTABLISHED, vec![]);
+    in_child(
+        "the_callers_proxy_goes_before_the_environments",
+        &[
+            ("TEST_BASE_URL", "http://127.0.0.1:9"),
+            ("TEST_PROXY", &chosen.url()),
+            ("ALL_PROXY", &other.url()),
+        ],
+    );
+    assert_eq!((lock(&asked).len(), lock(&not_asked).len()), (1, 0));
+}
+
+#[test]
+fn a_socks_proxy_in_the_environment_is_a_configuration_error() {
+    if let Some(url) = told() {
+        let error = by_environment(url).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        return;
+    }
+    in_child(
+        "a_socks_proxy_in_the_environment_is_a_configuration_error",
+        &[
+            ("TEST_BASE_URL", "http://127.0.0.1:9"),
+            ("ALL_PROXY", "socks5://me:hunter2@127.0.0.1:9"),
+        ],
+    );
+}
