@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use crate::auth::{Authorization, Credentials, Kind, TokenSource};
 use crate::call::{Deadline, with_retries};
 use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::http::{Http, MAX_BODY, Request, Settings, base_url};
+use crate::rate_limit::RateLimit;
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
 use crate::session::{ApiVersion, Ensured, Session, SessionId, SessionStatus, StatusUpdate, UpdatedSession};
@@ -44,6 +45,7 @@ struct Inner {
     version: ApiVersion,
     retry: RetryPolicy,
     deadline: Option<Duration>,
+    rate_limit: Mutex<Option<RateLimit>>,
 }
 
 impl Client {
@@ -156,6 +158,13 @@ impl Client {
             }
         }
     }
+
+    /// The rate limit as the latest answer to this client and its clones told it, be it a success or a refusal; `None`
+    /// while none has. For callers that send many updates and want to slow down before they are refused.
+    #[must_use]
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        *self.0.rate_limit()
+    }
 }
 
 fn about_update(id: &SessionId, update: &StatusUpdate) -> String {
@@ -197,6 +206,10 @@ struct Decision {
 }
 
 impl Inner {
+    fn rate_limit(&self) -> MutexGuard<'_, Option<RateLimit>> {
+        self.rate_limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn call(&self) -> Call {
         Call {
             deadline: Deadline::after(self.deadline),
@@ -268,6 +281,9 @@ impl Inner {
             let timeout = call.deadline.clip(self.http.timeout())?;
             let reply = self.http.send(&request, timeout);
             let reply = reply.map_err(|failure| verdict::of_failure(failure, effect))?;
+            if let Some(seen) = RateLimit::read(&reply) {
+                *self.rate_limit() = Some(seen);
+            }
             if reply.status == 401 && !call.replaced && self.authorization.refuse(&grant) {
                 call.replaced = true;
                 continue;
@@ -422,6 +438,7 @@ impl ClientBuilder {
             version,
             retry: self.retry,
             deadline: self.deadline,
+            rate_limit: Mutex::default(),
         })))
     }
 }

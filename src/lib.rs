@@ -24,6 +24,7 @@ mod client;
 mod env;
 mod error;
 mod http;
+mod rate_limit;
 mod retry;
 mod secret;
 mod session;
@@ -34,6 +35,7 @@ mod verdict;
 pub use auth::Credentials;
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, ErrorKind, Result, Verdict};
+pub use rate_limit::RateLimit;
 pub use retry::RetryPolicy;
 pub use session::{
     ApiVersion, Ensured, NewStatus, Node, Session, SessionId, SessionStatus, StatusUpdate, UpdatedSession,

@@ -106,7 +106,7 @@ pub(crate) fn retry_after(header: Option<&str>, reset: Option<&str>, now: System
 }
 
 /// Digits only, however many.
-fn seconds(value: &str) -> Option<u64> {
+pub(crate) fn seconds(value: &str) -> Option<u64> {
     let value = value.trim();
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| value.parse().unwrap_or(u64::MAX))

@@ -1,0 +1,32 @@
+//! What the service says of its rate limit.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::http::Reply;
+use crate::retry::seconds;
+
+/// The rate limit as the headers of an answer gave it (didit-api.md §7).
+///
+/// Didit advises to slow down once `remaining` is under 15 % of `limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateLimit {
+    /// How many requests are admitted in a window: `X-RateLimit-Limit`.
+    pub limit: u64,
+    /// How many of them are left: `X-RateLimit-Remaining`.
+    pub remaining: u64,
+    /// When there are more again, by the server's clock: `X-RateLimit-Reset`.
+    pub reset: Option<SystemTime>,
+}
+
+impl RateLimit {
+    pub(crate) fn read(reply: &Reply) -> Option<RateLimit> {
+        let number = |name| reply.header(name).and_then(seconds);
+        let moment = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        Some(RateLimit {
+            limit: number("x-ratelimit-limit")?,
+            remaining: number("x-ratelimit-remaining")?,
+            reset: number("x-ratelimit-reset").and_then(moment),
+        })
+    }
+}

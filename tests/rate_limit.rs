@@ -1,0 +1,51 @@
+//! What the service says of its rate limit reaches the caller.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use didit::{Client, Credentials, RetryPolicy, SessionId, StatusUpdate};
+
+#[test]
+fn the_rate_limit_is_that_of_the_latest_answer_success_or_not_and_shared_by_clones() {
+    let mut server = mockito::Server::new();
+    let builder = Client::builder(Credentials::api_key("key"))
+        .base_url(server.url())
+        .proxy("");
+    let client = builder.retry(RetryPolicy::none()).build().unwrap();
+    let clone = client.clone();
+    let id: SessionId = "abc".parse().unwrap();
+    let mut answer = |status, body: &str, headers: &[(&str, &str)]| {
+        let mut mock = server.mock("PATCH", "/v3/session/abc/update-status/");
+        for (name, value) in headers {
+            mock = mock.with_header(*name, value);
+        }
+        let mock = mock.with_status(status).with_body(body).create();
+        let result = client.update_status(&id, &StatusUpdate::approved());
+        mock.assert();
+        result
+    };
+    assert_eq!(clone.rate_limit(), None);
+
+    let told = [
+        ("x-ratelimit-limit", "300"),
+        ("x-ratelimit-remaining", "44"),
+        ("x-ratelimit-reset", "1700000000"),
+    ];
+    answer(200, r#"{"session_id":"abc"}"#, &told).unwrap();
+    let seen = clone.rate_limit().unwrap();
+    assert_eq!((seen.limit, seen.remaining), (300, 44));
+    assert_eq!(seen.reset, Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)));
+
+    let told = [("x-ratelimit-limit", "300"), ("x-ratelimit-remaining", "0")];
+    answer(429, "{}", &told).unwrap_err();
+    let seen = clone.rate_limit().unwrap();
+    assert_eq!((seen.remaining, seen.reset), (0, None));
+
+    // An answer that says nothing of it, or nothing that can be read, leaves what was known.
+    answer(
+        404,
+        "{}",
+        &[("x-ratelimit-limit", "many"), ("x-ratelimit-remaining", "-1")],
+    )
+    .unwrap_err();
+    assert_eq!(clone.rate_limit(), Some(seen));
+}
