@@ -159,6 +159,15 @@ impl Client {
         }
     }
 
+    /// Whether an update is one that this client's API version can carry: what
+    /// [`update_status`](Client::update_status) would refuse before sending. Sends nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub fn check(&self, update: &StatusUpdate) -> Result<()> {
+        update.to_body(self.0.version).map(drop)
+    }
+
     /// The rate limit as the latest answer to this client and its clones told it, be it a success or a refusal; `None`
     /// while none has. For callers that send many updates and want to slow down before they are refused.
     #[must_use]

@@ -1,0 +1,33 @@
+//! An update can be checked before anything is sent.
+
+use didit::{ApiVersion, Client, Credentials, ErrorKind, Node, StatusUpdate, Verdict};
+
+#[test]
+fn an_update_is_checked_against_the_api_version_without_sending_anything() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    let client = |version| {
+        let builder = Client::builder(Credentials::api_key("key")).base_url(&url).proxy("");
+        builder.api_version(version).build().unwrap()
+    };
+    let (v1, v3) = (client(ApiVersion::V1), client(ApiVersion::V3));
+    let resubmitted = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]);
+
+    v1.check(&StatusUpdate::declined().comment("Duplicated user")).unwrap();
+    v3.check(&resubmitted).unwrap();
+    let errors = [
+        v1.check(&resubmitted),
+        v1.check(&StatusUpdate::approved().email("a@b.example")),
+        v3.check(&StatusUpdate::resubmitted([])),
+    ];
+    for error in errors {
+        let error = error.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::InvalidInput, Verdict::NotApplied)
+        );
+    }
+    let nobody = server.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+}
