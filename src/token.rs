@@ -86,12 +86,14 @@ impl Token {
 /// A number of seconds as servers write it: a number, or one in a string, its fraction ignored. What is negative or no
 /// number is nothing.
 fn whole_seconds(value: &Value) -> Option<u64> {
-    match value {
-        // The cast saturates, and takes what is negative to 0.
-        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().map(|float| float as u64)),
-        Value::String(text) => text.trim().split('.').next()?.parse().ok(),
-        _ => None,
-    }
+    let number = match value {
+        Value::Number(number) => number.clone(),
+        Value::String(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    let fraction = || number.as_f64().filter(|float| *float >= 0.0);
+    // The cast saturates.
+    number.as_u64().or_else(|| fraction().map(|float| float as u64))
 }
 
 #[cfg(test)]
@@ -192,7 +194,7 @@ mod tests {
             (json!(u64::MAX), 31_536_000),
             (json!(1e300), 31_536_000),
             (json!("1e300"), 31_536_000),
-            (json!("inf"), 31_536_000),
+            (json!("inf"), 300),
             (json!("18446744073709551616"), 31_536_000),
             // Nothing usable.
             (json!(0), 300),
