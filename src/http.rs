@@ -183,13 +183,17 @@ impl Http {
         };
         let result = self.exchange(request, &mut outgoing, timeout);
         let result = result.map_err(|error| Failure::new(error, outgoing.asked || request.body.is_none()));
-        let outcome = match &result {
-            Ok(reply) => reply.status.to_string(),
-            Err(failure) => failure.problem.clone(),
-        };
-        let path = path(request.url);
-        let time = start.elapsed().as_millis();
-        log::debug!(target: "didit", "{} {path}: {outcome}, {time} ms", request.method);
+        log::debug!(
+            target: "didit",
+            "{} {}: {}, {} ms",
+            request.method,
+            path(request.url),
+            match &result {
+                Ok(reply) => reply.status.to_string(),
+                Err(failure) => failure.problem.clone(),
+            },
+            start.elapsed().as_millis()
+        );
         result
     }
 
