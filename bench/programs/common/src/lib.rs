@@ -1,0 +1,84 @@
+//! What every contender does alike: where the server is, what is sent, what counts as an answer, and the timing.
+
+use std::env;
+use std::hint::black_box;
+use std::time::Instant;
+
+use base64::Engine;
+use serde::{Deserialize, Serialize};
+
+pub struct Task {
+    /// `https://127.0.0.1:8443/v1/session/…/update-status/`
+    pub update_url: String,
+    pub token_url: String,
+    /// `base64(id:secret)`
+    pub basic: String,
+    /// The private CA of the server, PEM.
+    pub ca: Option<Vec<u8>>,
+}
+
+#[derive(Serialize)]
+struct Update {
+    new_status: &'static str,
+    comment: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    access_token: String,
+}
+
+#[derive(Deserialize)]
+struct Updated {
+    session_id: String,
+}
+
+pub const SESSION: &str = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10";
+pub const GRANT: &str = "grant_type=client_credentials";
+pub const FORM: &str = "application/x-www-form-urlencoded";
+pub const JSON: &str = "application/json";
+
+impl Task {
+    pub fn from_env() -> Task {
+        let get = |name| env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+        let pair = format!("{}:{}", get("DIDIT_CLIENT_ID"), get("DIDIT_CLIENT_SECRET"));
+        Task {
+            update_url: format!("{}/v1/session/{SESSION}/update-status/", get("DIDIT_BASE_URL")),
+            token_url: format!("{}/auth/v2/token/", get("DIDIT_AUTH_URL")),
+            basic: format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair)),
+            ca: env::var("DIDIT_CA_FILE").ok().map(|path| std::fs::read(path).unwrap()),
+        }
+    }
+}
+
+/// The body of an update, made anew each time as a program would.
+pub fn body() -> Vec<u8> {
+    let update = Update { new_status: "Declined", comment: "Duplicated user" };
+    serde_json::to_vec(&update).unwrap()
+}
+
+pub fn bearer(answer: &[u8]) -> String {
+    let token: Token = serde_json::from_slice(answer).unwrap();
+    format!("Bearer {}", token.access_token)
+}
+
+/// An update counts only if the server confirmed this session.
+pub fn check(status: u16, answer: &[u8]) {
+    assert_eq!(status, 200);
+    let updated: Updated = serde_json::from_slice(answer).unwrap();
+    assert_eq!(updated.session_id, SESSION);
+}
+
+/// `once`: one update. `warm N`: one, then N more, whose nanoseconds are printed.
+pub fn run(mut update: impl FnMut()) {
+    update();
+    let arguments: Vec<String> = env::args().collect();
+    if arguments.get(1).map(String::as_str) == Some("warm") {
+        let count: u32 = arguments[2].parse().unwrap();
+        let start = Instant::now();
+        for _ in 0..count {
+            black_box(update());
+        }
+        println!("{}", start.elapsed().as_nanos());
+    }
+}

@@ -1,0 +1,48 @@
+use std::time::Duration;
+
+use common::{FORM, GRANT, JSON, Task, bearer, body, check, run};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider, parse_pem};
+
+fn main() {
+    let task = Task::from_env();
+    let provider = if cfg!(feature = "rustls") { TlsProvider::Rustls } else { TlsProvider::NativeTls };
+    let mut tls = TlsConfig::builder().provider(provider);
+    if let Some(pem) = &task.ca {
+        let certificates: Vec<_> = parse_pem(pem)
+            .filter_map(|item| match item.unwrap() {
+                ureq::tls::PemItem::Certificate(certificate) => Some(certificate),
+                _ => None,
+            })
+            .collect();
+        tls = tls.root_certs(RootCerts::new_with_certs(&certificates));
+    } else if cfg!(not(feature = "rustls")) {
+        tls = tls.root_certs(RootCerts::PlatformVerifier);
+    }
+    let mut config = ureq::Agent::config_builder().tls_config(tls.build());
+    if std::env::var_os("BENCH_LIMITS").is_some() {
+        // What didit sets, so that no call lasts for ever; ureq alone has no limits.
+        config = config
+            .timeout_global(Some(Duration::from_secs(30)))
+            .timeout_resolve(Some(Duration::from_secs(10)))
+            .timeout_connect(Some(Duration::from_secs(10)));
+    }
+    let agent = config.build().new_agent();
+    let token = agent
+        .post(&task.token_url)
+        .header("authorization", &task.basic)
+        .header("content-type", FORM)
+        .header("accept", JSON)
+        .send(GRANT)
+        .and_then(|mut answer| answer.body_mut().read_to_vec());
+    let bearer = bearer(&token.unwrap());
+    run(|| {
+        let mut answer = agent
+            .patch(&task.update_url)
+            .header("authorization", &bearer)
+            .header("content-type", JSON)
+            .header("accept", JSON)
+            .send(&body()[..])
+            .unwrap();
+        check(answer.status().as_u16(), &answer.body_mut().read_to_vec().unwrap());
+    });
+}
