@@ -277,3 +277,185 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const NANO: Duration = Duration::from_nanos(1);
+
+    fn lasting(lifetime: Duration) -> Token {
+        Token {
+            value: Secret::new("token"),
+            lifetime,
+            born: Now::read(),
+        }
+    }
+
+    /// Both clocks that much later.
+    fn later(token: &Token, by: Duration) -> Now {
+        Now {
+            monotonic: token.born.monotonic + by,
+            wall: token.born.wall + by,
+        }
+    }
+
+    fn lifetime(body: &Value) -> Duration {
+        Token::parse(body, Now::read()).unwrap().lifetime
+    }
+
+    #[test]
+    fn a_token_is_fresh_until_a_tenth_of_its_life_or_a_minute_is_left() {
+        for (life, margin) in [(100, 10), (600, 60), (601, 60), (86400, 60), (31_536_000, 60), (10, 1)] {
+            let token = lasting(life * SECOND);
+            let edge = (life - margin) * SECOND;
+            assert!(token.is_fresh(later(&token, edge - NANO)), "{life}");
+            assert!(!token.is_fresh(later(&token, edge)), "{life}");
+            assert!(!token.is_fresh(later(&token, edge + NANO)), "{life}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_valid_to_its_last_nanosecond() {
+        let token = lasting(100 * SECOND);
+        assert!(token.is_valid(later(&token, 100 * SECOND - NANO)));
+        assert!(!token.is_valid(later(&token, 100 * SECOND)));
+        assert!(!token.is_valid(later(&token, 3600 * SECOND)));
+        assert_eq!(token.left(later(&token, 30 * SECOND)), 70 * SECOND);
+        assert!(!lasting(Duration::ZERO).is_valid(Now::read()));
+        assert!(!lasting(Duration::ZERO).is_fresh(Now::read()));
+    }
+
+    #[test]
+    fn the_clock_that_is_ahead_counts() {
+        let token = lasting(1000 * SECOND);
+        let Now { monotonic, wall } = token.born;
+        let left = |now: Now| token.left(now);
+        // A laptop that slept: the monotonic clock stood still.
+        let slept = Now {
+            monotonic: monotonic + SECOND,
+            wall: wall + 999 * SECOND,
+        };
+        assert_eq!(left(slept), SECOND);
+        let slept_long = Now {
+            monotonic,
+            wall: wall + 2000 * SECOND,
+        };
+        assert!(!token.is_valid(slept_long));
+        // A wall clock that was set back, before the token's birth even, and forth again.
+        let back = Now {
+            monotonic: monotonic + 400 * SECOND,
+            wall: wall - 86400 * SECOND,
+        };
+        assert_eq!(left(back), 600 * SECOND);
+        let epoch = Now {
+            monotonic: monotonic + 1000 * SECOND,
+            wall: SystemTime::UNIX_EPOCH,
+        };
+        assert!(!token.is_valid(epoch));
+        let forth = Now {
+            monotonic: monotonic + 500 * SECOND,
+            wall: wall + 500 * SECOND,
+        };
+        assert_eq!(left(forth), 500 * SECOND);
+    }
+
+    #[test]
+    fn a_lifetime_is_read_however_it_is_written() {
+        for (expires_in, expected) in [
+            (json!(86400), 86400),
+            (json!(1), 1),
+            (json!(3600.9), 3600),
+            (json!("3600"), 3600),
+            (json!(" 3600 "), 3600),
+            (json!("3600.5"), 3600),
+            (json!(31_536_001), 31_536_000),
+            (json!(u64::MAX), 31_536_000),
+            (json!(1e300), 31_536_000),
+            (json!("1e300"), 31_536_000),
+            (json!("inf"), 31_536_000),
+            (json!("18446744073709551616"), 31_536_000),
+            // Nothing usable.
+            (json!(0), 300),
+            (json!(-1), 300),
+            (json!(i64::MIN), 300),
+            (json!(0.9), 300),
+            (json!(-0.0), 300),
+            (json!("0"), 300),
+            (json!("-3600"), 300),
+            (json!("NaN"), 300),
+            (json!("soon"), 300),
+            (json!(""), 300),
+            (json!(true), 300),
+            (json!(null), 300),
+            (json!([3600]), 300),
+            (json!({"seconds": 3600}), 300),
+        ] {
+            let body = json!({"access_token": "a", "expires_in": expires_in});
+            assert_eq!(lifetime(&body), expected * SECOND, "{body}");
+        }
+        assert_eq!(lifetime(&json!({"access_token": "a"})), 300 * SECOND);
+    }
+
+    #[test]
+    fn without_a_usable_lifetime_it_is_the_time_between_issue_and_expiry() {
+        for (body, expected) in [
+            (json!({"iat": 1_617_220_000, "exp": 1_618_084_000}), 864_000),
+            (
+                json!({"iat": 1_617_220_000, "exp": 1_618_084_000, "expires_in": 86400}),
+                86400,
+            ),
+            (
+                json!({"iat": 1_617_220_000, "exp": 1_618_084_000, "expires_in": 0}),
+                864_000,
+            ),
+            (json!({"iat": "1617220000", "exp": "1617220001", "expires_in": "x"}), 1),
+            (json!({"iat": 5, "exp": 5}), 300),
+            (json!({"iat": 6, "exp": 5}), 300),
+            (json!({"exp": 1_618_084_000}), 300),
+            (json!({"iat": 1_618_084_000}), 300),
+            (json!({"iat": 1, "exp": u64::MAX}), 31_536_000),
+            (json!({"iat": -1, "exp": 5}), 300),
+        ] {
+            let mut body = body;
+            body["access_token"] = json!("a");
+            assert_eq!(lifetime(&body), expected * SECOND, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_bearer_token_is_refused() {
+        for body in [
+            json!(null),
+            json!([]),
+            json!("a"),
+            json!({}),
+            json!({"access_token": ""}),
+            json!({"access_token": null}),
+            json!({"access_token": 7}),
+            json!({"access_token": "a b"}),
+            json!({"access_token": "a\n"}),
+            json!({"access_token": "é"}),
+            json!({"access_token": "a", "error": "invalid_client"}),
+            json!({"access_token": "a", "error": false}),
+            json!({"access_token": "a", "token_type": "mac"}),
+            json!({"access_token": "a", "token_type": ""}),
+            json!({"access_token": "a", "token_type": 7}),
+        ] {
+            assert!(Token::parse(&body, Now::read()).is_err(), "{body}");
+        }
+        for body in [
+            json!({"access_token": "a.b-c_d~e+f/g="}),
+            json!({"access_token": "a", "token_type": "BEARER"}),
+            json!({"access_token": "a", "token_type": null, "error": null}),
+        ] {
+            let born = Now::read();
+            let token = Token::parse(&body, born).unwrap();
+            assert_eq!(Some(token.value.expose()), body["access_token"].as_str());
+            assert_eq!((token.born.monotonic, token.born.wall), (born.monotonic, born.wall));
+        }
+    }
+}
