@@ -393,6 +393,8 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    use socket2::SockRef;
+
     use super::*;
     use crate::error::Verdict;
     use crate::http::Settings;
@@ -436,7 +438,10 @@ mod tests {
     }
 
     fn listener() -> TcpListener {
-        TcpListener::bind("127.0.0.1:0").unwrap()
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // A request that does not come fails the test and does not hang it; on Linux this goes for accept as well.
+        SockRef::from(&listener).set_read_timeout(Some(5 * SECOND)).unwrap();
+        listener
     }
 
     /// Accepts a connection and reads the token request that comes over it.
