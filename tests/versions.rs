@@ -1,0 +1,472 @@
+//! What goes over the wire in each version of the API, and what is refused before anything does.
+
+mod support;
+
+use didit::{ApiVersion, Client, Credentials, Error, ErrorKind, Node, SessionId, StatusUpdate, Verdict};
+
+use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Request, SESSION, Server, answer, confirmed, session_id};
+
+/// The whole request as it was sent, but for the address of the server, and the order of the headers, which is ureq's.
+fn text(request: &Request, server: &Server) -> String {
+    let mut headers: Vec<_> = request
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\n"))
+        .collect();
+    headers.sort();
+    let headers = headers.concat();
+    let text = format!("{} {}\n{headers}\n{}", request.method, request.path, request.text());
+    text.replace(&server.address().to_string(), "HOST")
+        .replace(env!("CARGO_PKG_VERSION"), "VERSION")
+}
+
+/// The body of the request that an update becomes.
+fn body(version: ApiVersion, update: &StatusUpdate) -> String {
+    let server = Server::always(confirmed());
+    let client = server.builder(Credentials::api_key(API_KEY)).api_version(version);
+    client.build().unwrap().update_status(&session_id(), update).unwrap();
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    let path = format!(
+        "/{}/session/{SESSION}/update-status/",
+        format!("{version:?}").to_lowercase()
+    );
+    assert_eq!(requests[0].path, path);
+    requests[0].text().to_owned()
+}
+
+const VERSIONS: [(ApiVersion, &str); 3] = [(ApiVersion::V1, "v1"), (ApiVersion::V2, "v2"), (ApiVersion::V3, "v3")];
+
+#[test]
+fn an_update_with_client_credentials_byte_for_byte() {
+    let update = StatusUpdate::declined().comment("Duplicated user");
+    for (version, name) in VERSIONS {
+        let server = Server::always(confirmed());
+        let client = server
+            .builder(Credentials::client(CLIENT_ID, CLIENT_SECRET))
+            .api_version(version)
+            .build()
+            .unwrap();
+        client.update_status(&session_id(), &update).unwrap();
+        let sent: Vec<_> = server.requests().iter().map(|request| text(request, &server)).collect();
+        assert_eq!(
+            sent,
+            [
+                "POST /auth/v2/token/\n\
+                 accept: application/json\n\
+                 authorization: Basic dGhlLWNsaWVudC1pZDp0aGUtY2xpZW50LXNlY3JldA==\n\
+                 content-length: 29\n\
+                 content-type: application/x-www-form-urlencoded\n\
+                 host: HOST\n\
+                 user-agent: didit-rust/VERSION\n\
+                 \n\
+                 grant_type=client_credentials"
+                    .to_owned(),
+                format!(
+                    "PATCH /{name}/session/{SESSION}/update-status/\n\
+                     accept: application/json\n\
+                     authorization: Bearer token\n\
+                     content-length: 53\n\
+                     content-type: application/json\n\
+                     host: HOST\n\
+                     user-agent: didit-rust/VERSION\n\
+                     \n\
+                     {{\"new_status\":\"Declined\",\"comment\":\"Duplicated user\"}}"
+                )
+            ]
+        );
+    }
+}
+
+#[test]
+fn an_update_with_an_api_key_byte_for_byte() {
+    for (version, name) in VERSIONS {
+        let server = Server::always(confirmed());
+        let client = server
+            .builder(Credentials::api_key(API_KEY))
+            .api_version(version)
+            .build()
+            .unwrap();
+        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+        let sent: Vec<_> = server.requests().iter().map(|request| text(request, &server)).collect();
+        let expected = format!(
+            "PATCH /{name}/session/{SESSION}/update-status/\n\
+             accept: application/json\n\
+             content-length: 25\n\
+             content-type: application/json\n\
+             host: HOST\n\
+             user-agent: didit-rust/VERSION\n\
+             x-api-key: the-api-key\n\
+             \n\
+             {{\"new_status\":\"Approved\"}}"
+        );
+        assert_eq!(sent, [expected], "and no token request");
+    }
+}
+
+#[test]
+fn a_session_is_read_byte_for_byte() {
+    for (version, name) in VERSIONS {
+        let server = Server::always(answer(
+            200,
+            &[],
+            format!(r#"{{"session_id":"{SESSION}","status":"Declined"}}"#),
+        ));
+        let client = server.builder(Credentials::api_key(API_KEY)).api_version(version);
+        client.build().unwrap().session(&session_id()).unwrap();
+        let expected = format!(
+            "GET /{name}/session/{SESSION}/decision/\n\
+             accept: application/json\n\
+             host: HOST\n\
+             user-agent: didit-rust/VERSION\n\
+             x-api-key: the-api-key\n\
+             \n"
+        );
+        assert_eq!(text(&server.requests()[0], &server), expected);
+    }
+}
+
+#[test]
+fn client_credentials_mean_v1_and_an_api_key_means_v3() {
+    let server = Server::always(confirmed());
+    server
+        .client()
+        .update_status(&session_id(), &StatusUpdate::approved())
+        .unwrap();
+    server
+        .key_client()
+        .update_status(&session_id(), &StatusUpdate::approved())
+        .unwrap();
+    let paths: Vec<_> = server
+        .session_requests()
+        .into_iter()
+        .map(|request| request.path)
+        .collect();
+    assert_eq!(
+        paths,
+        ["v1", "v3"].map(|version| format!("/{version}/session/{SESSION}/update-status/"))
+    );
+}
+
+#[test]
+fn every_documented_field_of_v3_is_sent_as_documented() {
+    let nodes = [
+        Node::new("feature_ocr_1", "OCR"),
+        Node::new("feature_liveness_1", "LIVENESS"),
+    ];
+    for (update, expected) in [
+        (StatusUpdate::approved(), r#"{"new_status":"Approved"}"#),
+        (
+            StatusUpdate::declined().comment("Duplicated user"),
+            r#"{"new_status":"Declined","comment":"Duplicated user"}"#,
+        ),
+        (
+            StatusUpdate::resubmitted(nodes.clone()),
+            r#"{"new_status":"Resubmitted","nodes_to_resubmit":[{"node_id":"feature_ocr_1","feature":"OCR"},{"node_id":"feature_liveness_1","feature":"LIVENESS"}]}"#,
+        ),
+        (
+            StatusUpdate::approved().email("ann@example.org"),
+            r#"{"new_status":"Approved","send_email":true,"email_address":"ann@example.org"}"#,
+        ),
+        (
+            StatusUpdate::resubmitted(nodes.into_iter().take(1))
+                .comment("Blurred")
+                .email("ann@example.org")
+                .email_language("pt-BR"),
+            r#"{"new_status":"Resubmitted","comment":"Blurred","nodes_to_resubmit":[{"node_id":"feature_ocr_1","feature":"OCR"}],"send_email":true,"email_address":"ann@example.org","email_language":"pt-BR"}"#,
+        ),
+    ] {
+        assert_eq!(body(ApiVersion::V3, &update), expected);
+    }
+}
+
+#[test]
+fn every_documented_language_is_taken() {
+    let documented = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no pl \
+                      pt-BR ro ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW";
+    let server = Server::always(confirmed());
+    let client = server.key_client();
+    for code in documented.split_whitespace() {
+        let update = StatusUpdate::approved().email("ann@example.org").email_language(code);
+        client.update_status(&session_id(), &update).unwrap();
+    }
+    assert_eq!(server.requests().len(), documented.split_whitespace().count());
+}
+
+#[test]
+fn a_comment_is_sent_as_given_in_every_version() {
+    let long = "ü".repeat(10_000);
+    for comment in [
+        "",
+        " ",
+        "Ünïcode ✓ 🦀",
+        "\"quotes\" and \\ and \n and \u{0}",
+        "null",
+        long.as_str(),
+    ] {
+        for (version, _) in VERSIONS {
+            let sent: serde_json::Value =
+                serde_json::from_str(&body(version, &StatusUpdate::declined().comment(comment))).unwrap();
+            assert_eq!(sent, serde_json::json!({"new_status": "Declined", "comment": comment}));
+        }
+    }
+}
+
+/// Refused as input, before anything is sent.
+fn refused(version: ApiVersion, update: &StatusUpdate) -> String {
+    let server = Server::always(confirmed());
+    let credentials = Credentials::client(CLIENT_ID, CLIENT_SECRET);
+    let client = server.builder(credentials).api_version(version).build().unwrap();
+    let update_error = client.update_status(&session_id(), update).unwrap_err();
+    let ensure_error = client.ensure_status(&session_id(), update).unwrap_err();
+    for error in [&update_error, &ensure_error] {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert_eq!(error.verdict(), Verdict::NotApplied, "{error}");
+        assert!(!error.is_retryable(), "{error}");
+        assert!(error.to_string().contains("nothing was changed"), "{error}");
+    }
+    assert_eq!(server.connections(), 0, "not even for a token");
+    update_error.to_string()
+}
+
+#[test]
+fn what_only_v3_knows_is_refused_for_the_others_naming_v3() {
+    for version in [ApiVersion::V1, ApiVersion::V2] {
+        for update in [
+            StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]),
+            StatusUpdate::resubmitted([]),
+            StatusUpdate::approved().email("ann@example.org"),
+            StatusUpdate::declined().email_language("en"),
+        ] {
+            let message = refused(version, &update);
+            assert!(message.contains("v3"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn resubmitted_needs_nodes_that_are_whole() {
+    for nodes in [
+        vec![],
+        vec![Node::new("", "OCR")],
+        vec![Node::new("feature_ocr_1", "OCR"), Node::new("feature_ocr_2", "")],
+    ] {
+        let message = refused(ApiVersion::V3, &StatusUpdate::resubmitted(nodes));
+        assert!(message.contains("node"), "{message}");
+    }
+}
+
+#[test]
+fn an_email_needs_an_address() {
+    for address in [
+        "",
+        "ann",
+        "@",
+        "ann@",
+        "@example.org",
+        "ann@example.org\n",
+        "ann @example.org",
+    ] {
+        let message = refused(ApiVersion::V3, &StatusUpdate::approved().email(address));
+        assert!(message.contains("not an email address"), "{message}");
+        assert!(address.len() < 3 || !message.contains(address), "{message}");
+    }
+}
+
+#[test]
+fn an_email_language_is_a_documented_one_and_needs_an_address() {
+    let email = || StatusUpdate::approved().email("ann@example.org");
+    for code in ["", "xx", "EN", "en ", "en es", "pt-br", "english"] {
+        let message = refused(ApiVersion::V3, &email().email_language(code));
+        assert!(message.contains("pt-BR"), "it names the codes: {message}");
+    }
+    let message = refused(ApiVersion::V3, &StatusUpdate::approved().email_language("en"));
+    assert!(message.contains("needs an email address"), "{message}");
+}
+
+#[test]
+fn a_session_id_can_never_change_the_path() {
+    let long = "a".repeat(129);
+    for id in [
+        "../../v1/x",
+        "a/b",
+        "a?b",
+        "a#b",
+        "%2e%2e",
+        "a b",
+        "a\r\nx: y",
+        "a\0",
+        ".",
+        "..",
+        "",
+        "é",
+        "a\u{200d}",
+        "a;b",
+        "a\\b",
+        &long,
+    ] {
+        let errors: [Error; 3] = [
+            id.parse::<SessionId>().unwrap_err(),
+            SessionId::try_from(id).unwrap_err(),
+            SessionId::try_from(id.to_owned()).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{id}");
+            assert_eq!(error.verdict(), Verdict::NotApplied, "{id}");
+            assert!(!error.to_string().contains(|c: char| c.is_control()), "{id:?}");
+        }
+        let json = serde_json::to_string(id).unwrap();
+        assert!(serde_json::from_str::<SessionId>(&json).is_err(), "{id}");
+    }
+}
+
+#[test]
+fn a_session_id_of_128_letters_digits_and_dashes_is_part_of_the_path_as_it_is() {
+    for id in ["A", "-", "_", "Az09-_", &"x".repeat(128)] {
+        let server = Server::always(answer(200, &[], format!(r#"{{"session_id":"{id}"}}"#)));
+        let session: SessionId = id.parse().unwrap();
+        server
+            .key_client()
+            .update_status(&session, &StatusUpdate::approved())
+            .unwrap();
+        assert_eq!(server.requests()[0].path, format!("/v3/session/{id}/update-status/"));
+    }
+}
+
+fn with_base_url(url: &str) -> Result<Client, Error> {
+    Client::builder(Credentials::api_key(API_KEY)).base_url(url).build()
+}
+
+#[test]
+fn a_url_that_cannot_be_meant_is_refused_without_repeating_it() {
+    for url in [
+        "",
+        " ",
+        "https://",
+        "https:///v3",
+        "verification.example",
+        "/v3",
+        "//host",
+        "ftp://hunter2.example",
+        "file:///hunter2",
+        "HTTPS//hunter2.example",
+        "https://hunter2@example.org",
+        "https://me:hunter2@example.org",
+        "http://me:hunter2@127.0.0.1",
+        "https://example.org?hunter2",
+        "https://example.org/?hunter2=1",
+        "https://example.org/#hunter2",
+        "https://example.org/hunter2 x",
+        "https://example.org/hunter2\r\nx: y",
+        "https://exämple.org/hunter2",
+        "https://example.org\\hunter2",
+        "https://example.org:0",
+        "https://example.org:65536",
+        "https://example.org:hunter2",
+        "https://example.org:-1",
+        "https://[::1",
+        "http://hunter2.example",
+        "http://10.0.0.1",
+        "http://localhost.hunter2.example",
+        "http://127.0.0.1.hunter2.example",
+        "http://0.0.0.0",
+        "http://[::2]",
+    ] {
+        for (option, builder) in [
+            ("base_url", Client::builder(Credentials::api_key(API_KEY)).base_url(url)),
+            ("auth_url", Client::builder(Credentials::api_key(API_KEY)).auth_url(url)),
+        ] {
+            let shown = format!("{builder:?}");
+            let error = builder.build().expect_err(url);
+            assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+            assert_eq!(error.verdict(), Verdict::NotApplied, "{url}");
+            assert!(!error.is_retryable(), "{url}");
+            let message = error.to_string();
+            assert!(message.contains(option), "{url}: {message}");
+            assert!(
+                !format!("{message} {error:?} {shown}").contains("hunter2"),
+                "{url}: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn plain_http_is_for_loopback_hosts_unless_the_caller_insists() {
+    for url in [
+        "http://127.0.0.1",
+        "http://127.0.0.2:8080",
+        "http://localhost:8080",
+        "http://LOCALHOST",
+        "http://[::1]",
+        "http://[::1]:8080/prefix/",
+        "HTTP://127.0.0.1",
+    ] {
+        with_base_url(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+    }
+    let insecure = Client::builder(Credentials::api_key(API_KEY)).base_url("http://didit.internal:8080");
+    let error = insecure.clone().build().unwrap_err();
+    assert!(error.to_string().contains("allow_insecure_http"), "{error}");
+    insecure.allow_insecure_http(true).build().unwrap();
+}
+
+#[test]
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+fn any_https_url_is_taken_prefix_and_slash_included() {
+    for url in [
+        "https://example.org",
+        "https://example.org/",
+        "https://example.org:8443",
+        "https://example.org:65535/gateway/didit/",
+        "https://192.0.2.1",
+        "https://[2001:db8::1]:8443/",
+        "HTTPS://EXAMPLE.ORG",
+    ] {
+        with_base_url(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+    }
+}
+
+#[test]
+#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+fn without_tls_an_https_url_is_refused_naming_the_features() {
+    let plain = "http://127.0.0.1:1";
+    for builder in [
+        Client::builder(Credentials::api_key(API_KEY)),
+        Client::builder(Credentials::api_key(API_KEY)).auth_url(plain),
+        Client::builder(Credentials::api_key(API_KEY)).base_url(plain),
+        Client::builder(Credentials::api_key(API_KEY))
+            .base_url(plain)
+            .auth_url(plain)
+            .root_certificates("any"),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let message = error.to_string();
+        for feature in ["rustls", "native-tls", "platform-verifier"] {
+            assert!(message.contains(feature), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_path_prefix_goes_before_the_documented_path_with_or_without_its_slash() {
+    for (prefix, expected) in [("", ""), ("/", ""), ("/didit", "/didit"), ("/a/b/", "/a/b")] {
+        let server = Server::always(confirmed());
+        let url = format!("{}{prefix}", server.url());
+        let client = server
+            .builder(Credentials::client(CLIENT_ID, CLIENT_SECRET))
+            .base_url(&url)
+            .auth_url(url)
+            .build()
+            .unwrap();
+        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+        let paths: Vec<_> = server.requests().into_iter().map(|request| request.path).collect();
+        assert_eq!(
+            paths,
+            [
+                format!("{expected}/auth/v2/token/"),
+                format!("{expected}/v1/session/{SESSION}/update-status/")
+            ]
+        );
+    }
+}
