@@ -43,7 +43,11 @@ pub(crate) fn of_failure(failure: Failure, effect: Effect) -> Error {
 /// An answer with another status than 200 (didit-api.md §6).
 pub(crate) fn of_status(reply: &Reply, effect: Effect, secrets: &[&str]) -> Error {
     let status = reply.status;
-    let body = reply.body.as_deref().unwrap_or_default();
+    // Only an error's body is made to be shown: a success may tell all about a person.
+    let body = match status {
+        400.. => reply.body.as_deref().unwrap_or_default(),
+        _ => b"",
+    };
     let words = Words::read(
         &serde_json::from_slice(body).unwrap_or_default(),
         reply.header("x-request-id"),
