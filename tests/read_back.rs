@@ -1,0 +1,463 @@
+//! Reading a session back, settling what is in doubt by it, and keeping nothing of the person.
+
+#[path = "support/capture.rs"]
+mod capture;
+mod support;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use didit::{
+    Client, Credentials, Ensured, Error, ErrorKind, Node, RetryPolicy, Session, SessionStatus, StatusUpdate, Verdict,
+};
+
+use support::{API_KEY, SESSION, Server, Step, answer, confirmed, in_turn, lock, quick_retries, session_id, token};
+
+fn status(status: &str) -> Vec<Step> {
+    answer(200, &[], format!(r#"{{"session_id":"{SESSION}","status":"{status}"}}"#))
+}
+
+fn dropped() -> Vec<Step> {
+    vec![Step::Close]
+}
+
+fn resubmitted() -> StatusUpdate {
+    StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")])
+}
+
+/// The methods of the requests, in order.
+fn methods(server: &Server) -> String {
+    let methods: Vec<_> = server
+        .session_requests()
+        .into_iter()
+        .map(|request| request.method)
+        .collect();
+    methods.join(" ")
+}
+
+fn read(steps: Vec<Step>) -> Result<Session, Error> {
+    let server = Server::script(vec![steps]);
+    server.key_client().session(&session_id())
+}
+
+#[test]
+fn every_documented_status_is_read() {
+    for (name, expected) in [
+        ("Not Started", SessionStatus::NotStarted),
+        ("In Progress", SessionStatus::InProgress),
+        ("In Review", SessionStatus::InReview),
+        ("Approved", SessionStatus::Approved),
+        ("Declined", SessionStatus::Declined),
+        ("Resubmitted", SessionStatus::Resubmitted),
+        ("Abandoned", SessionStatus::Abandoned),
+        ("Expired", SessionStatus::Expired),
+        ("Kyc Expired", SessionStatus::KycExpired),
+        ("Awaiting User", SessionStatus::AwaitingUser),
+    ] {
+        let session = read(status(name)).unwrap();
+        assert_eq!(session.session_id, session_id());
+        assert_eq!(session.status, expected);
+        assert_eq!(session.status.to_string(), name);
+    }
+}
+
+#[test]
+fn a_status_that_is_new_to_us_is_passed_on() {
+    for name in ["Escalated", "approved", ""] {
+        let session = read(status(name)).unwrap();
+        assert_eq!(session.status, SessionStatus::Other(name.into()));
+        assert_eq!(session.status.to_string(), name);
+    }
+}
+
+#[test]
+fn an_id_in_another_letter_case_is_the_same_session() {
+    let body = format!(r#"{{"session_id":"{}","status":"Declined"}}"#, SESSION.to_uppercase());
+    let session = read(answer(200, &[], body)).unwrap();
+    assert_eq!(session.session_id.as_ref(), SESSION, "in the caller's spelling");
+}
+
+#[test]
+fn what_is_not_this_session_is_an_unexpected_response() {
+    let other = r#"{"session_id":"11111111-1111-1111-1111-111111111111","status":"Approved"}"#;
+    for body in [
+        other,
+        r#"{"status":"Approved"}"#,
+        &format!(r#"{{"session_id":"{SESSION}"}}"#),
+        &format!(r#"{{"session_id":"{SESSION}","status":null}}"#),
+        &format!(r#"{{"session_id":"{SESSION}","status":7}}"#),
+        &format!(r#"{{"session_id":"{SESSION}","status":"Approved"}}x"#),
+        &format!(r#"{{"session_id":"{SESSION}","status":"Approved","#),
+        &format!(r#"[{{"session_id":"{SESSION}","status":"Approved"}}]"#),
+        "",
+        "null",
+        "[]",
+        "<html>Approved</html>",
+    ] {
+        let error = read(answer(200, &[], body)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{body}: {error}");
+        assert_eq!(error.verdict(), Verdict::NotApplied, "{body}: reading changes nothing");
+        assert!(!error.is_retryable(), "{body}");
+        assert_eq!(error.status(), Some(200));
+    }
+}
+
+#[test]
+fn an_answer_of_3_mib_is_read_and_one_of_more_than_4_is_not() {
+    let of_size = |size: usize| {
+        let images = "x".repeat(size);
+        let body = format!(r#"{{"images":"{images}","session_id":"{SESSION}","status":"In Review"}}"#);
+        read(answer(200, &[], body))
+    };
+    assert_eq!(of_size(3 << 20).unwrap().status, SessionStatus::InReview);
+
+    let error = of_size(4 << 20).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{error}");
+    assert_eq!(error.verdict(), Verdict::NotApplied);
+    assert!(error.to_string().contains("too large"), "{error}");
+}
+
+#[test]
+fn a_failed_read_is_repeated_and_changes_nothing() {
+    let server = Server::script(vec![answer(502, &[], ""), dropped(), status("Declined")]);
+    assert_eq!(
+        server.client().session(&session_id()).unwrap().status,
+        SessionStatus::Declined
+    );
+    assert_eq!(methods(&server), "GET GET GET");
+
+    for (steps, kind, requests) in [
+        (answer(500, &[], ""), ErrorKind::Server, 3),
+        (dropped(), ErrorKind::Network, 3),
+        (answer(403, &[], ""), ErrorKind::Forbidden, 1),
+        (answer(404, &[], ""), ErrorKind::NotFound, 1),
+        (answer(204, &[], ""), ErrorKind::UnexpectedResponse, 1),
+        (
+            answer(302, &[("location", "/elsewhere/")], ""),
+            ErrorKind::UnexpectedResponse,
+            1,
+        ),
+    ] {
+        let server = Server::always(steps);
+        let error = server.client().session(&session_id()).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(error.verdict(), Verdict::NotApplied, "{error}");
+        assert!(
+            error.to_string().contains(&format!("reading session {SESSION}")),
+            "{error}"
+        );
+        assert_eq!(server.session_requests().len(), requests, "{error}");
+    }
+}
+
+#[test]
+fn a_refused_token_is_replaced_once_for_a_read_as_well() {
+    let server = Server::script(vec![answer(401, &[], ""), status("Approved")]);
+    server.client().session(&session_id()).unwrap();
+    let bearers: Vec<_> = server
+        .session_requests()
+        .iter()
+        .map(|request| request.header("authorization").unwrap().to_owned())
+        .collect();
+    assert_eq!(bearers, ["Bearer token-1", "Bearer token-2"]);
+}
+
+#[test]
+fn ensure_writes_no_second_review() {
+    for (name, update) in [
+        ("Approved", StatusUpdate::approved().comment("Again")),
+        ("Declined", StatusUpdate::declined()),
+        ("Resubmitted", resubmitted()),
+    ] {
+        let server = Server::script(vec![status(name)]);
+        let ensured = server.key_client().ensure_status(&session_id(), &update).unwrap();
+        assert_eq!(ensured, Ensured::Already);
+        assert_eq!(methods(&server), "GET");
+    }
+}
+
+#[test]
+fn ensure_updates_a_session_with_another_status() {
+    for name in ["In Review", "Approved", "declined", "Escalated"] {
+        let server = Server::script(vec![status(name), confirmed()]);
+        let ensured = server
+            .client()
+            .ensure_status(&session_id(), &StatusUpdate::declined().comment("Why"))
+            .unwrap();
+        assert_eq!(ensured, Ensured::Updated);
+        assert_eq!(methods(&server), "GET PATCH");
+        assert_eq!(
+            server.session_requests()[1].text(),
+            r#"{"new_status":"Declined","comment":"Why"}"#
+        );
+    }
+}
+
+/// A server with a session of its own: it makes every update, and then does what `after` says with the `n`th.
+fn living(after: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> Server {
+    let now = Mutex::new("In Review".to_owned());
+    let updates = AtomicUsize::new(0);
+    Server::start(move |request| match request.method.as_str() {
+        "POST" => token("token"),
+        "GET" => status(&lock(&now)),
+        _ => {
+            let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+            *lock(&now) = body["new_status"].as_str().unwrap().into();
+            after(updates.fetch_add(1, SeqCst))
+        }
+    })
+}
+
+#[test]
+fn an_update_that_was_applied_before_the_connection_dropped_is_settled_with_one_patch() {
+    for update in [StatusUpdate::approved(), StatusUpdate::declined(), resubmitted()] {
+        for after in [
+            dropped(),
+            vec![Step::Reset],
+            answer(500, &[], ""),
+            answer(501, &[], ""),
+            answer(200, &[], "<html>"),
+            answer(202, &[], ""),
+        ] {
+            let server = living(move |_| after.clone());
+            for policy in [RetryPolicy::none(), quick_retries()] {
+                let builder = server.builder(Credentials::api_key(API_KEY)).retry(policy);
+                let client = builder.build().unwrap();
+                client.ensure_status(&session_id(), &update).unwrap();
+            }
+            assert_eq!(methods(&server), "GET PATCH GET GET", "the second call finds it done");
+        }
+    }
+    let server = living(|_| dropped());
+    let ensured = server
+        .key_client()
+        .ensure_status(&session_id(), &StatusUpdate::declined());
+    assert_eq!(ensured.unwrap(), Ensured::Updated);
+}
+
+#[test]
+fn an_update_in_doubt_that_does_not_show_stays_unknown() {
+    for (update, expected) in [
+        // Safe to repeat: each attempt looks first, and the last doubt is looked into as well.
+        (StatusUpdate::declined(), "GET PATCH GET PATCH GET PATCH GET"),
+        (resubmitted(), "GET PATCH GET"),
+    ] {
+        let server = Server::start(|request| match request.method.as_str() {
+            "GET" => status("In Review"),
+            _ => dropped(),
+        });
+        let error = server.key_client().ensure_status(&session_id(), &update).unwrap_err();
+        assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+        assert_eq!(error.is_retryable(), update == StatusUpdate::declined());
+        assert_eq!(methods(&server), expected);
+    }
+}
+
+#[test]
+fn an_update_in_doubt_that_shows_later_is_done() {
+    let turns = vec![
+        status("In Review"),
+        dropped(),
+        status("In Review"),
+        dropped(),
+        status("Declined"),
+    ];
+    let server = Server::script(turns);
+    let ensured = server
+        .key_client()
+        .ensure_status(&session_id(), &StatusUpdate::declined());
+    assert_eq!(ensured.unwrap(), Ensured::Updated);
+}
+
+#[test]
+fn when_the_first_read_fails_nothing_is_sent() {
+    for (steps, kind, requests) in [
+        (answer(500, &[], ""), ErrorKind::Server, "GET GET GET"),
+        (dropped(), ErrorKind::Network, "GET GET GET"),
+        (answer(404, &[], ""), ErrorKind::NotFound, "GET"),
+        (answer(200, &[], "{}"), ErrorKind::UnexpectedResponse, "GET"),
+        (answer(202, &[], "{}"), ErrorKind::UnexpectedResponse, "GET"),
+    ] {
+        let server = Server::always(steps);
+        let error = server
+            .client()
+            .ensure_status(&session_id(), &StatusUpdate::approved())
+            .unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(error.verdict(), Verdict::NotApplied, "{error}");
+        assert!(error.to_string().contains("nothing was changed"), "{error}");
+        assert_eq!(methods(&server), requests);
+    }
+}
+
+#[test]
+fn when_the_reading_back_fails_it_stays_unknown() {
+    for update in [StatusUpdate::declined(), resubmitted()] {
+        for failure in [
+            answer(503, &[], ""),
+            answer(404, &[], ""),
+            answer(200, &[], "{"),
+            dropped(),
+        ] {
+            let reads = AtomicUsize::new(0);
+            let server = Server::start(move |request| match request.method.as_str() {
+                "GET" if reads.fetch_add(1, SeqCst) == 0 => status("In Review"),
+                "GET" => failure.clone(),
+                _ => dropped(),
+            });
+            let error = server.key_client().ensure_status(&session_id(), &update).unwrap_err();
+            assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
+            assert!(error.to_string().contains("unknown"), "{error}");
+            assert_eq!(methods(&server).matches("PATCH").count(), 1, "{error}");
+        }
+    }
+}
+
+#[test]
+fn an_update_that_is_refused_is_not_read_back() {
+    for code in [400, 403, 409, 429] {
+        let server = Server::script(vec![status("In Review"), answer(code, &[("retry-after", "3600")], "")]);
+        let error = server
+            .client()
+            .ensure_status(&session_id(), &StatusUpdate::approved())
+            .unwrap_err();
+        assert_eq!(error.status(), Some(code));
+        assert_eq!(error.verdict(), Verdict::NotApplied, "{error}");
+        assert_eq!(methods(&server), "GET PATCH");
+    }
+}
+
+#[test]
+fn authenticate_fetches_one_token_and_no_second() {
+    let server = Server::script(vec![confirmed()]);
+    let client = server.client();
+    client.authenticate().unwrap();
+    client.authenticate().unwrap();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    assert_eq!(server.token_requests().len(), 1);
+    assert_eq!(server.session_requests().len(), 1);
+}
+
+#[test]
+fn with_an_api_key_there_is_nothing_to_authenticate() {
+    let server = Server::script(vec![]);
+    server.key_client().authenticate().unwrap();
+    assert_eq!(server.connections(), 0);
+}
+
+#[test]
+fn refused_credentials_show_when_authenticating() {
+    let refusal = r#"{"error":"invalid_client","error_description":"No such client."}"#;
+    let server = Server::start(in_turn(vec![answer(401, &[], refusal)]));
+    let error = server.client().authenticate().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication);
+    assert_eq!(error.verdict(), Verdict::NotApplied);
+    assert_eq!(
+        (error.code(), error.message()),
+        (Some("invalid_client"), Some("No such client."))
+    );
+    assert_eq!(server.requests().len(), 1);
+}
+
+/// A decision as Didit documents it, with a person in it.
+const PERSON: [&str; 6] = [
+    "Wilhelmina-Marker",
+    "1971-02-03-marker",
+    "DOC-NUMBER-998877",
+    "Marker Street 12",
+    "portrait-marker.jpg",
+    "wilhelmina@marker.example",
+];
+
+fn decision(id: &str, end: &str) -> String {
+    let [name, born, number, street, image, email] = PERSON;
+    format!(
+        r#"{{"session_id":"{id}","status":"In Review","session_number":43,
+            "warnings":["{name} looks like {email}"],"features":["{number}","{street}"],
+            "contact_details":{{"email":"{email}"}},
+            "id_verification":{{"first_name":"{name}","date_of_birth":"{born}","document_number":"{number}",
+            "address":"{street}","portrait_image":"https://images.example/{image}?token={name}"}}{end}"#
+    )
+}
+
+fn shows_nobody(text: &str) {
+    for marker in PERSON {
+        capture::assert_hidden(text, marker);
+    }
+}
+
+#[test]
+fn nothing_of_the_person_is_kept_logged_or_shown() {
+    capture::start();
+    let call = |client: &Client| {
+        let read = client.session(&session_id());
+        let ensured = client.ensure_status(&session_id(), &StatusUpdate::declined());
+        (read, ensured)
+    };
+
+    let whole = decision(SESSION, "}");
+    let server = Server::start(move |request| match request.method.as_str() {
+        "GET" => answer(200, &[], whole.clone()),
+        _ => confirmed(),
+    });
+    let client = server.key_client();
+    let (session, ensured) = call(&client);
+    shows_nobody(&format!("{session:?} {session:#?} {ensured:?} {client:?}"));
+    assert_eq!(session.unwrap().status, SessionStatus::InReview);
+
+    let bodies = [
+        decision("11111111-1111-1111-1111-111111111111", "}"),
+        decision(SESSION, ""),
+        decision(SESSION, "}}"),
+        decision(SESSION, ",}"),
+        decision(SESSION, r#","status":"In Review"}"#),
+        decision(SESSION, "}").replace(r#""In Review""#, &format!(r#"["{}"]"#, PERSON[0])),
+        decision(SESSION, "}").replace(&format!(r#""{SESSION}""#), &format!(r#"{{"{}":1}}"#, PERSON[0])),
+        format!("[{}]", decision(SESSION, "}")),
+    ];
+    for body in bodies {
+        for code in [200, 201, 203, 206, 299, 301, 399] {
+            let server = Server::always(answer(code, &[], &body));
+            let (read, ensured) = call(&server.key_client());
+            for error in [read.unwrap_err(), ensured.unwrap_err()] {
+                assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{code}: {error}");
+                shows_nobody(&format!("{error} {error:?} {error:#?} {:?}", error.message()));
+                let mut source = std::error::Error::source(&error);
+                while let Some(cause) = source {
+                    shows_nobody(&format!("{cause} {cause:?}"));
+                    source = cause.source();
+                }
+            }
+        }
+    }
+
+    // Cut short, not HTTP any more, with a chunk's size that is a name.
+    for steps in [
+        vec![
+            Step::Send(
+                format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n{}",
+                    decision(SESSION, "}")
+                )
+                .into(),
+            ),
+            Step::Close,
+        ],
+        vec![
+            Step::Send(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}\r\n", PERSON[0]).into()),
+            Step::Close,
+        ],
+        vec![Step::Send(decision(SESSION, "}\r\n\r\n").into()), Step::Close],
+    ] {
+        let server = Server::always(steps);
+        let (read, ensured) = call(&server.key_client());
+        for error in [read.unwrap_err(), ensured.unwrap_err()] {
+            let cause = std::error::Error::source(&error);
+            shows_nobody(&format!("{error} {error:?} {error:#?} {cause:?}"));
+        }
+    }
+    let logged = capture::logged();
+    assert!(logged.contains("DEBUG didit: GET /v3/session/"), "{logged}");
+    shows_nobody(&logged);
+}
