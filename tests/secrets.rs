@@ -1,0 +1,271 @@
+//! No secret is ever shown: not in a log, not by `Debug` or `Display`, not even when the server echoes it.
+
+#[path = "support/capture.rs"]
+mod capture;
+mod support;
+
+use std::fmt::Debug;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use didit::{Client, Credentials, Error, ErrorKind, Node, RetryPolicy, SessionId, StatusUpdate};
+use serde_json::json;
+
+use support::{
+    API_KEY, CLIENT_ID, Request, SESSION, Server, Step, answer, confirmed, quick_retries, session_id, token,
+};
+
+const SECRET: &str = "s3cr3t-Qx7vK2mPz9LwT4nB";
+const TOKEN: &str = "eyJhbGciOi.J9Zk2pXo7RwQ.v5-TbYdN_3uFhC";
+const KEY: &str = "k3y-Hs8dWq1JvR6yMx0GtE5";
+
+fn secrets() -> [String; 4] {
+    let basic = BASE64_STANDARD.encode(format!("{CLIENT_ID}:{SECRET}"));
+    [SECRET.into(), TOKEN.into(), KEY.into(), basic]
+}
+
+fn assert_hidden(text: &str) {
+    for secret in secrets() {
+        capture::assert_hidden(text, &secret);
+    }
+}
+
+fn assert_never_shown(value: &impl Debug) {
+    assert_hidden(&format!("{value:?} {value:#?}"));
+}
+
+fn assert_never_told(error: &Error) {
+    assert_never_shown(error);
+    assert_hidden(&format!(
+        "{error} {:?} {:?} {:?}",
+        error.message(),
+        error.code(),
+        error.request_id()
+    ));
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        assert_hidden(&format!("{cause} {cause:?} {cause:#?}"));
+        source = cause.source();
+    }
+}
+
+/// All that the request said, and what a server could make of its credentials.
+fn echo(request: &Request) -> String {
+    let headers: Vec<_> = request
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    let known = match request.header("x-api-key") {
+        Some(key) => key.to_owned(),
+        None => format!("{CLIENT_ID}:{SECRET}"),
+    };
+    let body = request.text().replace('"', "'");
+    format!("{} {body} [{known}]", headers.join("; "))
+}
+
+/// The documented shapes of an error's body, and some others, with `text` wherever there is room for it.
+fn shapes(text: &str) -> Vec<String> {
+    let far = |place: usize| format!("{}{text}", "x".repeat(place));
+    let mut shapes = vec![
+        json!({"detail": text}),
+        json!({"detail": "no", "code": text}),
+        json!({"message": text}),
+        json!({"error": text}),
+        json!({"error": "invalid_client", "error_description": text}),
+        json!({"new_status": [text]}),
+        json!({"new_status": ["no", text], "comment": [text, text]}),
+        json!({ text: [text] }),
+        json!({ text: "no" }),
+        json!([text]),
+        json!(text),
+        json!({"detail": {"detail": text}}),
+        json!({"detail": format!("\u{1b}[31m{text}\n{text}")}),
+    ];
+    // So that a cut would go right through a secret.
+    shapes.extend((150..300).step_by(11).map(|place| json!({"detail": far(place)})));
+    let mut shapes: Vec<_> = shapes.iter().map(ToString::to_string).collect();
+    shapes.push(format!("<html><body>{text}</body></html>"));
+    shapes.push(text.to_owned());
+    shapes
+}
+
+fn echoing(status: u16, shape: usize, request: &Request) -> Vec<Step> {
+    let echo = echo(request);
+    let id = [
+        ("x-request-id", echo.as_str()),
+        ("x-echo", &echo),
+        ("retry-after", &echo),
+    ];
+    answer(status, &id, &shapes(&echo)[shape])
+}
+
+const STATUSES: [u16; 10] = [200, 201, 302, 400, 401, 403, 404, 429, 500, 503];
+
+fn client(server: &Server) -> Client {
+    let builder = server.builder(Credentials::client(CLIENT_ID, SECRET));
+    builder.retry(quick_retries().max_retries(1)).build().unwrap()
+}
+
+fn update() -> StatusUpdate {
+    StatusUpdate::declined().comment("Duplicated user")
+}
+
+#[test]
+fn a_session_host_that_echoes_the_request_gives_nothing_away() {
+    capture::start();
+    for shape in 0..shapes("").len() {
+        for status in STATUSES {
+            let server = Server::start(move |request| match request.is_token() {
+                true => token(TOKEN),
+                false => echoing(status, shape, request),
+            });
+            let key_client = server.builder(Credentials::api_key(KEY)).retry(RetryPolicy::none());
+            for client in [client(&server), key_client.build().unwrap()] {
+                assert_never_told(&client.update_status(&session_id(), &update()).unwrap_err());
+                assert_never_told(&client.session(&session_id()).unwrap_err());
+                assert_never_shown(&client);
+            }
+            assert!(
+                server
+                    .session_requests()
+                    .iter()
+                    .any(|request| echo(request).contains(TOKEN))
+            );
+        }
+    }
+    assert_hidden(&capture::logged());
+}
+
+#[test]
+fn an_authentication_host_that_echoes_the_request_gives_nothing_away() {
+    capture::start();
+    for shape in 0..shapes("").len() {
+        for status in STATUSES {
+            let server = Server::start(move |request| echoing(status, shape, request));
+            let client = client(&server);
+            let error = client.authenticate().unwrap_err();
+            assert_never_told(&error);
+            assert_never_told(&client.update_status(&session_id(), &update()).unwrap_err());
+            assert_never_shown(&client);
+        }
+    }
+    assert_hidden(&capture::logged());
+}
+
+#[test]
+fn a_token_that_cannot_be_used_is_not_shown_either() {
+    capture::start();
+    for body in [
+        json!({"access_token": format!("{TOKEN}\n")}),
+        json!({"access_token": format!("{TOKEN} {TOKEN}")}),
+        json!({"access_token": TOKEN, "token_type": TOKEN}),
+        json!({"access_token": TOKEN, "error": null, "token_type": 7}),
+        json!({"access_token": [TOKEN]}),
+        json!({"accessToken": TOKEN, "scopes": [TOKEN]}),
+        json!([{ "access_token": TOKEN }]),
+    ] {
+        let body = body.to_string();
+        for body in [body.clone(), format!("{body}}}"), body[..body.len() - 1].to_owned()] {
+            let server = Server::start(move |_| answer(200, &[], &body));
+            let error = client(&server).authenticate().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+            assert_never_told(&error);
+        }
+    }
+    assert_hidden(&capture::logged());
+}
+
+#[test]
+fn what_is_confirmed_hides_what_the_person_could_be_impersonated_with() {
+    capture::start();
+    let server = Server::start(|request| match request.is_token() {
+        true => token(TOKEN),
+        false => answer(
+            200,
+            &[],
+            json!({"session_id": SESSION, "session_token": KEY, "url": format!("https://verify.example/{KEY}")})
+                .to_string(),
+        ),
+    });
+    let updated = client(&server).update_status(&session_id(), &update()).unwrap();
+    assert_eq!(updated.session_token.as_deref(), Some(KEY), "the caller has it");
+    assert_never_shown(&updated);
+    assert_hidden(&capture::logged());
+}
+
+#[test]
+fn no_public_type_shows_a_secret() {
+    let proxy = format!("http://me:{KEY}@127.0.0.1:1");
+    for credentials in [Credentials::client(CLIENT_ID, SECRET), Credentials::api_key(KEY)] {
+        assert_never_shown(&credentials);
+        let builder = Client::builder(credentials)
+            .base_url("http://127.0.0.1:1")
+            .auth_url("http://127.0.0.1:1")
+            .proxy(&proxy);
+        assert_never_shown(&builder);
+        assert_never_shown(&builder.build().unwrap());
+    }
+    for credentials in [
+        Credentials::client(format!("{SECRET}:{SECRET}"), SECRET),
+        Credentials::client(CLIENT_ID, format!("{SECRET}\n")),
+        Credentials::client("", SECRET),
+        Credentials::api_key(format!("{KEY}\n")),
+        Credentials::api_key(format!("{KEY} é")),
+    ] {
+        assert_never_told(&Client::new(credentials).unwrap_err());
+    }
+    let misplaced = Client::builder(Credentials::api_key(API_KEY));
+    for builder in [
+        misplaced.clone().base_url(SECRET),
+        misplaced.clone().auth_url(format!("https://{SECRET}@example.org")),
+        misplaced.clone().proxy(format!("gopher://{SECRET}")),
+        misplaced.clone().user_agent(format!("{SECRET}\n")),
+        misplaced.clone().root_certificates(SECRET),
+    ] {
+        assert_never_shown(&builder);
+        assert_never_told(&builder.build().unwrap_err());
+    }
+    assert_never_told(&format!("{SECRET}/").parse::<SessionId>().unwrap_err());
+    assert_never_told(&SECRET.parse::<didit::NewStatus>().unwrap_err());
+    assert_never_told(&SECRET.parse::<didit::ApiVersion>().unwrap_err());
+}
+
+#[test]
+fn a_connection_that_fails_is_logged_without_secrets() {
+    capture::start();
+    let server = Server::start(|request| match request.is_token() {
+        true => token(TOKEN),
+        false => vec![Step::Send(format!("{}\r\n\r\n", echo(request)).into()), Step::Close],
+    });
+    assert_never_told(&client(&server).update_status(&session_id(), &update()).unwrap_err());
+
+    let proxied = server.builder(Credentials::client(CLIENT_ID, SECRET));
+    let url = server.url().replace("http://", &format!("http://me:{KEY}@"));
+    let proxied = proxied.proxy(url).build().unwrap();
+    assert_never_told(&proxied.update_status(&session_id(), &update()).unwrap_err());
+    let basic = BASE64_STANDARD.encode(format!("me:{KEY}"));
+    capture::assert_hidden(&capture::logged(), &basic);
+    assert_hidden(&capture::logged());
+}
+
+#[test]
+fn what_the_log_does_tell_is_the_attempt() {
+    capture::start();
+    let server = Server::script(vec![answer(503, &[], ""), confirmed()]);
+    let session: SessionId = "for-the-log".parse().unwrap();
+    let nodes = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]);
+    let _ = server.key_client().update_status(&session, &nodes);
+    let _ = server.key_client().update_status(&session, &update());
+    let logged = capture::logged();
+    let told = |words: &str| logged.lines().any(|line| line.starts_with(words));
+    assert!(
+        told("DEBUG didit: PATCH /v3/session/for-the-log/update-status/: 503, "),
+        "{logged}"
+    );
+    assert!(
+        told("DEBUG didit: PATCH /v3/session/for-the-log/update-status/: 200, "),
+        "{logged}"
+    );
+    assert!(told("DEBUG ureq"), "ureq's lines are looked at as well");
+}
