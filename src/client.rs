@@ -398,8 +398,8 @@ impl ClientBuilder {
     /// A file that keeps the access token for the next process, so that a script that runs often authenticates once.
     ///
     /// It is made readable by its owner alone and replaced as a whole. One that is unreadable, corrupt, another
-    /// user's, readable by others, expired, or for other credentials is as if there were none; that it cannot be written
-    /// is logged, and no error.
+    /// user's, readable by others, expired, or for other credentials is as if there were none. What is no regular file,
+    /// such as a link, is left alone. That the file cannot be written is logged, and no error.
     pub fn token_file(mut self, path: impl AsRef<Path>) -> ClientBuilder {
         self.token_file = Some(path.as_ref().to_owned());
         self

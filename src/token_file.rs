@@ -71,6 +71,10 @@ impl TokenFile {
     }
 
     fn try_store(&self, token: &Token) -> io::Result<()> {
+        // The rename would replace it, and whoever names /dev/null still wants to have one afterwards.
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| !found.is_file()) {
+            return Err(not_a_file());
+        }
         let fetched_at = token.born.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let content = serde_json::to_vec(&Content {
             auth_url: self.auth_url.clone(),
@@ -83,7 +87,7 @@ impl TokenFile {
         name.push(format!(".{:016x}.tmp", fastrand::u64(..)));
         let temporary = self.path.with_file_name(name);
         let mut file = private().write(true).create_new(true).open(&temporary)?;
-        // A rename replaces whatever is there, a link included, in one step: nobody ever sees half a file.
+        // A rename replaces the file in one step: nobody ever sees half of one.
         let written = file
             .write_all(&content)
             .and_then(|()| fs::rename(&temporary, &self.path));
@@ -113,7 +117,7 @@ fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     // Looked at before it is opened: opening a pipe would wait for its other end.
     let found = fs::symlink_metadata(path)?;
     if !found.is_file() {
-        return Err(io::Error::other("not a regular file"));
+        return Err(not_a_file());
     }
     let file = File::open(path)?;
     check_owner(&found, &file.metadata()?)?;
@@ -123,6 +127,10 @@ fn read_private(path: &Path) -> io::Result<Vec<u8>> {
         0..=MAX_SIZE => Ok(text),
         _ => Err(io::Error::other("too large")),
     }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::other("not a regular file")
 }
 
 #[cfg(unix)]
