@@ -49,26 +49,29 @@ impl Credentials {
     /// # Errors
     /// `Config`, without the value.
     pub(crate) fn check(&self) -> Result<()> {
-        let refuse = |problem: &str| Err(Error::config(problem));
         match &self.0 {
             Kind::Client { id, secret } => {
+                let name = "client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET)";
+                let refuse = |problem: &str| Err(Error::config(problem).within(name));
                 if id.is_empty() || secret.expose().is_empty() {
-                    return refuse("the client id or the client secret is empty");
+                    return refuse("the id or the secret is empty");
                 }
                 if id.contains(':') {
-                    return refuse(
-                        "the client id contains a colon, which Basic authentication cannot carry (RFC 7617)",
-                    );
+                    return refuse("the id contains a colon, which Basic authentication cannot carry (RFC 7617)");
                 }
                 if id.chars().chain(secret.expose().chars()).any(char::is_control) {
-                    return refuse("the client id or secret contains a control character; a line break at its end?");
+                    return refuse("the id or the secret contains a control character; a line break at its end?");
                 }
             }
-            Kind::ApiKey(key) if key.expose().is_empty() => return refuse("the API key is empty"),
-            Kind::ApiKey(key) if !is_visible_ascii(key.expose()) => {
-                return refuse("the API key contains something else than visible ASCII; a line break at its end?");
+            Kind::ApiKey(key) => {
+                let refuse = |problem: &str| Err(Error::config(problem).within("API key (DIDIT_API_KEY)"));
+                if key.expose().is_empty() {
+                    return refuse("it is empty");
+                }
+                if !is_visible_ascii(key.expose()) {
+                    return refuse("it contains something else than visible ASCII; a line break at its end?");
+                }
             }
-            Kind::ApiKey(_) => {}
         }
         Ok(())
     }

@@ -310,7 +310,7 @@ mod tls {
     }
 
     fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>> {
-        let refuse = |problem: &str| Err(Error::config(problem).within("root_certificates"));
+        let refuse = |problem: &str| Err(Error::config(problem).within("root_certificates (DIDIT_CA_FILE)"));
         let mut certificates = Vec::new();
         for item in parse_pem(pem) {
             match item {
@@ -338,7 +338,7 @@ mod tls {
             None => Ok(config),
             Some(_) => Err(
                 Error::config("needs one of the features rustls, native-tls, platform-verifier")
-                    .within("root_certificates"),
+                    .within("root_certificates (DIDIT_CA_FILE)"),
             ),
         }
     }
