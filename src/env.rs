@@ -134,3 +134,257 @@ fn credentials(text: impl Fn(&str) -> Result<Option<String>>, version: Option<Ap
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::error::{ErrorKind, Verdict};
+
+    /// A value by which it would show in any text that it is repeated in.
+    const MARKER: &str = "hunter2";
+
+    fn configured(variables: &[(&str, &str)]) -> Result<ClientBuilder> {
+        // Such that it can be built without TLS as well.
+        let loopback = [
+            ("DIDIT_BASE_URL", "http://127.0.0.1:1"),
+            ("DIDIT_AUTH_URL", "http://127.0.0.1:1"),
+        ];
+        let variables: HashMap<_, _> = loopback.iter().chain(variables).copied().collect();
+        configure(|name| variables.get(name).map(OsString::from))
+    }
+
+    /// The variables with an API key, which alone would do.
+    fn with_key(name: &str, value: &str) -> Result<Client> {
+        configured(&[("DIDIT_API_KEY", "k3y"), (name, value)])?.build()
+    }
+
+    fn message(result: Result<impl std::fmt::Debug>) -> String {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert_eq!(error.verdict(), Verdict::NotApplied);
+        assert!(!error.is_retryable());
+        let text = format!("{error} {error:?} {error:#?}");
+        assert!(!text.contains(MARKER), "{text}");
+        error.to_string()
+    }
+
+    /// Refused, naming the variable.
+    fn refused(name: &str, value: &str) {
+        let message = message(with_key(name, value));
+        assert!(message.contains(name), "{value:?}: {message}");
+    }
+
+    #[test]
+    fn credentials_are_what_is_set() {
+        let client = [("DIDIT_CLIENT_ID", "me"), ("DIDIT_CLIENT_SECRET", MARKER)];
+        let key = [("DIDIT_API_KEY", MARKER)];
+        for (version, by_client, by_key) in [
+            ("", "v1", "v3"),
+            ("v1", "v1", "v1"),
+            ("V2", "v2", "v2"),
+            ("v3", "v3", "v3"),
+        ] {
+            for (credentials, expected) in [(&client[..], by_client), (&key[..], by_key)] {
+                let variables = [credentials, &[("DIDIT_API_VERSION", version)]].concat();
+                let shown = format!("{:?}", configured(&variables).unwrap().build().unwrap());
+                assert!(shown.contains(&format!("/{expected}/session")), "{shown}");
+                assert_eq!(shown.contains("\"me\""), credentials.len() == 2, "{shown}");
+                assert!(!shown.contains(MARKER), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_both_credentials_the_version_decides_or_one_has_to_go() {
+        let both = [
+            ("DIDIT_CLIENT_ID", "me"),
+            ("DIDIT_CLIENT_SECRET", MARKER),
+            ("DIDIT_API_KEY", MARKER),
+        ];
+        for version in ["", "v2"] {
+            let message = message(configured(&[&both[..], &[("DIDIT_API_VERSION", version)]].concat()));
+            for word in ["DIDIT_API_KEY", "DIDIT_CLIENT_ID", "unset one", "DIDIT_API_VERSION"] {
+                assert!(message.contains(word), "{message}");
+            }
+        }
+        for (version, by_client) in [("v1", true), ("v3", false)] {
+            let variables = [&both[..], &[("DIDIT_API_VERSION", version)]].concat();
+            let shown = format!("{:?}", configured(&variables).unwrap());
+            assert_eq!(shown.contains("\"me\""), by_client, "{version}: {shown}");
+        }
+    }
+
+    #[test]
+    fn half_of_the_credentials_or_none_name_what_is_missing() {
+        for (variables, missing) in [
+            (
+                &[][..],
+                &["DIDIT_CLIENT_ID", "DIDIT_CLIENT_SECRET", "DIDIT_API_KEY"][..],
+            ),
+            (&[("DIDIT_CLIENT_ID", MARKER)], &["DIDIT_CLIENT_SECRET is not"]),
+            (&[("DIDIT_CLIENT_SECRET", MARKER)], &["DIDIT_CLIENT_ID is not"]),
+            (
+                &[("DIDIT_CLIENT_ID", MARKER), ("DIDIT_API_KEY", MARKER)],
+                &["DIDIT_CLIENT_SECRET is not"],
+            ),
+            (
+                &[("DIDIT_CLIENT_ID", MARKER), ("DIDIT_CLIENT_SECRET", "")],
+                &["DIDIT_CLIENT_SECRET is not"],
+            ),
+            (
+                &[("DIDIT_API_KEY", ""), ("DIDIT_API_VERSION", "v3")],
+                &["DIDIT_API_KEY"],
+            ),
+        ] {
+            let message = message(configured(variables));
+            for words in missing {
+                assert!(message.contains(words), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_right_name_their_variables() {
+        for (id, secret) in [
+            ("a:b", MARKER),
+            (MARKER, "hunter2\n"),
+            ("hunter2\r", "x"),
+            ("hunter2:", "x"),
+        ] {
+            let builder = configured(&[("DIDIT_CLIENT_ID", id), ("DIDIT_CLIENT_SECRET", secret)]);
+            let message = message(builder.unwrap().build());
+            assert!(
+                message.contains("DIDIT_CLIENT_ID") && message.contains("DIDIT_CLIENT_SECRET"),
+                "{message}"
+            );
+        }
+        for key in ["hunter2\n", "hunter2 x", "hunter2é"] {
+            let message = message(configured(&[("DIDIT_API_KEY", key)]).unwrap().build());
+            assert!(message.contains("DIDIT_API_KEY"), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let plain = format!("{:?}", configured(&[("DIDIT_API_KEY", "k3y")]).unwrap());
+        for name in [
+            "DIDIT_CLIENT_ID",
+            "DIDIT_CLIENT_SECRET",
+            "DIDIT_API_VERSION",
+            "DIDIT_BASE_URL",
+            "DIDIT_AUTH_URL",
+            "DIDIT_TIMEOUT",
+            "DIDIT_MAX_RETRIES",
+            "DIDIT_TOKEN_FILE",
+            "DIDIT_CA_FILE",
+        ] {
+            let builder = configured(&[("DIDIT_API_KEY", "k3y"), (name, "")]).unwrap();
+            assert_eq!(format!("{builder:?}"), plain, "{name}");
+            builder
+                .base_url("http://127.0.0.1")
+                .auth_url("http://127.0.0.1")
+                .build()
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn urls_are_taken_or_refused_by_name() {
+        let both = [
+            ("DIDIT_CLIENT_ID", "me"),
+            ("DIDIT_CLIENT_SECRET", "s"),
+            ("DIDIT_BASE_URL", "http://127.0.0.1:1/sessions/"),
+            ("DIDIT_AUTH_URL", "http://127.0.0.1:2/tokens"),
+        ];
+        let shown = format!("{:?}", configured(&both).unwrap().build().unwrap());
+        assert!(shown.contains("\"http://127.0.0.1:1/sessions/v1/session\""), "{shown}");
+        assert!(
+            shown.contains("\"http://127.0.0.1:2/tokens/auth/v2/token/\""),
+            "{shown}"
+        );
+        for name in ["DIDIT_BASE_URL", "DIDIT_AUTH_URL"] {
+            for url in [
+                "hunter2",
+                "https://hunter2@example.org",
+                "https://example.org?hunter2",
+                "http://hunter2.example",
+                "ftp://hunter2",
+            ] {
+                refused(name, url);
+            }
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_a_number_of_seconds_above_nothing() {
+        for (value, expected) in [
+            ("30", "30s"),
+            ("2.5", "2.5s"),
+            (".25", "250ms"),
+            ("1e-3", "1ms"),
+            ("1e18", "1000000000000000000s"),
+        ] {
+            let builder = configured(&[("DIDIT_API_KEY", "k3y"), ("DIDIT_TIMEOUT", value)]).unwrap();
+            let shown = format!("{builder:?}");
+            assert!(shown.contains(&format!(" timeout: {expected},")), "{value}: {shown}");
+        }
+        for value in [
+            "0", "-0", "0.0", "-1", "1e-12", "1e20", "1e999", "inf", "NaN", "30s", "1,5", " 30", "hunter2",
+        ] {
+            refused("DIDIT_TIMEOUT", value);
+        }
+    }
+
+    #[test]
+    fn retries_are_a_whole_number() {
+        for value in ["0", "2", "4294967295"] {
+            let builder = configured(&[("DIDIT_API_KEY", "k3y"), ("DIDIT_MAX_RETRIES", value)]).unwrap();
+            let shown = format!("{builder:?}");
+            assert!(shown.contains(&format!("max_retries: {value},")), "{shown}");
+        }
+        for value in ["-1", "1.5", "4294967296", "two", " 2", "hunter2"] {
+            refused("DIDIT_MAX_RETRIES", value);
+        }
+    }
+
+    #[test]
+    fn a_version_is_one_of_three() {
+        for value in ["1", "v4", "v", "v1 ", "3", "hunter2"] {
+            refused("DIDIT_API_VERSION", value);
+        }
+    }
+
+    #[test]
+    fn a_file_of_certificates_has_to_be_one() {
+        refused("DIDIT_CA_FILE", "/hunter2/missing.pem");
+        refused("DIDIT_CA_FILE", env!("CARGO_MANIFEST_DIR"));
+        refused("DIDIT_CA_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_utf_8_is_refused_by_name() {
+        use std::os::unix::ffi::OsStringExt;
+
+        for name in [
+            "DIDIT_CLIENT_ID",
+            "DIDIT_CLIENT_SECRET",
+            "DIDIT_API_KEY",
+            "DIDIT_API_VERSION",
+            "DIDIT_BASE_URL",
+            "DIDIT_AUTH_URL",
+            "DIDIT_TIMEOUT",
+            "DIDIT_MAX_RETRIES",
+        ] {
+            let builder = configure(|asked| match asked {
+                _ if asked == name => Some(OsString::from_vec(b"hunter2\xff".into())),
+                "DIDIT_API_KEY" => Some("k3y".into()),
+                _ => None,
+            });
+            let message = message(builder);
+            assert!(message.contains(name), "{message}");
+        }
+    }
+}

@@ -3,8 +3,11 @@
 
 mod support;
 
+use std::env;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -243,6 +246,31 @@ fn a_private_authority_given_by_the_caller_is_trusted() {
     assert_eq!(request.header("x-api-key"), Some(API_KEY));
     assert_eq!(request.text(), r#"{"new_status":"Declined"}"#);
     assert!(!String::from_utf8_lossy(&lock(&wire)).contains("PATCH"));
+}
+
+#[test]
+fn a_private_authority_in_a_file_that_the_environment_names_is_trusted() {
+    let name = "a_private_authority_in_a_file_that_the_environment_names_is_trusted";
+    if env::var_os("TEST_CHILD").is_some() {
+        let client = ClientBuilder::from_env().unwrap().proxy("").build().unwrap();
+        client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
+        return;
+    }
+    let authority = Authority::new("private");
+    let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed()]);
+    let file = env::temp_dir().join(format!("didit-tls-{}.pem", std::process::id()));
+    fs::write(&file, &authority.pem).unwrap();
+    let output = Command::new(env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env("TEST_CHILD", "1")
+        .env("DIDIT_API_KEY", API_KEY)
+        .env("DIDIT_BASE_URL", server.url().replace("http://", "https://"))
+        .env("DIDIT_CA_FILE", &file)
+        .output()
+        .unwrap();
+    fs::remove_file(file).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[test]

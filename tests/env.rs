@@ -1,0 +1,103 @@
+//! A program that is configured by its environment alone. (The table of variables is tested beside the code.)
+
+mod support;
+
+use std::env;
+use std::fs;
+use std::process::Command;
+
+use didit::{Client, ErrorKind, StatusUpdate};
+
+use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id};
+
+/// Runs one test of this file in a process of its own, with these variables and no others of ours.
+fn in_child(test: &str, variables: &[(&str, &str)]) {
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args([test, "--exact", "--nocapture"]);
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().to_ascii_uppercase();
+        if name.starts_with("DIDIT_") || name.ends_with("_PROXY") {
+            child.env_remove(&name).env_remove(name.to_ascii_lowercase());
+        }
+    }
+    child.env("TEST_CHILD", "1").envs(variables.iter().copied());
+    let output = child.output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{variables:?}\n{stdout}\n{stderr}");
+    assert!(stdout.contains("1 passed"), "{stdout}");
+}
+
+fn is_child() -> bool {
+    env::var_os("TEST_CHILD").is_some()
+}
+
+#[test]
+fn client_credentials_and_all_the_rest_from_the_environment() {
+    if is_child() {
+        let client = Client::from_env().unwrap();
+        let error = client
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Server);
+        return;
+    }
+    let server = Server::always(answer(503, &[("retry-after", "0")], ""));
+    let file = env::temp_dir().join(format!("didit-env-{}.json", std::process::id()));
+    for _ in 0..2 {
+        in_child(
+            "client_credentials_and_all_the_rest_from_the_environment",
+            &[
+                ("DIDIT_CLIENT_ID", CLIENT_ID),
+                ("DIDIT_CLIENT_SECRET", CLIENT_SECRET),
+                ("DIDIT_API_KEY", ""),
+                ("DIDIT_API_VERSION", "v2"),
+                ("DIDIT_BASE_URL", &format!("{}/sessions", server.url())),
+                ("DIDIT_AUTH_URL", &format!("{}/tokens/", server.url())),
+                ("DIDIT_TIMEOUT", "4.5"),
+                ("DIDIT_MAX_RETRIES", "0"),
+                ("DIDIT_TOKEN_FILE", file.to_str().unwrap()),
+            ],
+        );
+    }
+    let _ = fs::remove_file(file);
+    let paths: Vec<_> = server.requests().into_iter().map(|request| request.path).collect();
+    let update = format!("/sessions/v2/session/{}/update-status/", session_id());
+    assert_eq!(
+        paths,
+        ["/tokens/auth/v2/token/", &update, &update],
+        "one attempt each, and one token for both processes"
+    );
+}
+
+#[test]
+fn an_api_key_and_a_timeout_without_end_from_the_environment() {
+    if is_child() {
+        let client = Client::from_env().unwrap();
+        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+        return;
+    }
+    let server = Server::always(confirmed());
+    in_child(
+        "an_api_key_and_a_timeout_without_end_from_the_environment",
+        &[
+            ("DIDIT_API_KEY", API_KEY),
+            ("DIDIT_BASE_URL", &server.url()),
+            ("DIDIT_AUTH_URL", &server.url()),
+            ("DIDIT_TIMEOUT", "1e18"),
+        ],
+    );
+    assert_eq!(server.requests()[0].header("x-api-key"), Some(API_KEY));
+    assert_eq!(server.token_requests().len(), 0);
+}
+
+#[test]
+fn an_environment_without_credentials_is_a_configuration_error() {
+    if is_child() {
+        let error = Client::from_env().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("DIDIT_API_KEY"), "{error}");
+        return;
+    }
+    in_child("an_environment_without_credentials_is_a_configuration_error", &[]);
+}
