@@ -1,0 +1,322 @@
+//! The journal of a batch: what was about to be sent, and what became of it, on disk before the next step.
+//!
+//! NDJSON. The first line tells which input, host and credential it belongs to. Then, for each attempt, an intent before
+//! the request and a result after it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use didit::{Error, NewStatus, SessionId};
+use serde::{Deserialize, Serialize};
+
+use crate::rows::Rows;
+
+/// What a journal belongs to.
+#[derive(Deserialize, PartialEq, Serialize)]
+pub struct Header {
+    /// The version of this format.
+    pub didit_journal: u32,
+    pub input: String,
+    pub host: String,
+    pub credential: String,
+}
+
+pub const VERSION: u32 = 1;
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Applied,
+    /// A row in doubt, whose session turned out to have the status.
+    Already,
+    Refused,
+    NotSent,
+    Unknown,
+}
+
+impl Outcome {
+    /// Whether nothing is left to do.
+    pub fn is_final(self) -> bool {
+        matches!(self, Outcome::Applied | Outcome::Already | Outcome::Refused)
+    }
+}
+
+#[derive(Serialize)]
+struct Intent<'a> {
+    line: u32,
+    session_id: &'a SessionId,
+    intent: NewStatus,
+    at: u64,
+}
+
+/// What became of a row; with `--json` it is told in the same words.
+#[derive(Serialize)]
+struct Ending<'a> {
+    line: u32,
+    session_id: &'a SessionId,
+    new_status: NewStatus,
+    result: Outcome,
+    at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_code: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+/// A line that is read back.
+#[derive(Deserialize)]
+struct Line {
+    line: u32,
+    intent: Option<String>,
+    result: Option<Outcome>,
+    at: u64,
+    reason: Option<String>,
+}
+
+/// How far a row has come in earlier runs.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Past {
+    Untouched,
+    /// It may have been sent, at the earliest at this time.
+    Doubt(u64),
+    Done(Outcome),
+}
+
+/// A final result of an earlier run, to be told again.
+pub struct Told<'a> {
+    pub json: &'a str,
+    pub outcome: Outcome,
+    pub line: u32,
+    pub reason: Option<&'a str>,
+}
+
+pub struct Journal {
+    file: File,
+    state: Mutex<State>,
+    synced: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// What is to be written next, and how many lines have been handed in up to its end.
+    waiting: Vec<u8>,
+    handed_in: u64,
+    /// How many of them are on disk.
+    safe: u64,
+    writing: bool,
+    failure: Option<String>,
+}
+
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+impl Journal {
+    /// Opens or begins a journal, for this process alone until it ends. `tell` is handed the final results in it.
+    ///
+    /// # Errors
+    /// A line that says why it cannot be used.
+    pub fn open(
+        path: &Path,
+        header: &Header,
+        rows: &Rows,
+        tell: &mut dyn FnMut(Told<'_>),
+    ) -> Result<(Journal, Vec<Past>), String> {
+        let unusable = |error: io::Error| format!("it cannot be used: {error}");
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path).map_err(unusable)?;
+        match fs4::FileExt::try_lock(&file) {
+            Ok(()) => {}
+            Err(fs4::TryLockError::WouldBlock) => return Err("another run is using it: wait for its end".into()),
+            Err(fs4::TryLockError::Error(error)) => return Err(unusable(error)),
+        }
+        let mut pasts = vec![Past::Untouched; rows.len()];
+        let whole = replay(&file, header, rows, &mut pasts, tell)?;
+        // What follows the last whole line was being written when the run ended: nothing was sent for it.
+        file.set_len(whole).map_err(unusable)?;
+        let journal = Journal {
+            file,
+            state: Mutex::default(),
+            synced: Condvar::new(),
+        };
+        if whole == 0 {
+            journal.append(header)?;
+            sync_directory(path);
+        }
+        Ok((journal, pasts))
+    }
+
+    /// # Errors
+    /// As [`append`](Journal::append).
+    pub fn intend(&self, rows: &Rows, row: usize) -> Result<(), String> {
+        self.append(&Intent {
+            line: rows.line(row),
+            session_id: &rows.id(row),
+            intent: rows.status(row),
+            at: now(),
+        })
+        .map(drop)
+    }
+
+    /// Returns the line that was written.
+    ///
+    /// # Errors
+    /// As [`append`](Journal::append).
+    pub fn end(
+        &self,
+        rows: &Rows,
+        row: usize,
+        result: Outcome,
+        reason: Option<&str>,
+        error: Option<&Error>,
+    ) -> Result<String, String> {
+        self.append(&Ending {
+            line: rows.line(row),
+            session_id: &rows.id(row),
+            new_status: rows.status(row),
+            result,
+            at: now(),
+            reason,
+            status_code: error.and_then(Error::status),
+            code: error.and_then(Error::code),
+            request_id: error.and_then(Error::request_id),
+        })
+    }
+
+    /// Returns once the line is on disk. Lines that come in while others are being written go to the disk together.
+    ///
+    /// # Errors
+    /// A line that says why nothing can be written any more.
+    fn append(&self, entry: &impl Serialize) -> Result<String, String> {
+        let mut line = serde_json::to_string(entry).map_err(|error| error.to_string())?;
+        line.push('\n');
+        let mut state = self.state();
+        state.waiting.extend_from_slice(line.as_bytes());
+        state.handed_in += 1;
+        let mine = state.handed_in;
+        loop {
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone());
+            }
+            if state.safe >= mine {
+                return Ok(line);
+            }
+            if state.writing {
+                state = self.synced.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.writing = true;
+            let lines = std::mem::take(&mut state.waiting);
+            let up_to = state.handed_in;
+            drop(state);
+            let result = (&self.file).write_all(&lines).and_then(|()| self.file.sync_data());
+            state = self.state();
+            state.writing = false;
+            match result {
+                Ok(()) => state.safe = up_to,
+                Err(error) => state.failure = Some(format!("the journal cannot be written: {error}")),
+            }
+            self.synced.notify_all();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads what is there, and returns how long its whole lines are.
+fn replay(
+    file: &File,
+    header: &Header,
+    rows: &Rows,
+    pasts: &mut [Past],
+    tell: &mut dyn FnMut(Told<'_>),
+) -> Result<u64, String> {
+    let mut reader = BufReader::new(file);
+    let mut bytes = Vec::new();
+    let mut whole = 0;
+    for number in 1.. {
+        bytes.clear();
+        let read = reader.read_until(b'\n', &mut bytes);
+        let length = read.map_err(|error| format!("it cannot be read: {error}"))?;
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        if !bytes.ends_with(b"\n") {
+            // A file that is no journal is left as it is.
+            if number == 1 && !"{\"didit_journal\":".starts_with(text.get(..17).unwrap_or(text)) {
+                return Err(NO_JOURNAL.into());
+            }
+            break;
+        }
+        if number == 1 {
+            belongs(text, header)?;
+        } else {
+            let line: Option<Line> = serde_json::from_str(text).ok();
+            let row = line.as_ref().and_then(|line| rows.at_line(line.line));
+            let (Some(line), Some(row)) = (line, row) else {
+                return Err(format!("line {number} of it is damaged: nothing was sent"));
+            };
+            pasts[row] = after(pasts[row], &line);
+            if let Past::Done(outcome) = pasts[row] {
+                tell(Told {
+                    json: text,
+                    outcome,
+                    line: line.line,
+                    reason: line.reason.as_deref(),
+                });
+            }
+        }
+        whole += length as u64;
+    }
+    Ok(whole)
+}
+
+const NO_JOURNAL: &str = "the file is no journal of this command: give another --journal";
+
+fn belongs(text: &str, header: &Header) -> Result<(), String> {
+    let found: Header = serde_json::from_str(text).map_err(|_| NO_JOURNAL)?;
+    let other = if found.didit_journal != header.didit_journal {
+        "another version of this command"
+    } else if found.input != header.input {
+        "another input, or the input was changed since"
+    } else if found.host != header.host {
+        "another API host"
+    } else if found.credential != header.credential {
+        "other credentials"
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "it belongs to {other}: nothing was sent; for a new batch give another --journal"
+    ))
+}
+
+fn after(past: Past, line: &Line) -> Past {
+    match (past, line.result) {
+        (Past::Done(_), _) => past,
+        (_, Some(outcome)) if outcome.is_final() => Past::Done(outcome),
+        // It is only written where no attempt is in doubt.
+        (_, Some(Outcome::NotSent)) => Past::Untouched,
+        (Past::Untouched, _) if line.intent.is_some() || line.result.is_some() => Past::Doubt(line.at),
+        _ => past,
+    }
+}
+
+/// So that the journal itself outlasts a power cut. Not every file system can do that.
+fn sync_directory(path: &Path) {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Ok(directory) = File::open(parent.unwrap_or(Path::new("."))) {
+        let _ = directory.sync_all();
+    }
+}
