@@ -93,10 +93,10 @@ impl FromStr for Seconds {
 
     fn from_str(text: &str) -> Result<Seconds, ()> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits(whole) || !digits(fraction) {
+        if fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
             return Err(());
         }
+        let whole = if whole.is_empty() { "0" } else { whole };
         let nanos = format!("{fraction:0<9}")[..9].parse().map_err(|_| ())?;
         let duration = Duration::new(whole.parse().map_err(|_| ())?, nanos);
         if duration.is_zero() {
@@ -323,15 +323,32 @@ mod tests {
             ("30", "30s"),
             ("2.5", "2.5s"),
             (".25", "250ms"),
-            ("1e-3", "1ms"),
-            ("1e18", "1000000000000000000s"),
+            ("0.001", "1ms"),
+            ("0.0000000019", "1ns"),
+            ("1000000000000000000", "1000000000000000000s"),
         ] {
             let builder = configured(&[("DIDIT_API_KEY", "k3y"), ("DIDIT_TIMEOUT", value)]).unwrap();
             let shown = format!("{builder:?}");
             assert!(shown.contains(&format!(" timeout: {expected},")), "{value}: {shown}");
         }
         for value in [
-            "0", "-0", "0.0", "-1", "1e-12", "1e20", "1e999", "inf", "NaN", "30s", "1,5", " 30", "hunter2",
+            "0",
+            "-0",
+            "0.0",
+            "-1",
+            "5.",
+            ".",
+            "1e3",
+            "0.0000000001",
+            "99999999999999999999",
+            "1e20",
+            "1e999",
+            "inf",
+            "NaN",
+            "30s",
+            "1,5",
+            " 30",
+            "hunter2",
         ] {
             refused("DIDIT_TIMEOUT", value);
         }

@@ -84,7 +84,7 @@ fn an_api_key_and_a_timeout_without_end_from_the_environment() {
             ("DIDIT_API_KEY", API_KEY),
             ("DIDIT_BASE_URL", &server.url()),
             ("DIDIT_AUTH_URL", &server.url()),
-            ("DIDIT_TIMEOUT", "1e18"),
+            ("DIDIT_TIMEOUT", "1000000000000000000"),
         ],
     );
     assert_eq!(server.requests()[0].header("x-api-key"), Some(API_KEY));
