@@ -108,7 +108,7 @@ impl Authorization {
             Authorization::ApiKey(key) => Ok(Grant::ApiKey(key.expose())),
             Authorization::Token(source) => {
                 let token = source.token(http, policy, deadline)?;
-                let bearer = format!("Bearer {}", token.value.expose());
+                let bearer = ["Bearer ", token.value.expose()].concat();
                 Ok(Grant::Token { token, bearer })
             }
         }

@@ -231,7 +231,7 @@ impl Inner {
             true => Effect::Idempotent,
             false => Effect::Once,
         };
-        let url = format!("{}/{id}/update-status/", self.sessions);
+        let url = [&self.sessions, "/", id.as_ref(), "/update-status/"].concat();
         let answer = self.exchange("PATCH", &url, Some(body), effect, call)?;
         let confirmation: Confirmation = serde_json::from_slice(&answer)
             .map_err(|_| verdict::unconfirmed("with something else than the documented JSON", effect))?;
@@ -247,7 +247,7 @@ impl Inner {
     }
 
     fn read(&self, id: &SessionId, call: &mut Call) -> Result<Session> {
-        let url = format!("{}/{id}/decision/", self.sessions);
+        let url = [&self.sessions, "/", id.as_ref(), "/decision/"].concat();
         let result = with_retries(&self.retry, call.deadline, || {
             let answer = self.exchange("GET", &url, None, Effect::None, call)?;
             // What serde_json would say of a malformed answer may quote it.
