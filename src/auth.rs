@@ -220,7 +220,7 @@ impl TokenSource {
             state = match deadline.instant() {
                 None => self.fetched.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(_) => {
-                    let left = deadline.clip(LONGEST_LIFE).map_err(|error| error.about(about_token))?;
+                    let left = deadline.clip(LONGEST_LIFE).map_err(|error| error.about(FETCHING))?;
                     let waited = self.fetched.wait_timeout(state, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
@@ -249,7 +249,7 @@ impl TokenSource {
             None => (policy, deadline),
         };
         let result = with_retries(policy, deadline, || {
-            self.fetch(http, deadline).map_err(|error| error.about(about_token))
+            self.fetch(http, deadline).map_err(|error| error.about(FETCHING))
         });
         let error = match result {
             Ok(token) => {
@@ -265,9 +265,10 @@ impl TokenSource {
         let mut state = self.state();
         match old.filter(|token| token.is_valid(now) && state.refused.as_ref() != Some(&token.value)) {
             Some(token) => {
-                log::warn!(target: "didit", "{error}; going on with the token that is still valid");
                 // Tried again when half of what is left has passed, not by every call.
                 state.patience = now.monotonic.checked_add(token.left(now) / 2);
+                drop(state);
+                log::warn!(target: "didit", "{error}; going on with the token that is still valid");
                 Ok(token)
             }
             None => Err(error),
@@ -371,9 +372,7 @@ impl Drop for Landing<'_> {
 
 const CHECK: &str = "check the client id, the client secret and the auth URL";
 
-fn about_token() -> String {
-    "fetching an access token".into()
-}
+const FETCHING: &str = "fetching an access token";
 
 /// No answer, or not all of it. Asking again is always safe.
 fn no_answer(failure: Failure) -> Error {

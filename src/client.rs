@@ -93,7 +93,7 @@ impl Client {
                 self.0.patch(id, update, &body, &mut call)
             })
         });
-        result.map_err(|error| error.about(|| about_update(id, update)))
+        result.map_err(|error| error.about(about_update(id, update)))
     }
 
     /// Reads the id and the status of a session back (didit-api.md §5). Nothing else of the answer, which is a
@@ -131,7 +131,7 @@ impl Client {
         });
         let error = match result {
             Ok(ensured) => return Ok(ensured),
-            Err(error) => error.about(|| about_update(id, update)),
+            Err(error) => error.about(about_update(id, update)),
         };
         let mut settled = || {
             self.0
@@ -261,7 +261,7 @@ impl Inner {
                 status: SessionStatus::from_wire(decision.status),
             })
         });
-        result.map_err(|error| error.about(|| format!("reading session {id}")))
+        result.map_err(|error| error.about(format!("reading session {id}")))
     }
 
     /// One authorized request, and the body of its answer if that is a 200. A refused token is replaced and the request

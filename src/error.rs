@@ -146,9 +146,13 @@ impl Error {
         self
     }
 
-    /// What the failed step was about; a subject that is there already is the more precise one.
-    pub(crate) fn about(mut self, subject: impl FnOnce() -> String) -> Error {
-        self.0.subject.get_or_insert_with(subject);
+    /// What the failed step was about; the step within it that failed comes after it.
+    pub(crate) fn about(mut self, subject: impl Into<String>) -> Error {
+        let outer = subject.into();
+        self.0.subject = Some(match self.0.subject {
+            Some(inner) => format!("{outer}: {inner}"),
+            None => outer,
+        });
         self
     }
 
@@ -440,18 +444,18 @@ mod tests {
             .with_words(words)
             .with_retry_after(Some(Duration::from_millis(1500)))
             .advice("try again later")
-            .about(|| "setting session a to Approved".into())
-            .about(|| "something less precise".into())
+            .about("reading session a")
+            .about("setting session a to Approved")
             .after_attempts(3)
             .after_attempts(9);
         assert_eq!(
             error.to_string(),
-            "setting session a to Approved: Didit answered 429 (Slow down) after 3 attempts; nothing was changed; try \
+            "setting session a to Approved: reading session a: Didit answered 429 (Slow down) after 3 attempts; nothing was changed; try \
              again later (not before 2 s have passed) [request r-1]"
         );
         assert_eq!(
             error.unknown().to_string(),
-            "setting session a to Approved: Didit answered 429 (Slow down) after 3 attempts; whether it was applied is \
+            "setting session a to Approved: reading session a: Didit answered 429 (Slow down) after 3 attempts; whether it was applied is \
              unknown; read the session back before anything else (not before 2 s have passed) [request r-1]"
         );
         let error = Error::new(ErrorKind::Network, "closed").retryable(true).unknown();
