@@ -2,7 +2,7 @@
 
 mod support;
 
-use didit::{ApiVersion, Client, Credentials, Error, ErrorKind, Node, SessionId, StatusUpdate, Verdict};
+use didit::{ApiVersion, Client, ClientBuilder, Credentials, Error, ErrorKind, Node, SessionId, StatusUpdate, Verdict};
 
 use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Request, SESSION, Server, answer, confirmed, session_id};
 
@@ -333,8 +333,11 @@ fn a_session_id_of_128_letters_digits_and_dashes_is_part_of_the_path_as_it_is() 
     }
 }
 
-fn with_base_url(url: &str) -> Result<Client, Error> {
-    Client::builder(Credentials::api_key(API_KEY)).base_url(url).build()
+/// Both hosts at one URL.
+fn at(url: &str) -> ClientBuilder {
+    Client::builder(Credentials::api_key(API_KEY))
+        .base_url(url)
+        .auth_url(url)
 }
 
 #[test]
@@ -372,9 +375,10 @@ fn a_url_that_cannot_be_meant_is_refused_without_repeating_it() {
         "http://0.0.0.0",
         "http://[::2]",
     ] {
+        let loopback = "http://127.0.0.1:1";
         for (option, builder) in [
-            ("base_url", Client::builder(Credentials::api_key(API_KEY)).base_url(url)),
-            ("auth_url", Client::builder(Credentials::api_key(API_KEY)).auth_url(url)),
+            ("base_url", at(loopback).base_url(url)),
+            ("auth_url", at(loopback).auth_url(url)),
         ] {
             let shown = format!("{builder:?}");
             let error = builder.build().expect_err(url);
@@ -402,9 +406,9 @@ fn plain_http_is_for_loopback_hosts_unless_the_caller_insists() {
         "http://[::1]:8080/prefix/",
         "HTTP://127.0.0.1",
     ] {
-        with_base_url(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        at(url).build().unwrap_or_else(|error| panic!("{url}: {error}"));
     }
-    let insecure = Client::builder(Credentials::api_key(API_KEY)).base_url("http://didit.internal:8080");
+    let insecure = at("http://didit.internal:8080");
     let error = insecure.clone().build().unwrap_err();
     assert!(error.to_string().contains("allow_insecure_http"), "{error}");
     insecure.allow_insecure_http(true).build().unwrap();
@@ -422,22 +426,21 @@ fn any_https_url_is_taken_prefix_and_slash_included() {
         "https://[2001:db8::1]:8443/",
         "HTTPS://EXAMPLE.ORG",
     ] {
-        with_base_url(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        at(url).build().unwrap_or_else(|error| panic!("{url}: {error}"));
     }
 }
 
 #[test]
 #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
 fn without_tls_an_https_url_is_refused_naming_the_features() {
-    let plain = "http://127.0.0.1:1";
+    let https = "https://example.org";
+    let loopback = "http://127.0.0.1:1";
     for builder in [
         Client::builder(Credentials::api_key(API_KEY)),
-        Client::builder(Credentials::api_key(API_KEY)).auth_url(plain),
-        Client::builder(Credentials::api_key(API_KEY)).base_url(plain),
-        Client::builder(Credentials::api_key(API_KEY))
-            .base_url(plain)
-            .auth_url(plain)
-            .root_certificates("any"),
+        at(https),
+        at(loopback).base_url(https),
+        at(loopback).auth_url(https),
+        at(loopback).root_certificates("any"),
     ] {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
