@@ -394,9 +394,7 @@ fn a_file_that_cannot_be_written_is_no_failure() {
     for path in [
         directory.0.join("missing/token.json"),
         directory.0.join("file/token.json"),
-        PathBuf::from("/"),
-        PathBuf::from(".."),
-        PathBuf::new(),
+        directory.0.join(".."),
         directory.0.join("x".repeat(300)),
     ] {
         let server = counting();
