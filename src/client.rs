@@ -198,16 +198,6 @@ struct Call {
     replaced: bool,
 }
 
-/// `{"session_id":"…"}`: the only part that every example shows (didit-api.md §3).
-#[derive(Deserialize)]
-struct Confirmation {
-    session_id: String,
-    #[serde(default)]
-    session_token: Value,
-    #[serde(default)]
-    url: Value,
-}
-
 #[derive(Deserialize)]
 struct Decision {
     session_id: String,
@@ -233,17 +223,21 @@ impl Inner {
         };
         let url = [&self.sessions, "/", id.as_ref(), "/update-status/"].concat();
         let answer = self.exchange("PATCH", &url, Some(body), effect, call)?;
-        let confirmation: Confirmation = serde_json::from_slice(&answer)
-            .map_err(|_| verdict::unconfirmed("with something else than the documented JSON", effect))?;
-        if !id.is(&confirmation.session_id) {
-            return Err(verdict::unconfirmed("for another session", effect));
+        // What is no JSON names no session either.
+        let confirmation: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let text = |key: &str| confirmation[key].as_str().map(str::to_owned);
+        match text("session_id") {
+            Some(confirmed) if id.is(&confirmed) => Ok(UpdatedSession {
+                session_id: id.clone(),
+                session_token: text("session_token"),
+                url: text("url"),
+            }),
+            Some(_) => Err(verdict::unconfirmed("for another session", effect)),
+            None => Err(verdict::unconfirmed(
+                "with something else than the documented JSON",
+                effect,
+            )),
         }
-        let text = |value: Value| value.as_str().map(str::to_owned);
-        Ok(UpdatedSession {
-            session_id: id.clone(),
-            session_token: text(confirmation.session_token),
-            url: text(confirmation.url),
-        })
     }
 
     fn read(&self, id: &SessionId, call: &mut Call) -> Result<Session> {

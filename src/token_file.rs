@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::secret::{Secret, is_visible_ascii};
 use crate::token::{LONGEST_LIFE, Now, Token};
@@ -16,16 +16,6 @@ pub(crate) struct TokenFile {
     path: PathBuf,
     auth_url: String,
     client_id: String,
-}
-
-/// What the file holds: the token, its two moments in Unix seconds, and whose it is.
-#[derive(Serialize, Deserialize)]
-struct Content {
-    auth_url: String,
-    client_id: String,
-    access_token: String,
-    fetched_at: u64,
-    expires_at: u64,
 }
 
 impl TokenFile {
@@ -46,16 +36,19 @@ impl TokenFile {
                 return None;
             }
         };
-        let content: Content = serde_json::from_slice(&text).ok()?;
-        let ours = content.auth_url == self.auth_url && content.client_id == self.client_id;
-        if !ours || !is_visible_ascii(&content.access_token) {
+        let content: Value = serde_json::from_slice(&text).ok()?;
+        let ours = content["auth_url"] == *self.auth_url && content["client_id"] == *self.client_id;
+        let value = content["access_token"].as_str()?;
+        if !ours || !is_visible_ascii(value) {
             return None;
         }
-        let fetched = UNIX_EPOCH.checked_add(Duration::from_secs(content.fetched_at))?;
+        let fetched_at = content["fetched_at"].as_u64()?;
+        let lifetime = content["expires_at"].as_u64()?.checked_sub(fetched_at)?;
+        let fetched = UNIX_EPOCH.checked_add(Duration::from_secs(fetched_at))?;
         let age = now.wall.duration_since(fetched).ok()?;
         Some(Token {
-            value: Secret::new(content.access_token),
-            lifetime: Duration::from_secs(content.expires_at.checked_sub(content.fetched_at)?).min(LONGEST_LIFE),
+            value: Secret::new(value),
+            lifetime: Duration::from_secs(lifetime).min(LONGEST_LIFE),
             born: Now {
                 monotonic: now.monotonic.checked_sub(age).unwrap_or(now.monotonic),
                 wall: fetched,
@@ -76,20 +69,21 @@ impl TokenFile {
             return Err(not_a_file());
         }
         let fetched_at = token.born.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let content = serde_json::to_vec(&Content {
-            auth_url: self.auth_url.clone(),
-            client_id: self.client_id.clone(),
-            access_token: token.value.expose().into(),
-            fetched_at,
-            expires_at: fetched_at.saturating_add(token.lifetime.as_secs()),
-        })?;
+        // The token, its two moments in Unix seconds, and whose it is.
+        let content = json!({
+            "auth_url": self.auth_url,
+            "client_id": self.client_id,
+            "access_token": token.value.expose(),
+            "fetched_at": fetched_at,
+            "expires_at": fetched_at.saturating_add(token.lifetime.as_secs()),
+        });
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{:016x}.tmp", fastrand::u64(..)));
         let temporary = self.path.with_file_name(name);
         let mut file = private().write(true).create_new(true).open(&temporary)?;
         // A rename replaces the file in one step: nobody ever sees half of one.
         let written = file
-            .write_all(&content)
+            .write_all(content.to_string().as_bytes())
             .and_then(|()| fs::rename(&temporary, &self.path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
