@@ -237,6 +237,7 @@ mod tests {
             (json!({"iat": 1_618_084_000}), 300),
             (json!({"iat": 1, "exp": u64::MAX}), 31_536_000),
             (json!({"iat": -1, "exp": 5}), 300),
+            (json!({"iat": 0, "exp": 1_618_084_000}), 300),
         ] {
             let mut body = body;
             body["access_token"] = json!("a");
