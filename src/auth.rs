@@ -392,8 +392,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-    use std::thread;
     use std::time::Duration;
+    use std::{env, fs, process, thread};
 
     use socket2::SockRef;
 
@@ -583,6 +583,23 @@ mod tests {
         source.refuse(&first);
         assert_eq!(get().unwrap().value.expose(), "b");
         assert_eq!(requests.load(SeqCst), 3);
+    }
+
+    #[test]
+    fn a_refused_token_is_not_taken_from_the_file_again() {
+        let path = env::temp_dir().join(format!("didit-token-{}-{:x}", process::id(), fastrand::u64(..)));
+        let (mut source, requests) = host(&[(200, "a"), (200, "b")]);
+        source.file = Some(TokenFile::new(path.clone(), &source.url, "id"));
+        let first = source.token(&http(), &hasty(), Deadline::after(None)).unwrap();
+        source.state().token = None;
+        assert_eq!(fetch(&source).unwrap(), "a", "the file has it");
+        assert_eq!(requests.load(SeqCst), 1);
+        source.refuse(&first);
+        assert_eq!(fetch(&source).unwrap(), "b");
+        source.state().token = None;
+        assert_eq!(fetch(&source).unwrap(), "b", "the file has the new one");
+        assert_eq!(requests.load(SeqCst), 2);
+        fs::remove_file(path).unwrap();
     }
 
     #[test]
