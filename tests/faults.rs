@@ -81,7 +81,9 @@ fn check_update(fault: &str, steps: Vec<Step>, expected: Expected) {
     let attempts = if repeated { 3 } else { 1 };
     for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), attempts)] {
         let server = Server::always(steps.clone());
-        failed_update(fault, &build(server.builder(api_key()), policy), &approved, expected);
+        let error = failed_update(fault, &build(server.builder(api_key()), policy), &approved, expected);
+        let subject = format!("setting session {SESSION} to Approved: ");
+        assert!(error.to_string().starts_with(&subject), "{fault}: {error}");
         assert_eq!(server.requests().len(), attempts, "{fault}, for ever");
         assert_alike(fault, &server.requests());
     }
