@@ -505,6 +505,11 @@ fn an_accepted_base_url_has_no_user_info_query_or_fragment_and_leads_where_it_sa
             matches!(&*host.to_lowercase(), "localhost" | "127.0.0.1" | "[::1]") || host.starts_with("127."),
             "{url:?}"
         );
+        let port = &authority[host.len()..];
+        let usable = port
+            .strip_prefix(':')
+            .is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+        assert!(usable, "{url:?}");
         if authority != address {
             continue;
         }
