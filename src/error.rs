@@ -297,7 +297,8 @@ const MAX_CODE: usize = 64;
 impl Words {
     /// Reads an error's body defensively: no envelope is shared, and it may be no JSON at all (didit-api.md §6).
     pub(crate) fn read(body: &Value, request_id: Option<&str>, secrets: &[&str]) -> Words {
-        let known = |keys: &[&str]| keys.iter().find_map(|key| body[*key].as_str()).map(str::to_owned);
+        let told = |key: &&str| body[*key].as_str().filter(|text| !text.is_empty());
+        let known = |keys: &[&str]| keys.iter().find_map(told).map(str::to_owned);
         let message = known(&["detail", "message", "error_description"])
             .or_else(|| field_messages(body))
             .or_else(|| known(&["error"]));
@@ -362,6 +363,12 @@ mod tests {
         goes_anywhere::<Error>();
         assert_eq!(size_of::<Error>(), size_of::<usize>());
         assert_eq!(size_of::<Option<Error>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn an_empty_text_hides_no_other() {
+        let words = Words::read(&json!({"detail": "", "message": "a"}), None, &[]);
+        assert_eq!(words.message.as_deref(), Some("a"));
     }
 
     #[test]

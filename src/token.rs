@@ -53,11 +53,9 @@ impl Token {
         if !kind.is_null() && !kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
             return Err("the token is not a Bearer token");
         }
-        let positive = |seconds: &u64| *seconds > 0;
-        let between = || Some(whole_seconds(&body["exp"])?.saturating_sub(whole_seconds(&body["iat"])?));
+        let between = || whole_seconds(&body["exp"])?.checked_sub(whole_seconds(&body["iat"])?);
         let lifetime = whole_seconds(&body["expires_in"])
-            .filter(positive)
-            .or_else(|| between().filter(positive))
+            .or_else(|| between().filter(|seconds| *seconds > 0))
             .map_or(DEFAULT_LIFE, Duration::from_secs);
         Ok(Token {
             value: Secret::new(value),
@@ -83,7 +81,7 @@ impl Token {
     }
 }
 
-/// A number of seconds as servers write it: a number, or one in a string, its fraction ignored. What is negative or no
+/// A number of seconds as servers write it: a number, or one in a string, its fraction ignored. What is not above 0 or no
 /// number is nothing.
 fn whole_seconds(value: &Value) -> Option<u64> {
     let number = match value {
@@ -91,9 +89,9 @@ fn whole_seconds(value: &Value) -> Option<u64> {
         Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    let fraction = || number.as_f64().filter(|float| *float >= 0.0);
-    // The cast saturates.
-    number.as_u64().or_else(|| fraction().map(|float| float as u64))
+    // The cast saturates, and takes what is negative to 0.
+    let seconds = number.as_u64().or_else(|| number.as_f64().map(|float| float as u64));
+    seconds.filter(|seconds| *seconds > 0)
 }
 
 #[cfg(test)]
