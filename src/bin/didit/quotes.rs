@@ -108,7 +108,12 @@ impl<R: BufRead> Read for Quotes<R> {
             buffer[..length].copy_from_slice(&bytes[..length]);
             self.input.consume(length);
             for index in 0..length {
-                if let Some(byte) = self.pass(buffer[index])? {
+                let byte = buffer[index];
+                let plain = !matches!(byte, b'"' | b',' | b'\r' | b'\n');
+                let inside = matches!(self.state, State::Bare | State::Quoted);
+                // Most bytes change nothing.
+                let passed = if plain && inside { Some(byte) } else { self.pass(byte)? };
+                if let Some(byte) = passed {
                     buffer[filled] = byte;
                     filled += 1;
                 }
