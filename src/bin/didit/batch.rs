@@ -209,7 +209,10 @@ struct State {
     fresh: usize,
     /// Rows that are to be taken up again, by when.
     again: BTreeMap<(Instant, usize), Job>,
+    /// How many rows are under way.
     busy: usize,
+    /// How many workers have not come to their end.
+    workers: u32,
     stop: Option<Stop>,
     counts: Counts,
     lines: Lines,
@@ -279,6 +282,7 @@ impl<'a> Run<'a> {
                 fresh: 0,
                 again,
                 busy: 0,
+                workers: 0,
                 stop: None,
                 counts,
                 lines,
@@ -291,10 +295,16 @@ impl<'a> Run<'a> {
         let total = self.rows.len();
         let before = self.state().counts.done();
         let mut progress = Progress::new(total, before, output.quiet);
+        self.state().workers = jobs;
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(|| self.work())).collect();
-            while !workers.iter().all(|worker| worker.is_finished()) {
+            for _ in 0..jobs {
+                scope.spawn(|| self.work());
+            }
+            loop {
                 let mut state = self.state();
+                if state.workers == 0 {
+                    return;
+                }
                 if state.lines.text.is_empty() {
                     state = self.wait(state, progress.interval());
                 }
@@ -383,6 +393,7 @@ impl<'a> Run<'a> {
             drop(state);
             self.changed.notify_all();
         }
+        self.state().workers -= 1;
         self.changed.notify_all();
     }
 
