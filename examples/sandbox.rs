@@ -3,8 +3,8 @@
 //!     cargo run --example sandbox -- --port 8700
 //!
 //! prints the variables that point a shell at it. Any session id is accepted and starts In Review; ids that start with
-//! `unknown-` do not exist, and those that start with `unfinished-` are In Progress, which no decision may change. Any
-//! credentials are accepted but the secret or key `wrong`. `GET /__log` tells what was received and `GET /__sessions` what
+//! `unknown-` do not exist, those that start with `unfinished-` are In Progress, which no decision may change, and
+//! `forbidden-` ones are not permitted. Any credentials are accepted but the secret or key `wrong`. `GET /__log` tells what was received and `GET /__sessions` what
 //! became of each session, one JSON object a line.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -364,6 +364,9 @@ impl Sandbox {
                 .or_insert_with(|| Session::new(status));
         }
         let mut answer = match state.sessions.get_mut(&key) {
+            _ if key.starts_with("forbidden-") => {
+                Answer::detail(403, "You do not have permission to perform this action.")
+            }
             None => Answer::detail(404, "Session not found."),
             Some(session) if update => apply(session, id, version, &request.body),
             Some(session) => Answer::json(

@@ -447,6 +447,20 @@ fn refused_credentials_stop_a_batch_at_once() {
 }
 
 #[test]
+fn a_batch_stops_where_the_account_may_not_do_this() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let rows: String = (0..50).map(|row| format!("forbidden-{row},Approved\n")).collect();
+    let file = dir.file("rows.csv", format!("session_id,new_status\n{rows}"));
+    let run = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
+    assert!(run.err.contains("5 refused, 0 unknown, 45 not sent"), "{run}");
+    assert!(
+        run.err.contains("stopped: ") && run.err.contains("check the permissions"),
+        "{run}"
+    );
+    assert_eq!(sandbox.updates().len(), 5);
+}
+
+#[test]
 fn what_could_not_be_sent_is_noted_with_its_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -9,8 +9,10 @@ mod pace;
 mod progress;
 mod quotes;
 mod report;
+mod results;
 mod rows;
 mod single;
+mod work;
 
 use std::env;
 use std::process::ExitCode;

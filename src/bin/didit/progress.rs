@@ -6,29 +6,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::report::diagnose;
+use crate::results::Counts;
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
-
-/// How many rows have come to which end, those of earlier runs included.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    pub applied: usize,
-    pub already: usize,
-    pub refused: usize,
-    pub not_sent: usize,
-    pub unknown: usize,
-}
-
-impl Counts {
-    pub fn done(&self) -> usize {
-        self.applied + self.already + self.failed()
-    }
-
-    pub fn failed(&self) -> usize {
-        self.refused + self.not_sent + self.unknown
-    }
-}
 
 pub struct Progress {
     total: usize,
