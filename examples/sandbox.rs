@@ -4,8 +4,8 @@
 //!
 //! prints the variables that point a shell at it. Any session id is accepted and starts In Review; ids that start with
 //! `unknown-` do not exist, those that start with `unfinished-` are In Progress, which no decision may change, and
-//! `forbidden-` ones are not permitted. Any credentials are accepted but the secret or key `wrong`. `GET /__log` tells what was received and `GET /__sessions` what
-//! became of each session, one JSON object a line.
+//! `forbidden-` ones are not permitted. Any credentials are accepted but the secret or key `wrong`. `GET /__log` tells
+//! what was received and `GET /__sessions` what became of each session, one JSON object a line.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
