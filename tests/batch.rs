@@ -611,6 +611,8 @@ fn a_journal_that_cannot_be_written_is_exit_2() {
     let file = dir.file("rows.csv", csv(3));
     let run = batch(&sandbox, &file, &["--journal", &dir.path("none/journal")]).exits(2);
     assert!(run.line().contains("none/journal: it cannot be used"), "{run}");
+    let run = batch(&sandbox, &file, &["--journal", &dir.path("")]).exits(2);
+    assert!(run.line().contains("it is no regular file"), "{run}");
     assert!(sandbox.log().is_empty());
 }
 

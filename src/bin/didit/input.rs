@@ -199,3 +199,76 @@ fn not_an_entry(error: &serde_json::Error, whole: bool) -> String {
         error.column()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands out a few bytes at a time, so that every boundary falls everywhere.
+    struct Trickle<'a>(&'a [u8], fastrand::Rng);
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.1.usize(1..4).min(buffer.len());
+            self.0.read(&mut buffer[..length])
+        }
+    }
+
+    #[test]
+    fn whatever_a_csv_writer_writes_comes_back_with_its_line_numbers() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for _ in 0..300 {
+            let styles = [csv::QuoteStyle::Necessary, csv::QuoteStyle::Always];
+            let terminator = if random.bool() {
+                csv::Terminator::CRLF
+            } else {
+                csv::Terminator::Any(b'\n')
+            };
+            let mut builder = csv::WriterBuilder::new();
+            builder.quote_style(styles[random.usize(..2)]).terminator(terminator);
+            let mut writer = builder.from_writer(Vec::new());
+            writer.write_record(["session_id", "comment", "new_status"]).unwrap();
+            let mut expected = Vec::new();
+            for row in 0..random.usize(..6) {
+                let letters = ['a', '"', ',', '\n', '\r', ' ', 'é'];
+                let comment: String = (0..random.usize(..8)).map(|_| letters[random.usize(..7)]).collect();
+                writer.flush().unwrap();
+                let line = 1 + writer.get_ref().iter().filter(|byte| **byte == b'\n').count() as u32;
+                writer
+                    .write_record([&format!("id{row}"), &comment, "Approved"])
+                    .unwrap();
+                expected.push((line, format!("id{row}"), comment));
+            }
+            let text = writer.into_inner().unwrap();
+
+            let mut found = Vec::new();
+            let result = read(Trickle(&text, random.fork()), Format::Csv, &mut |line, entry| {
+                let entry = entry.unwrap();
+                let comment = entry.comment.unwrap_or_default().into_owned();
+                found.push((line, entry.session_id.into_owned(), comment));
+            });
+            assert_eq!(result, Ok(()), "{}", String::from_utf8_lossy(&text));
+            assert_eq!(found, expected, "{}", String::from_utf8_lossy(&text));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic_or_read_a_row_that_is_not_there() {
+        let mut random = fastrand::Rng::with_seed(6);
+        let letters = b"a,\"\n\r\0{}:\xc3\xa9\xef\xbb\xbf ";
+        for _ in 0..3000 {
+            let noise: Vec<u8> = (0..random.usize(..40))
+                .map(|_| letters[random.usize(..letters.len())])
+                .collect();
+            let text = [b"session_id,new_status\n", &noise[..]].concat();
+            for (format, input) in [(Format::Csv, &text), (Format::Csv, &noise), (Format::Ndjson, &noise)] {
+                let mut last = 0;
+                let _ = read(Trickle(input, random.fork()), format, &mut |line, _| {
+                    assert!(line > last, "{input:?}");
+                    last = line;
+                });
+                assert!(last as usize <= input.len() + 1, "{input:?}");
+            }
+        }
+    }
+}

@@ -131,6 +131,9 @@ impl Journal {
         tell: &mut dyn FnMut(Told<'_>),
     ) -> Result<(Journal, Vec<Past>), String> {
         let unusable = |error: io::Error| format!("it cannot be used: {error}");
+        if path.metadata().is_ok_and(|found| !found.is_file()) {
+            return Err("it is no regular file: give another --journal".into());
+        }
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         #[cfg(unix)]
