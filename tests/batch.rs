@@ -646,14 +646,14 @@ fn a_row_in_doubt_is_read_back_and_sent_only_if_it_was_not_applied() {
         let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
         let file = killed(&dir, &sandbox, status, unix_time() - 86_400);
         let run = batch(&sandbox, &file, &[]).exits(0);
-        assert!(run.line().starts_with("1 rows: 1 applied"), "{run}");
+        assert!(run.line().starts_with("1 row: 1 applied"), "{run}");
         let methods: Vec<Value> = sandbox.log().iter().map(|entry| entry["method"].clone()).collect();
         assert_eq!(methods, ["GET", "PATCH"]);
 
         // The same row, when it had been applied.
         let file = killed(&dir, &sandbox, status, unix_time() - 86_400);
         let run = batch(&sandbox, &file, &[]).exits(0);
-        assert!(run.line().starts_with("1 rows: 0 applied, 1 already so"), "{run}");
+        assert!(run.line().starts_with("1 row: 0 applied, 1 already so"), "{run}");
         assert_eq!(sandbox.updates().len(), 1);
     }
 }

@@ -171,7 +171,8 @@ impl<'a> Run<'a> {
         state.counts.not_sent += total - state.counts.done();
         let counts = state.counts;
         if !output.quiet {
-            diagnose(&format!("{total} rows: {counts}"));
+            let rows = if total == 1 { "row" } else { "rows" };
+            diagnose(&format!("{total} {rows}: {counts}"));
         }
         let stop = match &state.stop {
             None => None,
