@@ -18,8 +18,9 @@ use crate::rows::Rows;
 /// One attempt at a row after another, until one is its last.
 const MAX_TRIES: u32 = 10;
 
-/// So many rows that are refused for the account's sake (didit-api.md §6), with no good answer in between, are enough.
-const ACCOUNT: u32 = 5;
+/// So many rows that are refused for the account's sake (didit-api.md §6) or redirected, with no good answer in between,
+/// are enough: it is not the rows.
+const FORBIDDEN: u32 = 5;
 
 /// Nobody can have gone through the steps of a resubmission again within this many seconds.
 const REDO: u64 = 10;
@@ -44,7 +45,7 @@ struct State {
     /// How many workers have not come to their end.
     workers: u32,
     stop: Option<Stop>,
-    /// How many rows in a row were refused with 402 or 403.
+    /// How many were, in a row: see FORBIDDEN.
     forbidden: u32,
     counts: Counts,
     lines: Lines,
@@ -410,10 +411,10 @@ impl<'a> Run<'a> {
                 true
             }
             _ => {
-                if matches!(error.status(), Some(402 | 403)) {
+                if matches!(error.status(), Some(301 | 302 | 307 | 308 | 402 | 403)) {
                     state.forbidden += 1;
                 }
-                if state.forbidden == ACCOUNT {
+                if state.forbidden == FORBIDDEN {
                     state.stop.get_or_insert(Stop::Hopeless(error.to_string()));
                 }
                 state.pace.answered();
