@@ -18,6 +18,8 @@ use crate::secret::Secret;
 use crate::session::{ApiVersion, Ensured, Session, SessionId, SessionStatus, StatusUpdate, UpdatedSession};
 use crate::verdict::{self, Effect};
 
+const AUTH_URL: &str = "auth_url (DIDIT_AUTH_URL)";
+
 /// A whole session with all that was found out about the person: 4 MiB.
 const MAX_SESSION: u64 = 4 * 1024 * 1024;
 
@@ -63,7 +65,7 @@ impl Client {
             credentials,
             api_version: None,
             base_url: "https://verification.didit.me".into(),
-            auth_url: "https://apx.didit.me".into(),
+            auth_url: None,
             settings: Settings {
                 timeout: Duration::from_secs(30),
                 connect_timeout: Duration::from_secs(10),
@@ -305,7 +307,7 @@ impl Inner {
 
 /// Configures a [`Client`]. What cannot work is refused by [`build`](ClientBuilder::build), not here.
 ///
-/// ```
+/// ```no_run
 /// use std::time::Duration;
 /// use didit::{Client, Credentials, RetryPolicy};
 ///
@@ -322,7 +324,7 @@ pub struct ClientBuilder {
     credentials: Credentials,
     api_version: Option<ApiVersion>,
     base_url: String,
-    auth_url: String,
+    auth_url: Option<String>,
     settings: Settings,
     deadline: Option<Duration>,
     retry: RetryPolicy,
@@ -346,7 +348,7 @@ impl ClientBuilder {
 
     /// Where tokens are fetched. Default `https://apx.didit.me`; another host than the sessions' (didit-api.md §1).
     pub fn auth_url(mut self, url: impl Into<String>) -> ClientBuilder {
-        self.auth_url = url.into();
+        self.auth_url = Some(url.into());
         self
     }
 
@@ -418,10 +420,10 @@ impl ClientBuilder {
     /// `Config`, naming the option and the environment variable that set it, never a value.
     pub fn build(self) -> Result<Client> {
         self.credentials.check()?;
-        let base = base_url(&self.base_url, self.allow_insecure_http)
-            .map_err(|error| error.within("base_url (DIDIT_BASE_URL)"))?;
-        let auth = base_url(&self.auth_url, self.allow_insecure_http)
-            .map_err(|error| error.within("auth_url (DIDIT_AUTH_URL)"))?;
+        let check = |url: &str, name| base_url(url, self.allow_insecure_http).map_err(|error| error.within(name));
+        let base = check(&self.base_url, "base_url (DIDIT_BASE_URL)")?;
+        // A wrong one is a mistake even where an API key leaves it unused.
+        let auth = self.auth_url.as_deref().map(|url| check(url, AUTH_URL)).transpose()?;
         if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
             return Err(Error::config("it has to be longer than nothing").within("deadline"));
         }
@@ -429,6 +431,7 @@ impl ClientBuilder {
         let (default, authorization) = match self.credentials.0 {
             Kind::ApiKey(key) => (ApiVersion::V3, Authorization::ApiKey(key)),
             Kind::Client { id, secret } => {
+                let auth = auth.map_or_else(|| check("https://apx.didit.me", AUTH_URL), Ok)?;
                 let source = TokenSource::new(&auth, id, secret, self.token_file);
                 (ApiVersion::V1, Authorization::Token(Box::new(source)))
             }
