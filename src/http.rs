@@ -343,3 +343,33 @@ mod tls {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_tells_the_path_alone() {
+        assert_eq!(path("https://example.org:8443/v1/session/a/"), "/v1/session/a/");
+        assert_eq!(path("http://localhost"), "/");
+    }
+
+    #[test]
+    fn a_refused_base_url_is_told_why() {
+        for (url, why) in [
+            ("http://example.org", "http is only for loopback hosts"),
+            ("ftp://example.org", "it starts neither with https:// nor with http://"),
+            ("example.org", "not a whole URL"),
+            ("http://user@localhost", "no user info"),
+            ("http://localhost?a", "no query and no fragment"),
+            ("http://localhost#a", "no query and no fragment"),
+            ("http://localhost:0", "its host or port"),
+            ("http://local host", "not a URL"),
+        ] {
+            let error = base_url(url, false).unwrap_err().to_string();
+            assert!(error.contains(why), "{url}: {error}");
+        }
+        assert_eq!(base_url("http://[::1]:80/a/", false).unwrap(), "http://[::1]:80/a");
+        assert_eq!(base_url("http://example.org", true).unwrap(), "http://example.org");
+    }
+}
