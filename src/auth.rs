@@ -217,14 +217,9 @@ impl TokenSource {
             if let Some(result) = flight.get() {
                 return result.clone();
             }
-            state = match deadline.instant() {
-                None => self.fetched.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(_) => {
-                    let left = deadline.clip(LONGEST_LIFE).map_err(|error| error.about(FETCHING))?;
-                    let waited = self.fetched.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            let left = deadline.clip(LONGEST_LIFE).map_err(|error| error.about(FETCHING))?;
+            let waited = self.fetched.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

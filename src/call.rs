@@ -21,10 +21,6 @@ impl Deadline {
         Deadline(self.0.map(|end| now + end.saturating_duration_since(now) / 2))
     }
 
-    pub(crate) fn instant(self) -> Option<Instant> {
-        self.0
-    }
-
     /// The part of `limit` that the call still has.
     ///
     /// # Errors
@@ -95,22 +91,22 @@ mod tests {
     #[test]
     fn a_deadline_is_a_moment_from_now() {
         let before = Instant::now();
-        let end = deadline(FAR).instant().unwrap();
+        let end = deadline(FAR).0.unwrap();
         assert!(end >= before + FAR && end <= Instant::now() + FAR);
-        assert!(Deadline::after(None).instant().is_none());
-        assert!(Deadline::after(Some(Duration::MAX)).instant().is_none());
+        assert!(Deadline::after(None).0.is_none());
+        assert!(Deadline::after(Some(Duration::MAX)).0.is_none());
     }
 
     #[test]
     fn half_a_deadline_is_half_of_what_is_left() {
         let before = Instant::now();
         let whole = deadline(FAR);
-        let half = whole.half().instant().unwrap();
+        let half = whole.half().0.unwrap();
         assert!(half >= before + FAR / 2, "{:?}", half - before);
         assert!(half <= Instant::now() + FAR / 2);
-        assert!(Deadline::after(None).half().instant().is_none());
+        assert!(Deadline::after(None).half().0.is_none());
         let past = deadline(Duration::ZERO);
-        assert!(past.half().instant().unwrap() <= Instant::now());
+        assert!(past.half().0.unwrap() <= Instant::now());
     }
 
     #[test]

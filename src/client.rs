@@ -140,10 +140,10 @@ impl Client {
                 .read(id, &mut call)
                 .is_ok_and(|session| session.status == update.new_status())
         };
-        match error.verdict() {
-            Verdict::Unknown if settled() => Ok(Ensured::Updated),
-            _ => Err(error),
+        if error.verdict() == Verdict::Unknown && settled() {
+            return Ok(Ensured::Updated);
         }
+        Err(error)
     }
 
     /// Makes sure that there is a usable access token now, and so that Didit takes the credentials. With an API key

@@ -324,10 +324,11 @@ fn field_messages(body: &Value) -> Option<String> {
 /// Makes a stranger's text fit for a line: first secrets are blotted out (a cut could leave half of one), then it is
 /// cut, then control characters are escaped.
 pub(crate) fn shown(text: &str, max: usize, secrets: &[&str]) -> String {
-    let mut text = text.trim().to_owned();
+    let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         text = text.replace(secret, "[hidden]");
     }
+    let text = text.trim();
     let cut = text.chars().count() > max;
     let mut line = String::new();
     for c in text.chars().take(max) {
@@ -424,6 +425,11 @@ mod tests {
         ] {
             assert_eq!(shown(text, 300, &[]), line);
         }
+    }
+
+    #[test]
+    fn a_secret_that_ends_in_a_space_is_blotted_out_whole() {
+        assert_eq!(shown(" wrong: hunter2 ", 99, &["hunter2 "]), "wrong: [hidden]");
     }
 
     #[test]

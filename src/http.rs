@@ -15,9 +15,11 @@ use crate::secret::{Secret, is_visible_ascii};
 pub(crate) const MAX_BODY: u64 = 64 * 1024;
 type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 const MAX_HEADERS: usize = 64 * 1024;
+/// As good as for ever.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How to reach a server, as the caller configured it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Duration,
@@ -65,7 +67,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn new(error: ureq::Error, sent: bool) -> Failure {
+    fn new(error: ureq::Error, sent: bool, how: &str) -> Failure {
         let kind = match &error {
             ureq::Error::Timeout(_) => ErrorKind::Timeout,
             // Before the request is sent these can only be a proxy's.
@@ -84,14 +86,10 @@ impl Failure {
             ureq::Error::Io(error) => shown(&error.to_string(), 300, &[]),
             error => shown(&error.to_string(), 300, &[]),
         };
-        let problem = match sent {
-            true => format!("the request was sent, then {problem}"),
-            false => format!("the request could not be sent: {problem}"),
-        };
         Failure {
             kind,
             sent,
-            problem,
+            problem: format!("{how}: {problem}"),
             source: Arc::new(error.into_io()),
         }
     }
@@ -123,14 +121,13 @@ impl Http {
     /// # Errors
     /// `Config` for a proxy, certificates or a user agent that cannot be used.
     pub(crate) fn new(settings: &Settings) -> Result<Http> {
-        for (name, limit) in [
-            ("timeout", settings.timeout),
-            ("connect_timeout", settings.connect_timeout),
-        ] {
-            if limit.is_zero() {
-                return Err(Error::config("it has to be longer than nothing").within(name));
-            }
-        }
+        let limit = |name, limit: Duration| match limit {
+            Duration::ZERO => Err(Error::config("it has to be longer than nothing").within(name)),
+            // ureq adds it to the time, which must not overflow.
+            _ => Ok(limit.min(LONGEST)),
+        };
+        let timeout = limit("timeout", settings.timeout)?;
+        let connect_timeout = limit("connect_timeout", settings.connect_timeout)?;
         if !is_visible_ascii(&settings.user_agent.replace(' ', "_")) {
             return Err(Error::config("only visible ASCII characters and spaces are allowed").within("user_agent"));
         }
@@ -139,9 +136,9 @@ impl Http {
             // ureq would repeat a redirected PATCH as a GET and report that one's success.
             .max_redirects(0)
             .user_agent(&settings.user_agent)
-            .timeout_global(Some(settings.timeout))
-            .timeout_resolve(Some(settings.connect_timeout))
-            .timeout_connect(Some(settings.connect_timeout))
+            .timeout_global(Some(timeout))
+            .timeout_resolve(Some(connect_timeout))
+            .timeout_connect(Some(connect_timeout))
             .max_response_header_size(MAX_HEADERS)
             // An idle connection was a busy one before, so there are never more than threads; ureq's own limit is 3.
             .max_idle_connections(usize::MAX)
@@ -163,10 +160,7 @@ impl Http {
                 return Err(Error::config(format!("{other} is not supported, use an http proxy")).within("proxy"));
             }
         }
-        Ok(Http {
-            agent,
-            timeout: settings.timeout,
-        })
+        Ok(Http { agent, timeout })
     }
 
     /// The time that one request may take, connecting and reading included.
@@ -182,7 +176,12 @@ impl Http {
             asked: false,
         };
         let result = self.exchange(request, &mut outgoing, timeout);
-        let result = result.map_err(|error| Failure::new(error, outgoing.asked || request.body.is_none()));
+        let (sent, how) = match request.body {
+            None => (true, "the request failed"),
+            Some(_) if outgoing.asked => (true, "the request was sent, then"),
+            Some(_) => (false, "the request could not be sent"),
+        };
+        let result = result.map_err(|error| Failure::new(error, sent, how));
         log::debug!(
             target: "didit",
             "{} {}: {}, {} ms",
@@ -222,7 +221,7 @@ impl Http {
         Ok(Reply {
             status: head.status.as_u16(),
             headers: head.headers,
-            body: body.map_err(|error| Failure::new(error, true)),
+            body: body.map_err(|error| Failure::new(error, true, "the answer came, but could not be read")),
         })
     }
 

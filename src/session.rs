@@ -265,8 +265,10 @@ impl StatusUpdate {
         self
     }
 
-    /// The email's language, one of the codes in didit-api.md §4 (Didit's default: `en`). Goes with
-    /// [`email`](StatusUpdate::email).
+    /// The email's language (Didit's default: `en`). Goes with [`email`](StatusUpdate::email).
+    ///
+    /// One of en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no pl pt-BR ro ru sk
+    /// sl so sr sv th tr uk uz vi zh zh-CN zh-TW (didit-api.md §4).
     pub fn email_language(mut self, code: impl Into<String>) -> StatusUpdate {
         self.email_language = Some(code.into());
         self

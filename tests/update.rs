@@ -187,6 +187,15 @@ fn times_of_nothing_are_refused() {
 }
 
 #[test]
+fn times_without_end_are_as_good_as_for_ever() {
+    let server = Server::script(vec![confirmed()]);
+    let max = std::time::Duration::MAX;
+    let builder = server.builder(Credentials::api_key("key"));
+    let client = builder.timeout(max).connect_timeout(max).deadline(max).build().unwrap();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+}
+
+#[test]
 fn eight_threads_with_a_thousand_updates_each_open_at_most_eight_connections() {
     const THREADS: usize = 8;
     let server = Server::always(confirmed());
