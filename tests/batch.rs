@@ -441,9 +441,23 @@ fn refused_credentials_stop_a_batch_at_once() {
     assert!(sandbox.updates().len() <= 2);
     assert!(sandbox.sessions().is_empty());
 
-    // With the right ones the same input is a new batch: the journal belongs to the wrong ones.
-    let run = batch(&sandbox, &file, &[]).exits(2);
+    // With the right ones the same command goes on: nothing was ever done with the wrong ones.
+    batch(&sandbox, &file, &[]).exits(0);
+    assert_eq!(sandbox.sessions().len(), 200);
+
+    // From then on the journal is theirs, until somebody says that the application has new ones.
+    let mut command = sandbox.with_key(&["batch", &file]);
+    let run = Run::of(command.env("DIDIT_API_KEY", "another")).exits(2);
     assert!(run.line().contains("it belongs to other credentials"), "{run}");
+    let journal = format!("{file}.journal");
+    let kept = fs::read_to_string(&journal).unwrap();
+    let (head, rest) = kept.split_once('\n').unwrap();
+    let mut head: Value = serde_json::from_str(head).unwrap();
+    head.as_object_mut().unwrap().remove("credential").unwrap();
+    fs::write(&journal, format!("{head}\n{rest}")).unwrap();
+    let mut command = sandbox.with_key(&["batch", &file]);
+    Run::of(command.env("DIDIT_API_KEY", "another")).exits(0);
+    assert_eq!(sandbox.sessions().len(), 200);
 }
 
 #[test]
@@ -458,6 +472,12 @@ fn a_batch_stops_where_the_account_may_not_do_this() {
         "{run}"
     );
     assert_eq!(sandbox.updates().len(), 5);
+
+    // Once the account may, the rows that were refused for its sake are sent as well.
+    let run = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
+    assert!(run.err.contains("5 refused, 0 unknown, 45 not sent"), "{run}");
+    let rows: Vec<_> = sandbox.updates().iter().map(|update| update["path"].clone()).collect();
+    assert_eq!(rows[..5], rows[5..], "{rows:?}");
 }
 
 #[test]
@@ -555,16 +575,23 @@ fn a_journal_of_something_else_is_not_gone_on_with() {
     );
 
     // A file that is no journal is left as it is, whole line or not.
-    for content in ["precious", "precious\n", "{\"didit\":1}\n", "{"] {
+    let contents: [&[u8]; 5] = [
+        b"precious",
+        b"precious\n",
+        b"{\"didit\":1}\n",
+        b"\xff\xd8\xff\xe0JFIF",
+        b"{",
+    ];
+    for content in contents {
         let precious = dir.file("precious", content);
         let run = batch(&sandbox, &file, &["--journal", &precious]);
         match content {
             // That may have been the first byte of a journal.
-            "{" => drop(run.exits(0)),
+            b"{" => drop(run.exits(0)),
             _ => {
                 let run = run.exits(2);
                 assert!(run.line().contains("the file is no journal of this command"), "{run}");
-                assert_eq!(fs::read_to_string(&precious).unwrap(), content);
+                assert_eq!(fs::read(&precious).unwrap(), content);
             }
         }
     }
@@ -669,6 +696,11 @@ fn a_resubmission_in_doubt_is_sent_again_only_while_it_cannot_be_applied_twice()
             .starts_with("line 2: unknown: session abc is In Review, and may have been Resubmitted"),
         "{run}"
     );
+    assert!(sandbox.updates().is_empty());
+
+    // It is read back in time, but its turn comes too late.
+    let file = killed(&dir, &sandbox, "Resubmitted", unix_time() - 10);
+    batch(&sandbox, &file, &["--rate", "60"]).exits(5);
     assert!(sandbox.updates().is_empty());
 
     let file = killed(&dir, &sandbox, "Resubmitted", unix_time());

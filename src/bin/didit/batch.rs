@@ -36,7 +36,7 @@ pub fn run(options: &Batch, output: Output) -> Exit {
         didit_journal: VERSION,
         input: format!("{:016x}", rows.fingerprint()),
         host: host(),
-        credential: credential(),
+        credential: Some(credential()),
     };
     let mut counts = Counts::default();
     let mut lines = Lines::new(output);
@@ -116,10 +116,15 @@ fn host() -> String {
 
 /// Tells credentials apart, and no more: 32 bits are far too few to say anything of a key.
 fn credential() -> String {
+    let get = |name| env::var_os(name).filter(|value| !value.is_empty());
+    let v1 = get("DIDIT_API_VERSION").is_some_and(|version| version.eq_ignore_ascii_case("v1"));
+    // With both set, the version decides.
+    let used = match (get("DIDIT_CLIENT_ID"), get("DIDIT_API_KEY")) {
+        (Some(id), Some(_)) if v1 => id,
+        (_, Some(key)) => key,
+        (id, None) => id.unwrap_or_default(),
+    };
     let mut hash = Fnv::default();
-    for name in ["DIDIT_CLIENT_ID", "DIDIT_API_KEY"] {
-        hash.add(env::var_os(name).unwrap_or_default().as_encoded_bytes());
-        hash.add(b"\n");
-    }
+    hash.add(used.as_encoded_bytes());
     format!("{:08x}", (hash.0 >> 32) ^ (hash.0 & 0xffff_ffff))
 }

@@ -21,7 +21,8 @@ pub struct Header {
     pub didit_journal: u32,
     pub input: String,
     pub host: String,
-    pub credential: String,
+    /// `None` after somebody deleted it, because the same application has new ones: any will do.
+    pub credential: Option<String>,
 }
 
 pub const VERSION: u32 = 1;
@@ -78,6 +79,7 @@ struct Line {
     result: Option<Outcome>,
     at: u64,
     reason: Option<String>,
+    status_code: Option<u16>,
 }
 
 /// How far a row has come in earlier runs.
@@ -145,7 +147,14 @@ impl Journal {
             Err(fs4::TryLockError::Error(error)) => return Err(unusable(error)),
         }
         let mut pasts = vec![Past::Untouched; rows.len()];
-        let whole = replay(&file, header, rows, &mut pasts, tell)?;
+        let (mut whole, same_credential) = replay(&file, header, rows, &mut pasts, tell)?;
+        if !same_credential {
+            if pasts.iter().any(|past| *past != Past::Untouched) {
+                return Err(OTHER_CREDENTIAL.into());
+            }
+            // Nothing was ever done with those credentials, as when they were mistyped.
+            whole = 0;
+        }
         // What follows the last whole line was being written when the run ended: nothing was sent for it.
         file.set_len(whole).map_err(unusable)?;
         let journal = Journal {
@@ -239,31 +248,32 @@ impl Journal {
     }
 }
 
-/// Reads what is there, and returns how long its whole lines are.
+/// Reads what is there, and returns how long its whole lines are, and whether they are of the same credential.
 fn replay(
     file: &File,
     header: &Header,
     rows: &Rows,
     pasts: &mut [Past],
     tell: &mut dyn FnMut(Told<'_>),
-) -> Result<u64, String> {
+) -> Result<(u64, bool), String> {
     let mut reader = BufReader::new(file);
     let mut bytes = Vec::new();
     let mut whole = 0;
+    let mut same_credential = true;
     for number in 1.. {
         bytes.clear();
         let read = reader.read_until(b'\n', &mut bytes);
         let length = read.map_err(|error| format!("it cannot be read: {error}"))?;
-        let text = std::str::from_utf8(&bytes).unwrap_or_default();
         if !bytes.ends_with(b"\n") {
             // A file that is no journal is left as it is.
-            if number == 1 && !"{\"didit_journal\":".starts_with(text.get(..17).unwrap_or(text)) {
+            if number == 1 && !b"{\"didit_journal\":".starts_with(&bytes[..bytes.len().min(17)]) {
                 return Err(NO_JOURNAL.into());
             }
             break;
         }
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
         if number == 1 {
-            belongs(text, header)?;
+            same_credential = belongs(text, header)?;
         } else {
             let line: Option<Line> = serde_json::from_str(text).ok();
             let row = line.as_ref().and_then(|line| rows.at_line(line.line));
@@ -282,12 +292,15 @@ fn replay(
         }
         whole += length as u64;
     }
-    Ok(whole)
+    Ok((whole, same_credential))
 }
 
+const OTHER_CREDENTIAL: &str = "it belongs to other credentials: nothing was sent; if the same application has new ones, \
+                                delete \"credential\" from its first line and run again";
 const NO_JOURNAL: &str = "the file is no journal of this command: give another --journal";
 
-fn belongs(text: &str, header: &Header) -> Result<(), String> {
+/// Whether it is of the same credential, too.
+fn belongs(text: &str, header: &Header) -> Result<bool, String> {
     let found: Header = serde_json::from_str(text).map_err(|_| NO_JOURNAL)?;
     let other = if found.didit_journal != header.didit_journal {
         "another version of this command"
@@ -295,19 +308,24 @@ fn belongs(text: &str, header: &Header) -> Result<(), String> {
         "another input, or the input was changed since"
     } else if found.host != header.host {
         "another API host"
-    } else if found.credential != header.credential {
-        "other credentials"
     } else {
-        return Ok(());
+        return Ok(found.credential.is_none() || found.credential == header.credential);
     };
     Err(format!(
         "it belongs to {other}: nothing was sent; for a new batch give another --journal"
     ))
 }
 
+/// Statuses that say nothing of the row: not paid, not permitted, or redirected (didit-api.md §6).
+pub fn may_be_mended(status: u16) -> bool {
+    matches!(status, 301 | 302 | 307 | 308 | 402 | 403)
+}
+
 fn after(past: Past, line: &Line) -> Past {
     match (past, line.result) {
         (Past::Done(_), _) => past,
+        // It was for the account's sake, or for a wrong base URL: once that is mended it may be taken.
+        (_, Some(Outcome::Refused)) if line.status_code.is_some_and(may_be_mended) => Past::Untouched,
         (_, Some(outcome)) if outcome.is_final() => Past::Done(outcome),
         // It is only written where no attempt is in doubt.
         (_, Some(Outcome::NotSent)) => Past::Untouched,

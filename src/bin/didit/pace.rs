@@ -74,7 +74,7 @@ impl Pace {
 
     /// A 429. Without a word on how long, 5, 10, 20, 40 s (didit-api.md §7).
     pub fn throttle(&mut self, now: Instant, asked: Option<Duration>) {
-        let wait = match asked {
+        let wait = match asked.filter(|wait| !wait.is_zero()) {
             Some(wait) => wait,
             // The others that were under way get their 429 as well.
             None if self.pause(now).is_some() => return,

@@ -57,9 +57,13 @@ impl Progress {
         }
     }
 
-    pub fn show(&mut self, counts: &Counts) {
+    /// `pause` is what is left of one that all workers keep.
+    pub fn show(&mut self, counts: &Counts, pause: Option<Duration>) {
         let now = Instant::now();
-        let speed = self.speed(counts, now);
+        let speed = match pause {
+            Some(left) => format!("pausing for {} s", left.as_secs() + 1),
+            None => self.speed(counts, now),
+        };
         match &mut self.how {
             How::Bar(bar) => {
                 bar.set_position(counts.done() as u64);

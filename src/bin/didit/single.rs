@@ -62,13 +62,13 @@ pub fn status(id: &SessionId, output: Output) -> Exit {
 
 pub fn auth(output: Output) -> Exit {
     // An API key is not exchanged for anything: only a request shows whether it is taken. No session has this id, and
-    // whatever is said of it but 401 means that the credentials were.
+    // Didit's saying so means that it took the credentials.
     let result = Client::from_env().and_then(|client| {
         client.authenticate()?;
         let nobody = "00000000-0000-0000-0000-000000000000".parse()?;
-        match client.session(&nobody) {
-            Err(error) if error.is_retryable() || error.kind() == ErrorKind::Authentication => Err(error),
-            _ => Ok(()),
+        match client.session(&nobody).map_err(|error| (error.kind(), error)) {
+            Ok(_) | Err((ErrorKind::NotFound | ErrorKind::Forbidden | ErrorKind::Rejected, _)) => Ok(()),
+            Err((_, error)) => Err(error),
         }
     });
     match result {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use didit::{Client, Error, ErrorKind, NewStatus, SessionId, SessionStatus, Verdict};
 
 use crate::args::{Batch, Output};
-use crate::journal::{Journal, Outcome, Past, now};
+use crate::journal::{Journal, Outcome, Past, may_be_mended, now};
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::report::{Exit, diagnose};
@@ -144,9 +144,10 @@ impl<'a> Run<'a> {
                     state = self.wait(state, progress.interval());
                 }
                 let counts = state.counts;
+                let pause = state.pace.pause(Instant::now());
                 let mut lines = state.lines.taken();
                 drop(state);
-                progress.show(&counts);
+                progress.show(&counts, pause);
                 if !lines.is_empty() {
                     progress.aside(|| lines.print());
                     self.state().lines.give_back(&lines);
@@ -178,13 +179,12 @@ impl<'a> Run<'a> {
         let stop = match &state.stop {
             None => None,
             Some(Stop::Credentials(why)) => Some((why, Exit::Credentials)),
-            Some(Stop::Journal(why)) => Some((why, Exit::Usage)),
-            Some(Stop::Hopeless(why)) => Some((why, counts.exit())),
+            Some(Stop::Journal(why) | Stop::Hopeless(why)) => Some((why, counts.exit())),
         };
         if let Some((why, _)) = stop {
             diagnose(&format!("stopped: {why}"));
         }
-        if counts.unknown + counts.not_sent > 0 {
+        if stop.is_some() || counts.unknown + counts.not_sent > 0 {
             diagnose("the same command goes on with the rows that are not settled");
         }
         stop.map_or_else(|| counts.exit(), |(_, exit)| exit)
@@ -303,6 +303,11 @@ impl<'a> Run<'a> {
             let stopped = Next::End(job.unsettled(), Some(stopped(id)), None);
             return Ok(stopped);
         }
+        // Waiting for its turn may have taken it past the time in which it may be repeated.
+        if self.rows.status(job.row) == NewStatus::Resubmitted && job.doubt.is_some() && !job.is_recent(now()) {
+            job.look = true;
+            return Ok(Next::Now(job));
+        }
         let result = self.client.update_status(id, &self.rows.update(job.row));
         let error = match result {
             Ok(_) => {
@@ -311,7 +316,7 @@ impl<'a> Run<'a> {
             }
             Err(error) => error,
         };
-        let transient = self.is_transient(&error);
+        let transient = self.note(&error);
         if error.verdict() == Verdict::Unknown {
             job.doubt.get_or_insert(intended);
             job.sent = true;
@@ -355,7 +360,7 @@ impl<'a> Run<'a> {
             Err(error) => error,
         };
         // Reading is harmless: an answer that was cut short is asked for again, too.
-        match self.is_transient(&error) || error.kind() == ErrorKind::UnexpectedResponse {
+        match self.note(&error) || error.kind() == ErrorKind::UnexpectedResponse {
             true => Next::Later(job, error),
             false => Next::End(Outcome::Unknown, Some(error.to_string()), Some(error)),
         }
@@ -392,7 +397,7 @@ impl<'a> Run<'a> {
     }
 
     /// Notes what a failure means for all workers; whether the same may go better later.
-    fn is_transient(&self, error: &Error) -> bool {
+    fn note(&self, error: &Error) -> bool {
         let now = Instant::now();
         let mut state = self.state();
         match error.kind() {
@@ -411,7 +416,7 @@ impl<'a> Run<'a> {
                 true
             }
             _ => {
-                if matches!(error.status(), Some(301 | 302 | 307 | 308 | 402 | 403)) {
+                if error.status().is_some_and(may_be_mended) {
                     state.forbidden += 1;
                 }
                 if state.forbidden == FORBIDDEN {
@@ -461,8 +466,13 @@ impl Job {
                 | SessionStatus::KycExpired
                 | SessionStatus::Abandoned
         );
+        wanted != NewStatus::Resubmitted || (settled && self.is_recent(now))
+    }
+
+    /// Whether nobody can have gone through the steps since it may have been applied.
+    fn is_recent(&self, now: u64) -> bool {
         let age = self.doubt.and_then(|since| now.checked_sub(since));
-        wanted != NewStatus::Resubmitted || (settled && age.is_some_and(|age| age <= REDO))
+        age.is_some_and(|age| age <= REDO)
     }
 }
 
