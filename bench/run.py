@@ -39,7 +39,7 @@ def quiet(*command: str, **options) -> bool:
 
 
 def install() -> None:
-    wanted = {"nginx": "nginx-light", "valgrind": "valgrind", "curl": "curl", "openssl": "openssl", "node": "nodejs"}
+    wanted = {"nginx": "nginx-light", "valgrind": "valgrind", "curl": "curl", "openssl": "openssl", "node": "nodejs", "/usr/bin/time": "time"}
     missing = [package for tool, package in wanted.items() if not shutil.which(tool)]
     if not quiet("pkg-config", "--exists", "openssl"):
         missing += ["libssl-dev", "pkg-config"]
@@ -229,15 +229,21 @@ def instructions(command: list[str], env: dict[str, str]) -> float | None:
     return (counts[1] - counts[0]) / (many - few)
 
 
-def warm(server: Server, rounds: int, updates: int) -> None:
+def warm(server: Server, rounds: int, seconds: float) -> None:
     contenders = peers()
     for tls in (True, False):
         env = server.env(tls)
         times: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(rounds):
+        counts: dict[str, int] = {}
+        for round_ in range(rounds + 1):
             for name, (command, extra) in contenders.items():
-                nanos = int(output([*command, "warm", str(updates)], env | extra))
-                times[name].append(nanos / updates / 1000)
+                count = counts.get(name, 30)
+                each = int(output([*command, "warm", str(count)], env | extra)) / count
+                if round_ == 0:
+                    # Not counted: it tells how many updates fill a round.
+                    counts[name] = max(30, min(5000, int(seconds * 1e9 / each)))
+                else:
+                    times[name].append(each / 1000)
         counted = {}
         if "valgrind" not in SKIPPED:
             for name in (LIMIT, UREQ, LIMITED, DIDIT, REQWEST):
@@ -257,12 +263,12 @@ def warm(server: Server, rounds: int, updates: int) -> None:
             f"A warm update over {'TLS' if tls else 'plain HTTP'}",
             ["", "µs (least–most)", "to the limit", "instructions"],
             rows,
-            f"Median of {rounds} interleaved rounds of {updates} updates. attohttpc and minreq keep no connection.",
+            f"Median of {rounds} interleaved rounds of about {seconds} s. attohttpc and minreq keep no connection.",
         )
 
 
-def measure(command: list[str], env: dict[str, str]) -> tuple[float, float, float]:
-    """Wall and CPU in milliseconds, peak memory in MB."""
+def measure(command: list[str], env: dict[str, str]) -> tuple[float, float]:
+    """Wall and CPU in milliseconds."""
     start = time.perf_counter()
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, status, used = os.wait4(process.pid, 0)
@@ -270,7 +276,15 @@ def measure(command: list[str], env: dict[str, str]) -> tuple[float, float, floa
     if status != 0:
         raise RuntimeError(f"{command}: {process.stderr.read()}")
     process.returncode = 0
-    return wall * 1000, (used.ru_utime + used.ru_stime) * 1000, used.ru_maxrss / 1024
+    return wall * 1000, (used.ru_utime + used.ru_stime) * 1000
+
+
+def peak(command: list[str], env: dict[str, str]) -> str:
+    """Peak memory in MB. A child of this process would be charged with this process's own."""
+    if not shutil.which("/usr/bin/time"):
+        return ""
+    done = subprocess.run(["/usr/bin/time", "-f", "%M", *command], env=env, capture_output=True, text=True, check=True)
+    return f"{int(done.stderr.split()[-1]) / 1024:.1f}"
 
 
 def process(server: Server, rounds: int) -> None:
@@ -294,20 +308,21 @@ def process(server: Server, rounds: int) -> None:
         # The token file is bound to the URL: made anew for each.
         output(command, env | token_file)
         server.log()
-        results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in contenders}
+        results: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
         connections: dict[str, int] = {}
         for round_ in range(max(3, rounds // 4) if delay else rounds):
             for name, (line, extra) in contenders.items():
                 results[name].append(measure(line, env | extra))
                 if round_ == 0:
                     connections[name] = len({entry[0] for entry in server.log()})
-        base = statistics.median(wall for wall, _, _ in results["**didit update**"])
+        base = statistics.median(wall for wall, _ in results["**didit update**"])
         rows = []
         for name, values in results.items():
-            walls, cpus, memory = zip(*values)
+            walls, cpus = zip(*values)
+            line, extra = contenders[name]
             ratio = statistics.median(walls) / base
             row = [name, spread(list(walls)), f"{ratio:.2f} ×", f"{statistics.median(cpus):.1f}"]
-            rows.append([*row, f"{max(memory):.1f}", str(connections[name])])
+            rows.append([*row, peak(line, env | extra), str(connections[name])])
         table(
             "One update as a whole process, over TLS" + (f", {int(delay * 1000)} ms away each way" if delay else ""),
             ["", "wall ms (least–most)", "to didit update", "CPU ms", "peak MB", "connections"],
@@ -376,10 +391,13 @@ def batch(server: Server, sizes: list[int]) -> None:
             file.write("session_id,new_status,comment\n")
             for number in range(size):
                 file.write(f"{number:08x}-0000-4000-8000-000000000000,Declined,Duplicated user\n")
-        command = [str(RELEASE / "didit"), "batch", str(source), "--rate", "100000000", "--jobs", "8", "--quiet"]
-        wall, _, memory = measure(command, env)
-        journal = pathlib.Path(f"{source}.journal").stat().st_size
-        rows.append([f"{size:,}", f"{size / wall * 1000:.0f}", f"{memory:.1f}", f"{journal / size:.0f}"])
+        command = [str(RELEASE / "didit"), "batch", str(source), "--rate", "10000000", "--jobs", "8", "--quiet"]
+        wall, _ = measure(command, env)
+        journal = pathlib.Path(f"{source}.journal")
+        size_of_journal = journal.stat().st_size
+        journal.unlink()
+        memory = peak(command, env)
+        rows.append([f"{size:,}", f"{size / wall * 1000:.0f}", memory, f"{size_of_journal / size:.0f}"])
         server.log()
     table(
         "A long batch: `didit batch` with eight workers, no rate limit, over plain HTTP",
@@ -393,8 +411,11 @@ def main() -> None:
     questions = ["warm", "process", "cost", "threads", "batch"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rounds: a look, not a figure to quote")
-    parser.add_argument("questions", nargs="*", choices=[*questions, []], default=questions, metavar="QUESTION")
+    parser.add_argument("questions", nargs="*", metavar="QUESTION")
     arguments = parser.parse_args()
+    arguments.questions = arguments.questions or questions
+    if not set(arguments.questions) <= set(questions):
+        parser.error(f"the questions are {', '.join(questions)}")
     few = arguments.quick
     start = time.perf_counter()
     install()
@@ -410,7 +431,7 @@ def main() -> None:
         server = Server(pathlib.Path(folder))
         try:
             if "warm" in arguments.questions:
-                warm(server, 3 if few else 9, 200 if few else 1000)
+                warm(server, 3 if few else 9, 0.1 if few else 0.6)
             if "process" in arguments.questions:
                 process(server, 4 if few else 24)
             if "cost" in arguments.questions:

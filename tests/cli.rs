@@ -86,7 +86,7 @@ fn a_mistake_in_the_command_line_is_one_clear_line_and_exit_2_and_sends_nothing(
         (vec!["batch", "-"], "--journal: it is needed"),
         (
             vec!["batch", "x.csv", "--rate", "fast"],
-            "--rate: it has to be a whole number from 1 to 100000",
+            "--rate: it has to be a whole number from 1 to 10000000",
         ),
         (
             vec!["batch", "x.csv", "--jobs", "0"],

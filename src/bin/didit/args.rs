@@ -56,7 +56,7 @@ pub struct Batch {
     pub dry_run: bool,
 }
 
-const MAX_RATE: u32 = 100_000;
+const MAX_RATE: u32 = 10_000_000;
 const MAX_JOBS: u32 = 64;
 
 /// Reads the arguments, without the program's name.
