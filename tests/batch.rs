@@ -716,8 +716,8 @@ fn a_resubmission_in_doubt_is_sent_again_only_while_it_cannot_be_applied_twice()
 
 #[test]
 fn a_batch_that_is_killed_again_and_again_loses_nothing_and_repeats_no_resubmission() {
-    const ROWS: usize = 600;
-    const KILLS: usize = 8;
+    const ROWS: usize = 5_000;
+    const KILLS: usize = 20;
     let (sandbox, dir) = (
         Sandbox::start(&["--fail-rate", "0.1", "--slow", "0.02", "--seed", "7"]),
         Dir::new(),
