@@ -26,3 +26,26 @@ impl fmt::Debug for Secret {
 pub(crate) fn is_visible_ascii(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_shows_that_there_is_one_and_no_more() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "[hidden]");
+    }
+
+    #[test]
+    fn a_header_takes_visible_ascii_alone() {
+        for (text, fits) in [
+            ("aZ09-._~+/=", true),
+            ("", false),
+            ("a b", false),
+            ("a\n", false),
+            ("é", false),
+        ] {
+            assert_eq!(is_visible_ascii(text), fits, "{text:?}");
+        }
+    }
+}
