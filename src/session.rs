@@ -431,3 +431,49 @@ pub enum Ensured {
     /// The session has the status now.
     Updated,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_serialized_as_it_is_and_checked_when_it_comes_back() {
+        let id: SessionId = "A-Z_09".parse().unwrap();
+        assert_eq!(serde_json::to_value(&id).unwrap(), "A-Z_09");
+        assert_eq!(serde_json::from_value::<SessionId>("A-Z_09".into()).unwrap(), id);
+        assert!(serde_json::from_value::<SessionId>("a/b".into()).is_err());
+        assert_eq!(String::from(id), "A-Z_09");
+        assert!(SessionId::try_from("a b".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_status_is_displayed_as_on_the_wire_and_parsed_in_any_letter_case() {
+        for (status, name) in [
+            (NewStatus::Approved, "Approved"),
+            (NewStatus::Declined, "Declined"),
+            (NewStatus::Resubmitted, "Resubmitted"),
+        ] {
+            assert_eq!(status.to_string(), name);
+            assert_eq!(name.to_uppercase().parse::<NewStatus>().unwrap(), status);
+            assert_eq!(SessionStatus::from_wire(name.into()), status);
+            assert_ne!(SessionStatus::InReview, status);
+        }
+        assert!("In Review".parse::<NewStatus>().is_err());
+        assert_eq!("V2".parse::<ApiVersion>().unwrap(), ApiVersion::V2);
+        assert!("2".parse::<ApiVersion>().is_err());
+    }
+
+    #[test]
+    fn an_address_has_a_name_and_a_host_and_no_space() {
+        for (address, fits) in [
+            ("ann@example.org", true),
+            ("ann", false),
+            ("@example.org", false),
+            ("ann@", false),
+            ("an n@example.org", false),
+            ("ann@example.org\n", false),
+        ] {
+            assert_eq!(is_address(address), fits, "{address:?}");
+        }
+    }
+}
