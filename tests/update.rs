@@ -116,6 +116,7 @@ fn the_confirmed_id_may_differ_in_letter_case_and_the_callers_spelling_is_return
     assert_eq!(updated.session_token.as_deref(), Some("st"));
     assert_eq!(updated.url.as_deref(), Some("https://verify/st"));
     assert!(!format!("{updated:?}").contains("st\""), "{updated:?}");
+    assert!(format!("{updated:?}").contains("[hidden]"), "{updated:?}");
 }
 
 #[test]
