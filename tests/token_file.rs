@@ -500,3 +500,16 @@ fn twenty_processes_at_once_and_two_hundred_after_them_share_one_file() {
     assert_eq!(mode(&directory.file()), 0o600);
     assert_eq!(directory.names(), ["token.json"]);
 }
+
+#[test]
+fn a_long_token_is_kept_as_well() {
+    let long = "t".repeat(8000);
+    let server = Server::start(move |request| match request.is_token() {
+        true => token(&long),
+        false => confirmed(),
+    });
+    let directory = Directory::new();
+    update(&server, directory.file());
+    update(&server, directory.file());
+    assert_eq!(server.token_requests().len(), 1);
+}
