@@ -1,32 +1,16 @@
 //! A program that is configured by its environment alone. (The table of variables is tested beside the code.)
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
 use std::env;
 use std::fs;
-use std::process::Command;
 
 use didit::{Client, ErrorKind, StatusUpdate};
 
+use process::in_child;
 use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id};
-
-/// Runs one test of this file in a process of its own, with these variables and no others of ours.
-fn in_child(test: &str, variables: &[(&str, &str)]) {
-    let mut child = Command::new(env::current_exe().unwrap());
-    child.args([test, "--exact", "--nocapture"]);
-    for (name, _) in env::vars_os() {
-        let name = name.to_string_lossy().to_ascii_uppercase();
-        if name.starts_with("DIDIT_") || name.ends_with("_PROXY") {
-            child.env_remove(&name).env_remove(name.to_ascii_lowercase());
-        }
-    }
-    child.env("TEST_CHILD", "1").envs(variables.iter().copied());
-    let output = child.output().unwrap();
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{variables:?}\n{stdout}\n{stderr}");
-    assert!(stdout.contains("1 passed"), "{stdout}");
-}
 
 fn is_child() -> bool {
     env::var_os("TEST_CHILD").is_some()

@@ -1,15 +1,17 @@
 //! Proxies: a tunnel that fails means that nothing was sent, and which proxy is used is the caller's choice.
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
 use std::env;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, StatusUpdate, Verdict};
 
+use process::in_child;
 use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, confirmed, in_turn, lock, quick_retries, session_id};
 
 /// What the proxy was asked, head by head.
@@ -189,22 +191,6 @@ fn a_proxy_that_cannot_be_used_is_a_configuration_error_without_its_url() {
         let message = refused(&format!("{scheme}://me:hunter2@proxy.test:1080"));
         assert!(message.contains("use an http proxy"), "{message}");
     }
-}
-
-/// Runs one test of this file in a process of its own, with these variables and no other proxy's.
-fn in_child(test: &str, variables: &[(&str, &str)]) {
-    let mut child = Command::new(env::current_exe().unwrap());
-    child.args([test, "--exact", "--nocapture"]);
-    for (name, _) in env::vars_os() {
-        if name.to_string_lossy().to_ascii_lowercase().ends_with("_proxy") {
-            child.env_remove(name);
-        }
-    }
-    let output = child.envs(variables.iter().copied()).output().unwrap();
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{variables:?}\n{stdout}\n{stderr}");
-    assert!(stdout.contains("1 passed"), "{stdout}");
 }
 
 /// In a child: the address of the server that stands in for Didit.

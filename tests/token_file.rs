@@ -2,6 +2,9 @@
 //! does any harm.
 #![cfg(unix)]
 
+#[path = "support/process.rs"]
+#[allow(dead_code)] // Its children have to be started by a shell.
+mod process;
 mod support;
 
 use std::env;
@@ -16,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use didit::{Client, ClientBuilder, Credentials, ErrorKind, StatusUpdate};
 use serde_json::{Value, json};
 
+use process::assert_passed;
 use support::{CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id, token};
 
 /// A directory of its own for each test, removed afterwards.
@@ -435,11 +439,7 @@ fn process(test: &str, server: &Server, file: &Path) -> Child {
 }
 
 fn succeeded(child: Child) {
-    let output = child.wait_with_output().unwrap();
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stdout}\n{stderr}");
-    assert!(stdout.contains("1 passed"), "{stdout}");
+    assert_passed(&child.wait_with_output().unwrap(), "");
 }
 
 /// In such a process: the update.
