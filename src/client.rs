@@ -270,16 +270,17 @@ impl Inner {
         effect: Effect,
         call: &mut Call,
     ) -> Result<Vec<u8>> {
-        let mut headers = vec![("accept", "application/json")];
-        if body.is_some() {
-            headers.push(("content-type", "application/json"));
-        }
         loop {
             let grant = self.authorization.grant(&self.http, &self.retry, call.deadline)?;
+            let mut headers = vec![("accept", "application/json")];
+            if body.is_some() {
+                headers.push(("content-type", "application/json"));
+            }
+            headers.push(grant.header());
             let request = Request {
                 method,
                 url,
-                headers: &[headers.as_slice(), &[grant.header()]].concat(),
+                headers: &headers,
                 body,
                 max_reply: if body.is_some() { MAX_BODY } else { MAX_SESSION },
             };

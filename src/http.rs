@@ -80,16 +80,17 @@ impl Failure {
         };
         let problem = match &error {
             ureq::Error::Timeout(ureq::Timeout::Resolve) => "looking up the host took too long".into(),
-            ureq::Error::Timeout(ureq::Timeout::Connect) => "connecting took too long".into(),
-            ureq::Error::Timeout(_) if sent => "the answer took too long".into(),
+            ureq::Error::Timeout(phase) if sent && *phase != ureq::Timeout::Connect => {
+                "the answer took too long".into()
+            }
             ureq::Error::Timeout(_) => "connecting took too long".into(),
-            ureq::Error::Io(error) => shown(&error.to_string(), 300, &[]),
-            error => shown(&error.to_string(), 300, &[]),
+            ureq::Error::Io(error) => error.to_string(),
+            error => error.to_string(),
         };
         Failure {
             kind,
             sent,
-            problem: format!("{how}: {problem}"),
+            problem: format!("{how}: {}", shown(&problem, 300, &[])),
             source: Arc::new(error.into_io()),
         }
     }

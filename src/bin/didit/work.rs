@@ -54,8 +54,7 @@ struct State {
 /// Why a run ends before all its rows.
 enum Stop {
     Credentials(String),
-    Journal(String),
-    /// Going on would fail in the same way: an outage, or an account that may not do this.
+    /// Going on would fail in the same way: an outage, an account that may not do this, a journal that cannot be written.
     Hopeless(String),
 }
 
@@ -176,18 +175,18 @@ impl<'a> Run<'a> {
             let rows = if total == 1 { "row" } else { "rows" };
             diagnose(&format!("{total} {rows}: {counts}"));
         }
-        let stop = match &state.stop {
-            None => None,
-            Some(Stop::Credentials(why)) => Some((why, Exit::Credentials)),
-            Some(Stop::Journal(why) | Stop::Hopeless(why)) => Some((why, counts.exit())),
+        let (why, exit) = match &state.stop {
+            None => (None, counts.exit()),
+            Some(Stop::Credentials(why)) => (Some(why), Exit::Credentials),
+            Some(Stop::Hopeless(why)) => (Some(why), counts.exit()),
         };
-        if let Some((why, _)) = stop {
+        if let Some(why) = why {
             diagnose(&format!("stopped: {why}"));
         }
-        if stop.is_some() || counts.unknown + counts.not_sent > 0 {
+        if why.is_some() || counts.unknown + counts.not_sent > 0 {
             diagnose("the same command goes on with the rows that are not settled");
         }
-        stop.map_or_else(|| counts.exit(), |(_, exit)| exit)
+        exit
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -213,7 +212,7 @@ impl<'a> Run<'a> {
                     // It may have been sent.
                     let doubt = job.doubt.or(Some(now()));
                     state.again.insert((Instant::now(), job.row), Job { doubt, ..job });
-                    state.stop.get_or_insert(Stop::Journal(problem));
+                    state.stop.get_or_insert(Stop::Hopeless(problem));
                 }
             }
             drop(state);
