@@ -6,8 +6,9 @@ use std::fs;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::auth::Credentials;
-use crate::client::{Client, ClientBuilder};
+use crate::builder::ClientBuilder;
+use crate::client::Client;
+use crate::credentials::Credentials;
 use crate::error::{Error, Result};
 use crate::retry::RetryPolicy;
 use crate::session::ApiVersion;

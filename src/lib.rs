@@ -18,9 +18,10 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
-mod auth;
+mod builder;
 mod call;
 mod client;
+mod credentials;
 mod env;
 mod error;
 mod http;
@@ -29,11 +30,11 @@ mod retry;
 mod secret;
 mod session;
 mod token;
-mod token_file;
 mod verdict;
 
-pub use auth::Credentials;
-pub use client::{Client, ClientBuilder};
+pub use builder::ClientBuilder;
+pub use client::Client;
+pub use credentials::Credentials;
 pub use error::{Error, ErrorKind, Result, Verdict};
 pub use rate_limit::RateLimit;
 pub use retry::RetryPolicy;

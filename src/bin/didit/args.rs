@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use didit::{NewStatus, Node, SessionId};
 use lexopt::{Arg, Parser};
 
+use crate::batch::input::Format;
 use crate::help;
-use crate::input::Format;
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]

@@ -3,16 +3,8 @@
 mod args;
 mod batch;
 mod help;
-mod input;
-mod journal;
-mod pace;
-mod progress;
-mod quotes;
+mod one;
 mod report;
-mod results;
-mod rows;
-mod single;
-mod work;
 
 use std::env;
 use std::process::ExitCode;
@@ -30,7 +22,7 @@ fn run() -> Exit {
         Ok(Parsed::Special(text)) => {
             return match report::print(&text) {
                 Ok(()) => Exit::Done,
-                Err(error) => single::unprintable(&error),
+                Err(error) => one::unprintable(&error),
             };
         }
         Err(problem) => {
@@ -42,9 +34,9 @@ fn run() -> Exit {
         report::log_to_stderr();
     }
     match command {
-        Command::Update(update) => single::update(&update, output),
-        Command::Status(id) => single::status(&id, output),
-        Command::Auth => single::auth(output),
+        Command::Update(update) => one::update(&update, output),
+        Command::Status(id) => one::status(&id, output),
+        Command::Auth => one::auth(output),
         Command::Batch(options) => batch::run(&options, output),
     }
 }

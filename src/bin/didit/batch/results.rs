@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use super::journal::Outcome;
 use crate::args::Output;
-use crate::journal::Outcome;
+use crate::one::unprintable;
 use crate::report::{Exit, escaped, print};
-use crate::single::unprintable;
 
 /// How many rows have come to which end, those of earlier runs included.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,8 +8,8 @@ use std::io::Read;
 use didit::{NewStatus, Node, SessionId, StatusUpdate};
 use serde::{Deserialize, Serialize};
 
-use crate::input::{Entry, Format, Step, read};
-use crate::single::status_update;
+use super::input::{Entry, Format, Step, read};
+use crate::one::status_update;
 
 #[derive(Default)]
 pub struct Rows {

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use didit::{Client, Error, ErrorKind, NewStatus, SessionId, SessionStatus, Verdict};
 
+use super::journal::{Journal, Outcome, Past, may_be_mended, now};
+use super::pace::Pace;
+use super::progress::Progress;
+use super::results::{Counts, Lines};
+use super::rows::Rows;
 use crate::args::{Batch, Output};
-use crate::journal::{Journal, Outcome, Past, may_be_mended, now};
-use crate::pace::Pace;
-use crate::progress::Progress;
 use crate::report::{Exit, diagnose};
-use crate::results::{Counts, Lines};
-use crate::rows::Rows;
 
 /// One attempt at a row after another, until one is its last.
 const MAX_TRIES: u32 = 10;

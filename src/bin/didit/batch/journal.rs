@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use didit::{Error, NewStatus, SessionId};
 use serde::{Deserialize, Serialize};
 
-use crate::rows::Rows;
+use super::rows::Rows;
 
 /// What a journal belongs to.
 #[derive(Deserialize, PartialEq, Serialize)]

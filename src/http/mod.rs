@@ -1,15 +1,19 @@
 //! One request out, one bounded reply in. Everything that knows ureq lives here.
 
+mod tls;
+mod url;
+
 use std::io::{self, Read};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq::http::{self, HeaderMap, HeaderValue, Uri};
+use ureq::http::{self, HeaderMap, HeaderValue};
 use ureq::{AsSendBody, Body, Proxy, ProxyProtocol, SendBody};
 
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::secret::{Secret, is_visible_ascii};
+
+pub(crate) use url::base_url;
 
 /// What a body may hold at most: 64 KiB, far more than any documented answer.
 pub(crate) const MAX_BODY: u64 = 64 * 1024;
@@ -244,106 +248,6 @@ fn path(url: &str) -> &str {
     url[host..].find('/').map_or("/", |slash| &url[host + slash..])
 }
 
-/// A base URL, checked, without its trailing slash.
-///
-/// # Errors
-/// `Config`, without the value, which may hold a secret by mistake.
-pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
-    let refuse = |problem: &str| Err(Error::config(problem));
-    if !is_visible_ascii(text) || text.contains(['\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
-        return refuse("not a URL");
-    }
-    if text.contains(['?', '#']) {
-        return refuse("a base URL has no query and no fragment");
-    }
-    let Ok(uri) = text.parse::<Uri>() else {
-        return refuse("not a URL");
-    };
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return refuse("not a whole URL: it starts with https://");
-    };
-    if authority.as_str().contains('@') {
-        return refuse("a base URL has no user info");
-    }
-    let host = authority.host();
-    let port = &authority.as_str()[host.len()..];
-    if host.is_empty() || (!port.is_empty() && authority.port_u16().is_none_or(|port| port == 0)) {
-        return refuse("its host or port cannot be used");
-    }
-    match scheme {
-        "https" if tls::ENABLED => {}
-        "https" => return refuse("https needs one of the features rustls, native-tls, platform-verifier"),
-        "http" if allow_insecure || is_loopback(host) => {}
-        "http" => return refuse("http is only for loopback hosts, unless allow_insecure_http is set: use https"),
-        _ => return refuse("it starts neither with https:// nor with http://"),
-    }
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-}
-
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-mod tls {
-    use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
-
-    use super::Config;
-    use crate::error::{Error, Result};
-
-    pub(super) const ENABLED: bool = true;
-
-    pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
-        let (provider, roots) = if cfg!(feature = "platform-verifier") {
-            (TlsProvider::Rustls, RootCerts::PlatformVerifier)
-        } else if cfg!(feature = "rustls") {
-            (TlsProvider::Rustls, RootCerts::WebPki)
-        } else {
-            (TlsProvider::NativeTls, RootCerts::PlatformVerifier)
-        };
-        let roots = match pem {
-            Some(pem) => certificates(pem)?.into(),
-            None => roots,
-        };
-        Ok(config.tls_config(TlsConfig::builder().provider(provider).root_certs(roots).build()))
-    }
-
-    fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>> {
-        let refuse = |problem: &str| Err(Error::config(problem).within("root_certificates (DIDIT_CA_FILE)"));
-        let mut certificates = Vec::new();
-        for item in parse_pem(pem) {
-            match item {
-                Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
-                Ok(_) => {}
-                Err(_) => return refuse("not PEM"),
-            }
-        }
-        if certificates.is_empty() {
-            return refuse("no certificate in it");
-        }
-        Ok(certificates)
-    }
-}
-
-#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
-mod tls {
-    use super::Config;
-    use crate::error::{Error, Result};
-
-    pub(super) const ENABLED: bool = false;
-
-    pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
-        match pem {
-            None => Ok(config),
-            Some(_) => Err(
-                Error::config("needs one of the features rustls, native-tls, platform-verifier")
-                    .within("root_certificates (DIDIT_CA_FILE)"),
-            ),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,24 +256,5 @@ mod tests {
     fn a_log_line_tells_the_path_alone() {
         assert_eq!(path("https://example.org:8443/v1/session/a/"), "/v1/session/a/");
         assert_eq!(path("http://localhost"), "/");
-    }
-
-    #[test]
-    fn a_refused_base_url_is_told_why() {
-        for (url, why) in [
-            ("http://example.org", "http is only for loopback hosts"),
-            ("ftp://example.org", "it starts neither with https:// nor with http://"),
-            ("example.org", "not a whole URL"),
-            ("http://user@localhost", "no user info"),
-            ("http://localhost?a", "no query and no fragment"),
-            ("http://localhost#a", "no query and no fragment"),
-            ("http://localhost:0", "its host or port"),
-            ("http://local host", "not a URL"),
-        ] {
-            let error = base_url(url, false).unwrap_err().to_string();
-            assert!(error.contains(why), "{url}: {error}");
-        }
-        assert_eq!(base_url("http://[::1]:80/a/", false).unwrap(), "http://[::1]:80/a");
-        assert_eq!(base_url("http://example.org", true).unwrap(), "http://example.org");
     }
 }

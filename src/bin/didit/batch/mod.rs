@@ -1,5 +1,14 @@
 //! Many sessions: what is to be done, checked before anything is sent.
 
+pub mod input;
+mod journal;
+mod pace;
+mod progress;
+mod quotes;
+mod results;
+mod rows;
+mod work;
+
 use std::env;
 use std::fs::File;
 use std::io;
@@ -8,12 +17,12 @@ use didit::{Client, ClientBuilder, NewStatus, RetryPolicy};
 use serde_json::json;
 
 use crate::args::{Batch, Output};
-use crate::journal::{Header, Journal, Told, VERSION};
+use crate::one::unprintable;
 use crate::report::{Exit, diagnose, print};
-use crate::results::{Counts, Lines};
-use crate::rows::{Fnv, Rows};
-use crate::single::unprintable;
-use crate::work::Run;
+use journal::{Header, Journal, Told, VERSION};
+use results::{Counts, Lines};
+use rows::{Fnv, Rows};
+use work::Run;
 
 pub fn run(options: &Batch, output: Output) -> Exit {
     // What goes wrong is repeated here: at the pace of all workers, and with the journal told.

@@ -5,8 +5,8 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use serde::{Deserialize, Serialize};
 
+use super::quotes::Quotes;
 use crate::args::node;
-use crate::quotes::Quotes;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Format {

@@ -1,5 +1,8 @@
 //! An access token: what its server says of it, and how long it is good for.
 
+pub(crate) mod file;
+pub(crate) mod source;
+
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;

@@ -1,0 +1,206 @@
+//! The client's configuration, checked when the client is built.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::client::{Client, Inner};
+use crate::credentials::{Authorization, Credentials, Kind};
+use crate::error::{Error, Result};
+use crate::http::{Http, Settings, base_url};
+use crate::retry::RetryPolicy;
+use crate::secret::Secret;
+use crate::session::ApiVersion;
+use crate::token::source::TokenSource;
+
+const AUTH_URL: &str = "auth_url (DIDIT_AUTH_URL)";
+
+impl Client {
+    /// A client with the defaults of [`ClientBuilder`]. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// `Config` for credentials that cannot be right, such as empty ones.
+    pub fn new(credentials: Credentials) -> Result<Client> {
+        Client::builder(credentials).build()
+    }
+
+    /// A client to be configured.
+    pub fn builder(credentials: Credentials) -> ClientBuilder {
+        ClientBuilder {
+            credentials,
+            api_version: None,
+            base_url: "https://verification.didit.me".into(),
+            auth_url: None,
+            settings: Settings {
+                timeout: Duration::from_secs(30),
+                connect_timeout: Duration::from_secs(10),
+                proxy: None,
+                root_certificates: None,
+                user_agent: concat!("didit-rust/", env!("CARGO_PKG_VERSION")).into(),
+            },
+            deadline: None,
+            retry: RetryPolicy::default(),
+            token_file: None,
+            allow_insecure_http: false,
+        }
+    }
+}
+
+/// Configures a [`Client`]. What cannot work is refused by [`build`](ClientBuilder::build), not here.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use didit::{Client, Credentials, RetryPolicy};
+///
+/// let client = Client::builder(Credentials::api_key("my-api-key"))
+///     .deadline(Duration::from_secs(60))
+///     .retry(RetryPolicy::default().max_retries(4))
+///     .build()?;
+/// # let _ = client;
+/// # Ok::<(), didit::Error>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct ClientBuilder {
+    credentials: Credentials,
+    api_version: Option<ApiVersion>,
+    base_url: String,
+    auth_url: Option<String>,
+    settings: Settings,
+    deadline: Option<Duration>,
+    retry: RetryPolicy,
+    token_file: Option<PathBuf>,
+    allow_insecure_http: bool,
+}
+
+impl ClientBuilder {
+    /// Which API is called. Default: v1 for client credentials, v3 for an API key.
+    pub fn api_version(mut self, version: ApiVersion) -> ClientBuilder {
+        self.api_version = Some(version);
+        self
+    }
+
+    /// Where sessions are. Default `https://verification.didit.me`. It may carry a path prefix; a trailing slash makes
+    /// no difference.
+    pub fn base_url(mut self, url: impl Into<String>) -> ClientBuilder {
+        self.base_url = url.into();
+        self
+    }
+
+    /// Where tokens are fetched. Default `https://apx.didit.me`; another host than the sessions' (didit-api.md §1).
+    pub fn auth_url(mut self, url: impl Into<String>) -> ClientBuilder {
+        self.auth_url = Some(url.into());
+        self
+    }
+
+    /// The longest that one attempt may take, from looking up the host to the end of the answer. Default 30 s.
+    pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// The longest that connecting may take, TLS included, and looking up the host as well. Default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.settings.connect_timeout = timeout;
+        self
+    }
+
+    /// The longest that one call may take with all its attempts, waits and token fetches. Default: none.
+    ///
+    /// No wait is begun that would outlast it.
+    pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// How failures that are safe to repeat are repeated. Default: [`RetryPolicy::default`].
+    pub fn retry(mut self, policy: RetryPolicy) -> ClientBuilder {
+        self.retry = policy;
+        self
+    }
+
+    /// An HTTP proxy, `http://user:password@host:port`, for both hosts. Default: what `ALL_PROXY`, `HTTPS_PROXY`,
+    /// `HTTP_PROXY` and `NO_PROXY` say. An empty one means none, whatever they say.
+    pub fn proxy(mut self, url: impl Into<String>) -> ClientBuilder {
+        self.settings.proxy = Some(Secret::new(url));
+        self
+    }
+
+    /// The certificates to trust, PEM, one or many, in place of the usual ones: for a private CA.
+    pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> ClientBuilder {
+        self.settings.root_certificates = Some(pem.as_ref().to_vec());
+        self
+    }
+
+    /// A file that keeps the access token for the next process, so that a script that runs often authenticates once.
+    ///
+    /// It is made readable by its owner alone and replaced as a whole. One that is unreadable, corrupt, another
+    /// user's, readable by others, expired, or for other credentials is as if there were none. What is no regular file,
+    /// such as a link, is left alone. That the file cannot be written is logged, and no error.
+    pub fn token_file(mut self, path: impl AsRef<Path>) -> ClientBuilder {
+        self.token_file = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Whether `http://` is accepted for other hosts than loopback ones. Default: no. Credentials and decisions then
+    /// cross the network in the clear.
+    pub fn allow_insecure_http(mut self, allow: bool) -> ClientBuilder {
+        self.allow_insecure_http = allow;
+        self
+    }
+
+    /// The `User-Agent` header. Default `didit-rust/` and this crate's version.
+    pub fn user_agent(mut self, name: impl Into<String>) -> ClientBuilder {
+        self.settings.user_agent = name.into();
+        self
+    }
+
+    /// The client, checked. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// `Config`, naming the option and the environment variable that set it, never a value.
+    pub fn build(self) -> Result<Client> {
+        self.credentials.check()?;
+        let check = |url: &str, name| base_url(url, self.allow_insecure_http).map_err(|error| error.within(name));
+        let base = check(&self.base_url, "base_url (DIDIT_BASE_URL)")?;
+        // A wrong one is a mistake even where an API key leaves it unused.
+        let auth = self.auth_url.as_deref().map(|url| check(url, AUTH_URL)).transpose()?;
+        if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
+            return Err(Error::config("it has to be longer than nothing").within("deadline"));
+        }
+        let http = Http::new(&self.settings)?;
+        let (default, authorization) = match self.credentials.0 {
+            Kind::ApiKey(key) => (ApiVersion::V3, Authorization::ApiKey(key)),
+            Kind::Client { id, secret } => {
+                let auth = auth.map_or_else(|| check("https://apx.didit.me", AUTH_URL), Ok)?;
+                let source = TokenSource::new(&auth, id, secret, self.token_file);
+                (ApiVersion::V1, Authorization::Token(Box::new(source)))
+            }
+        };
+        let version = self.api_version.unwrap_or(default);
+        Ok(Client(Arc::new(Inner {
+            http,
+            authorization,
+            sessions: format!("{base}/{}/session", version.as_str()),
+            version,
+            retry: self.retry,
+            deadline: self.deadline,
+            rate_limit: Mutex::default(),
+        })))
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("credentials", &self.credentials)
+            .field("api_version", &self.api_version)
+            .field("timeout", &self.settings.timeout)
+            .field("connect_timeout", &self.settings.connect_timeout)
+            .field("deadline", &self.deadline)
+            .field("retry", &self.retry)
+            .field("allow_insecure_http", &self.allow_insecure_http)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! Credentials, and what authorizes one request.
+
+use std::sync::Arc;
+
+use crate::call::Deadline;
+use crate::error::{Error, Result};
+use crate::http::Http;
+use crate::retry::RetryPolicy;
+use crate::secret::{Secret, is_visible_ascii};
+use crate::token::Token;
+use crate::token::source::TokenSource;
+
+/// What a program proves itself with: client credentials or an API key. `Debug` shows neither secret nor key.
+///
+/// Nothing is checked here; [`ClientBuilder::build`](crate::ClientBuilder::build) refuses what cannot be right.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Credentials(pub(crate) Kind);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Client { id: String, secret: Secret },
+    ApiKey(Secret),
+}
+
+impl Credentials {
+    /// A client id and secret, exchanged for an access token on first use (didit-api.md §2).
+    pub fn client(id: impl Into<String>, secret: impl Into<String>) -> Credentials {
+        Credentials(Kind::Client {
+            id: id.into(),
+            secret: Secret::new(secret),
+        })
+    }
+
+    /// An API key, sent with every request; there is no token (didit-api.md §4).
+    pub fn api_key(key: impl Into<String>) -> Credentials {
+        Credentials(Kind::ApiKey(Secret::new(key)))
+    }
+
+    /// # Errors
+    /// `Config`, without the value.
+    pub(crate) fn check(&self) -> Result<()> {
+        match &self.0 {
+            Kind::Client { id, secret } => {
+                let name = "client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET)";
+                let refuse = |problem: &str| Err(Error::config(problem).within(name));
+                if id.is_empty() || secret.expose().is_empty() {
+                    return refuse("the id or the secret is empty");
+                }
+                if id.contains(':') {
+                    return refuse("the id contains a colon, which Basic authentication cannot carry (RFC 7617)");
+                }
+                if id.chars().chain(secret.expose().chars()).any(char::is_control) {
+                    return refuse("the id or the secret contains a control character; a line break at its end?");
+                }
+            }
+            Kind::ApiKey(key) => {
+                let refuse = |problem: &str| Err(Error::config(problem).within("API key (DIDIT_API_KEY)"));
+                if key.expose().is_empty() {
+                    return refuse("it is empty");
+                }
+                if !is_visible_ascii(key.expose()) {
+                    return refuse("it contains something else than visible ASCII; a line break at its end?");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What authorizes requests: an API key, or the token that is fetched when it is needed.
+#[derive(Debug)]
+pub(crate) enum Authorization {
+    ApiKey(Secret),
+    Token(Box<TokenSource>),
+}
+
+/// What one request is authorized with.
+pub(crate) enum Grant<'a> {
+    ApiKey(&'a str),
+    Token { token: Arc<Token>, bearer: String },
+}
+
+impl Grant<'_> {
+    /// The header that carries it (didit-api.md §3, §4).
+    pub(crate) fn header(&self) -> (&'static str, &str) {
+        match self {
+            Grant::ApiKey(key) => ("x-api-key", key),
+            Grant::Token { bearer, .. } => ("authorization", bearer),
+        }
+    }
+}
+
+impl Authorization {
+    /// # Errors
+    /// As [`TokenSource::token`].
+    pub(crate) fn grant(&self, http: &Http, policy: &RetryPolicy, deadline: Deadline) -> Result<Grant<'_>> {
+        match self {
+            Authorization::ApiKey(key) => Ok(Grant::ApiKey(key.expose())),
+            Authorization::Token(source) => {
+                let token = source.token(http, policy, deadline)?;
+                let bearer = ["Bearer ", token.value.expose()].concat();
+                Ok(Grant::Token { token, bearer })
+            }
+        }
+    }
+
+    /// The API refused it: whether another one can be had.
+    pub(crate) fn refuse(&self, grant: &Grant<'_>) -> bool {
+        match (self, grant) {
+            (Authorization::Token(source), Grant::Token { token, .. }) => {
+                source.refuse(token);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// All that an answer must not repeat.
+    pub(crate) fn secrets<'a>(&'a self, grant: &'a Grant<'_>) -> Vec<&'a str> {
+        let mut secrets = match self {
+            Authorization::ApiKey(_) => Vec::new(),
+            Authorization::Token(source) => source.secrets().to_vec(),
+        };
+        secrets.push(match grant {
+            Grant::ApiKey(key) => key,
+            Grant::Token { token, .. } => token.value.expose(),
+        });
+        secrets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{ErrorKind, Verdict};
+
+    #[test]
+    fn credentials_that_cannot_be_right_are_refused_and_not_repeated() {
+        for (credentials, problem) in [
+            (Credentials::client("", "s3cret"), "empty"),
+            (Credentials::client("id", ""), "empty"),
+            (Credentials::client("i:d", "s3cret"), "colon"),
+            (Credentials::client("id\n", "s3cret"), "control character"),
+            (Credentials::client("id", "s3cret\r"), "control character"),
+            (Credentials::api_key(""), "empty"),
+            (Credentials::api_key("s3cret\n"), "visible ASCII"),
+            (Credentials::api_key("s3 cret"), "visible ASCII"),
+            (Credentials::api_key("s3crét"), "visible ASCII"),
+        ] {
+            let error = credentials.check().unwrap_err();
+            assert_eq!(
+                (error.kind(), error.verdict()),
+                (ErrorKind::Config, Verdict::NotApplied)
+            );
+            assert!(error.to_string().contains(problem), "{error}");
+            assert!(!error.to_string().contains("s3"), "{error}");
+        }
+        for credentials in [
+            Credentials::client("id", "with: colon, space and ü"),
+            Credentials::api_key("!~"),
+        ] {
+            credentials.check().unwrap();
+        }
+    }
+}
