@@ -1,7 +1,5 @@
 //! Keeps what a program's log would hold: `didit` at trace and everything else at debug.
 
-#![allow(dead_code)]
-
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};

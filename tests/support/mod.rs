@@ -1,7 +1,11 @@
 //! A server on loopback that does what a test tells it to, and remembers what it was sent.
 
-// Every test file takes what it needs of this.
+// Each of the two test programs takes what it needs of this.
 #![allow(dead_code)]
+
+pub mod capture;
+pub mod directory;
+pub mod process;
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,9 +1,5 @@
 //! Proxies: a tunnel that fails means that nothing was sent, and which proxy is used is the caller's choice.
 
-#[path = "support/process.rs"]
-mod process;
-mod support;
-
 use std::env;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -11,8 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, StatusUpdate, Verdict};
 
-use process::in_child;
-use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, confirmed, in_turn, lock, quick_retries, session_id};
+use crate::support::process::in_child;
+use crate::support::{
+    API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, confirmed, in_turn, lock, quick_retries, session_id,
+};
 
 /// What the proxy was asked, head by head.
 type Asked = Arc<Mutex<Vec<String>>>;
@@ -85,7 +83,7 @@ fn an_update_goes_through_a_tunnel() {
 
 #[test]
 fn token_and_update_have_a_tunnel_each_and_keep_it() {
-    let turns = vec![support::token("the-token"), confirmed(), confirmed()];
+    let turns = vec![crate::support::token("the-token"), confirmed(), confirmed()];
     let (server, asked) = proxy(ESTABLISHED, turns);
     let client = beyond(server.url(), Credentials::client(CLIENT_ID, CLIENT_SECRET));
     decline(&client).unwrap();

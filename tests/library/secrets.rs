@@ -1,9 +1,5 @@
 //! No secret is ever shown: not in a log, not by `Debug` or `Display`, not even when the server echoes it.
 
-#[path = "support/capture.rs"]
-mod capture;
-mod support;
-
 use std::fmt::Debug;
 
 use base64::Engine;
@@ -11,7 +7,8 @@ use base64::prelude::BASE64_STANDARD;
 use didit::{Client, Credentials, Error, ErrorKind, Node, RetryPolicy, SessionId, StatusUpdate};
 use serde_json::json;
 
-use support::{
+use crate::support::capture;
+use crate::support::{
     API_KEY, CLIENT_ID, Request, SESSION, Server, Step, answer, confirmed, quick_retries, session_id, token,
 };
 

@@ -1,9 +1,5 @@
 //! `didit batch`: what is sent, what is kept, and what is left after every kind of end.
 
-#![cfg(feature = "cli")]
-
-mod command;
-
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +7,8 @@ use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use command::{Dir, Run, Sandbox};
+use crate::sandbox::{Run, Sandbox};
+use crate::support::directory::Directory;
 use serde_json::{Value, json};
 
 /// The id of a row, a UUID as Didit's are.
@@ -54,7 +51,7 @@ fn unix_time() -> u64 {
 
 #[test]
 fn every_row_is_applied_once_and_a_second_run_has_nothing_to_do() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(20));
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert_eq!(run.out, "");
@@ -79,7 +76,7 @@ fn every_row_is_applied_once_and_a_second_run_has_nothing_to_do() {
 
 #[test]
 fn an_intent_is_on_disk_before_its_request_and_a_result_after_it() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(1));
     batch(&sandbox, &file, &[]).exits(0);
     let entries = journal(&file);
@@ -103,7 +100,7 @@ fn an_intent_is_on_disk_before_its_request_and_a_result_after_it() {
 
 #[test]
 fn refused_rows_are_told_with_their_reasons_and_are_exit_1_on_every_run() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let text = "session_id,new_status\nunknown-1,Approved\nabc,Approved\nunfinished-1,Declined\n";
     let file = dir.file("rows.csv", text);
     let first = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
@@ -130,7 +127,7 @@ fn refused_rows_are_told_with_their_reasons_and_are_exit_1_on_every_run() {
 
 #[test]
 fn json_tells_every_row() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", "session_id,new_status\nunknown-1,Approved\nabc,Declined\n");
     let run = batch(&sandbox, &file, &["--json", "--quiet", "--jobs", "1"]).exits(1);
     assert_eq!(run.err, "");
@@ -150,7 +147,7 @@ fn json_tells_every_row() {
 
 #[test]
 fn csv_may_be_written_in_every_allowed_way() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let text = "\u{feff}\"comment\",nodes,new_status,session_id,email,email_language\r\n\
                 \"said \"\"no\"\",\r\nand left\",,declined,abc,,\r\n\
                 \r\n\
@@ -180,7 +177,7 @@ fn csv_may_be_written_in_every_allowed_way() {
 
 #[test]
 fn ndjson_may_have_blank_lines_and_no_end_of_line_at_its_end() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let text = "\n{\"session_id\":\"abc\",\"new_status\":\"approved\",\"comment\":null}\r\n  \n\
                 {\"nodes\":[{\"node_id\":\"a\",\"feature\":\"OCR\"}],\"new_status\":\"Resubmitted\",\"session_id\":\"def\"}";
     let file = dir.file("rows.ndjson", text);
@@ -201,7 +198,7 @@ fn ndjson_may_have_blank_lines_and_no_end_of_line_at_its_end() {
 
 #[test]
 fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let cases: [(&str, &[u8], &[&str]); 24] = [
         ("a.csv", b"", &["it is empty: the first line has to name the columns"]),
         (
@@ -355,14 +352,14 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
 
 #[test]
 fn a_file_that_is_not_there_is_exit_2() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let run = batch(&sandbox, &dir.path("none.csv"), &[]).exits(2);
     assert!(run.err.contains("none.csv: it cannot be read"), "{run}");
 }
 
 #[test]
 fn a_header_alone_is_no_rows_and_no_error() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", "session_id,new_status\n");
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert_eq!(
@@ -373,7 +370,7 @@ fn a_header_alone_is_no_rows_and_no_error() {
 
 #[test]
 fn every_row_is_checked_against_the_api_version_first() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file(
         "rows.csv",
         "session_id,new_status,nodes,email\na,Approved,,\nb,Resubmitted,x:y,\nc,Approved,,a@b.c\n",
@@ -392,7 +389,7 @@ fn every_row_is_checked_against_the_api_version_first() {
 
 #[test]
 fn rows_that_say_the_same_count_once() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let upper = id(7).to_uppercase();
     let text = format!(
         "session_id,new_status\n{},Approved\nx,Declined\n{upper},approved\nX,Declined\nx,Declined\n",
@@ -408,7 +405,7 @@ fn rows_that_say_the_same_count_once() {
 
 #[test]
 fn a_dry_run_sends_nothing_and_leaves_nothing() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(5));
     let run = batch(&sandbox, &file, &["--dry-run"]).exits(0);
     let expected = "5 rows: 3 to be approved, 2 declined, 0 resubmitted; 0 more were repetitions; nothing was sent\n";
@@ -419,7 +416,7 @@ fn a_dry_run_sends_nothing_and_leaves_nothing() {
 
 #[test]
 fn rows_may_come_from_standard_input() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let journal = dir.path("journal");
     let mut command = sandbox.with_key(&["batch", "-", "--journal", &journal]);
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -431,7 +428,7 @@ fn rows_may_come_from_standard_input() {
 
 #[test]
 fn refused_credentials_stop_a_batch_at_once() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(200));
     let mut command = sandbox.with_key(&["batch", &file, "--rate", "100000", "--jobs", "2"]);
     let run = Run::of(command.env("DIDIT_API_KEY", "wrong")).exits(3);
@@ -462,7 +459,7 @@ fn refused_credentials_stop_a_batch_at_once() {
 
 #[test]
 fn a_batch_stops_where_the_account_may_not_do_this() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let rows: String = (0..50).map(|row| format!("forbidden-{row},Approved\n")).collect();
     let file = dir.file("rows.csv", format!("session_id,new_status\n{rows}"));
     let run = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
@@ -485,9 +482,9 @@ fn what_could_not_be_sent_is_noted_with_its_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let dir = Dir::new();
+    let dir = Directory::new();
     let file = dir.file("rows.csv", csv(1));
-    let mut command = command::didit(&["batch", &file, "--json", "--quiet"]);
+    let mut command = crate::sandbox::didit(&["batch", &file, "--json", "--quiet"]);
     command
         .env("DIDIT_API_KEY", "k")
         .env("DIDIT_BASE_URL", url)
@@ -525,7 +522,7 @@ fn kill(child: &mut Child) {
 
 #[test]
 fn a_second_run_on_the_same_journal_is_told_so() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(100));
     let mut first = sandbox
         .with_key(&["batch", &file, "--rate", "1", "--quiet"])
@@ -547,7 +544,7 @@ fn a_second_run_on_the_same_journal_is_told_so() {
 
 #[test]
 fn a_journal_of_something_else_is_not_gone_on_with() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     batch(&sandbox, &file, &[]).exits(0);
     let journal = format!("{file}.journal");
@@ -599,7 +596,7 @@ fn a_journal_of_something_else_is_not_gone_on_with() {
 
 #[test]
 fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
     let path = format!("{file}.journal");
@@ -634,7 +631,7 @@ fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
 
 #[test]
 fn a_journal_that_cannot_be_written_is_exit_2() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     let run = batch(&sandbox, &file, &["--journal", &dir.path("none/journal")]).exits(2);
     assert!(run.line().contains("none/journal: it cannot be used"), "{run}");
@@ -644,7 +641,7 @@ fn a_journal_that_cannot_be_written_is_exit_2() {
 }
 
 /// A journal of one row that was about to be set to `status` at `at`, when the run was killed.
-fn killed(dir: &Dir, sandbox: &Sandbox, status: &str, at: u64) -> String {
+fn killed(dir: &Directory, sandbox: &Sandbox, status: &str, at: u64) -> String {
     let nodes = if status == "Resubmitted" { "a:OCR" } else { "" };
     let file = dir.file(
         "rows.csv",
@@ -670,7 +667,7 @@ fn killed(dir: &Dir, sandbox: &Sandbox, status: &str, at: u64) -> String {
 #[test]
 fn a_row_in_doubt_is_read_back_and_sent_only_if_it_was_not_applied() {
     for status in ["Approved", "Declined"] {
-        let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+        let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
         let file = killed(&dir, &sandbox, status, unix_time() - 86_400);
         let run = batch(&sandbox, &file, &[]).exits(0);
         assert!(run.line().starts_with("1 row: 1 applied"), "{run}");
@@ -687,7 +684,7 @@ fn a_row_in_doubt_is_read_back_and_sent_only_if_it_was_not_applied() {
 
 #[test]
 fn a_resubmission_in_doubt_is_sent_again_only_while_it_cannot_be_applied_twice() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     // The person may have been through the steps since: the session is In Review, again or still.
     let file = killed(&dir, &sandbox, "Resubmitted", unix_time() - 3600);
     let run = batch(&sandbox, &file, &[]).exits(5);
@@ -720,7 +717,7 @@ fn a_batch_that_is_killed_again_and_again_loses_nothing_and_repeats_no_resubmiss
     const KILLS: usize = 20;
     let (sandbox, dir) = (
         Sandbox::start(&["--fail-rate", "0.1", "--slow", "0.02", "--seed", "7"]),
-        Dir::new(),
+        Directory::new(),
     );
     let statuses = ["Approved", "Declined", "Resubmitted"];
     let wanted: HashMap<String, &str> = (0..ROWS).map(|row| (id(row), statuses[row % 3])).collect();
@@ -766,7 +763,10 @@ fn a_batch_that_is_killed_again_and_again_loses_nothing_and_repeats_no_resubmiss
 #[test]
 fn an_answer_that_was_lost_is_settled_in_the_same_run() {
     // Requests go wrong in every way there is.
-    let (sandbox, dir) = (Sandbox::start(&["--fail-rate", "0.4", "--slow", "0.02"]), Dir::new());
+    let (sandbox, dir) = (
+        Sandbox::start(&["--fail-rate", "0.4", "--slow", "0.02"]),
+        Directory::new(),
+    );
     let line = |row| format!("{},Resubmitted,a:OCR\n", id(row));
     let text = "session_id,new_status,nodes\n".to_owned() + &(0..30).map(line).collect::<String>();
     let file = dir.file("rows.csv", text);
@@ -779,7 +779,10 @@ fn an_answer_that_was_lost_is_settled_in_the_same_run() {
 
 #[test]
 fn a_429_stops_every_worker_for_as_long_as_it_asks() {
-    let (sandbox, dir) = (Sandbox::start(&["--rate-limit", "5", "--rate-window", "1"]), Dir::new());
+    let (sandbox, dir) = (
+        Sandbox::start(&["--rate-limit", "5", "--rate-window", "1"]),
+        Directory::new(),
+    );
     for row in 0..5 {
         sandbox.request(
             "PATCH",
@@ -810,7 +813,7 @@ fn a_429_stops_every_worker_for_as_long_as_it_asks() {
 fn it_slows_down_before_the_limit_is_reached() {
     let (sandbox, dir) = (
         Sandbox::start(&["--rate-limit", "20", "--rate-window", "1"]),
-        Dir::new(),
+        Directory::new(),
     );
     let file = dir.file("rows.csv", csv(25));
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
@@ -821,7 +824,7 @@ fn it_slows_down_before_the_limit_is_reached() {
 
 #[test]
 fn requests_go_out_evenly_and_no_faster_than_the_rate() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Dir::new());
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(31));
     Run::of(&mut sandbox.with_key(&["batch", &file, "--rate", "1800"])).exits(0);
     let times: Vec<f64> = sandbox

@@ -2,15 +2,13 @@
 //!
 //! The cases are drawn from a fixed seed, so a failure happens again; it is told with its case.
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, confirmed, lock, session_id};
 use didit::{Client, Credentials, Error, ErrorKind, Result, RetryPolicy, SessionId, StatusUpdate, Verdict};
 use fastrand::Rng;
 use serde_json::{Value, json};
-use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, confirmed, lock, session_id};
 
 /// Far more than any case should need.
 const LONG: Duration = Duration::from_secs(5);

@@ -1,9 +1,5 @@
 //! Reading a session back, settling what is in doubt by it, and keeping nothing of the person.
 
-#[path = "support/capture.rs"]
-mod capture;
-mod support;
-
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -11,7 +7,10 @@ use didit::{
     Client, Credentials, Ensured, Error, ErrorKind, Node, RetryPolicy, Session, SessionStatus, StatusUpdate, Verdict,
 };
 
-use support::{API_KEY, SESSION, Server, Step, answer, confirmed, in_turn, lock, quick_retries, session_id, token};
+use crate::support::capture;
+use crate::support::{
+    API_KEY, SESSION, Server, Step, answer, confirmed, in_turn, lock, quick_retries, session_id, token,
+};
 
 fn status(status: &str) -> Vec<Step> {
     answer(200, &[], format!(r#"{{"session_id":"{SESSION}","status":"{status}"}}"#))

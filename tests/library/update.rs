@@ -1,12 +1,10 @@
 //! An update is sent exactly as documented, over few connections, and only Didit's own word makes it a success.
 
-mod support;
-
 use std::sync::Barrier;
 use std::thread;
 
+use crate::support::*;
 use didit::{Client, ClientBuilder, Credentials, ErrorKind, StatusUpdate, Verdict};
-use support::*;
 
 /// The headers that are documented, and those that HTTP needs, in no order.
 fn headers(request: &Request) -> Vec<(&str, &str)> {

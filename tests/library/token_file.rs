@@ -1,16 +1,10 @@
 //! The token file: the next process need not authenticate, and nothing that could be wrong with the file is trusted or
 //! does any harm.
-#![cfg(unix)]
-
-#[path = "support/process.rs"]
 #[allow(dead_code)] // Its children have to be started by a shell.
-mod process;
-mod support;
-
 use std::env;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -19,38 +13,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use didit::{Client, ClientBuilder, Credentials, ErrorKind, StatusUpdate};
 use serde_json::{Value, json};
 
-use process::assert_passed;
-use support::{CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id, token};
+use crate::support::directory::Directory;
+use crate::support::process::{assert_passed, only};
+use crate::support::{CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id, token};
 
-/// A directory of its own for each test, removed afterwards.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Directory {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, SeqCst);
-        let path = env::temp_dir().join(format!("didit-token-file-{}-{number}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Directory(path)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("token.json")
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap();
-        entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+const FILE: &str = "token.json";
 
 fn builder(server: &Server, file: impl AsRef<Path>) -> ClientBuilder {
     server
@@ -64,16 +31,16 @@ fn update(server: &Server, file: impl AsRef<Path>) {
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
 }
 
-fn content(file: &Path) -> Value {
+fn content(file: impl AsRef<Path>) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
-fn mode(file: &Path) -> u32 {
+fn mode(file: impl AsRef<Path>) -> u32 {
     fs::symlink_metadata(file).unwrap().mode() & 0o7777
 }
 
-fn write_private(file: &Path, text: impl AsRef<[u8]>) {
-    fs::write(file, text).unwrap();
+fn write_private(file: impl AsRef<Path>, text: impl AsRef<[u8]>) {
+    fs::write(&file, text).unwrap();
     fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
 }
 
@@ -98,7 +65,7 @@ fn bearers(server: &Server) -> Vec<String> {
 fn the_next_client_takes_the_token_from_the_file() {
     let (server, directory) = (counting(), Directory::new());
     for _ in 0..3 {
-        update(&server, directory.file());
+        update(&server, directory.path(FILE));
     }
     assert_eq!(bearers(&server), ["Bearer token-1"; 3]);
     assert_eq!(server.token_requests().len(), 1);
@@ -108,29 +75,29 @@ fn the_next_client_takes_the_token_from_the_file() {
 #[test]
 fn authenticating_is_enough_for_the_next_client() {
     let (server, directory) = (counting(), Directory::new());
-    builder(&server, directory.file())
+    builder(&server, directory.path(FILE))
         .build()
         .unwrap()
         .authenticate()
         .unwrap();
-    builder(&server, directory.file())
+    builder(&server, directory.path(FILE))
         .build()
         .unwrap()
         .authenticate()
         .unwrap();
-    update(&server, directory.file());
+    update(&server, directory.path(FILE));
     assert_eq!(server.token_requests().len(), 1);
 }
 
 #[test]
 fn the_file_is_its_owners_alone_and_holds_no_other_secret() {
     let (server, directory) = (counting(), Directory::new());
-    update(&server, directory.file());
-    assert_eq!(mode(&directory.file()), 0o600);
-    let text = fs::read_to_string(directory.file()).unwrap();
+    update(&server, directory.path(FILE));
+    assert_eq!(mode(&directory.path(FILE)), 0o600);
+    let text = fs::read_to_string(directory.path(FILE)).unwrap();
     assert!(!text.contains(CLIENT_SECRET), "{text}");
     assert!(!text.contains("dGhlLWNsaWVudC1pZDp0aGUtY2xpZW50LXNlY3JldA"), "{text}");
-    let content = content(&directory.file());
+    let content = content(&directory.path(FILE));
     assert_eq!(content["access_token"], "token-1");
     assert_eq!(content["client_id"], CLIENT_ID);
     let lifetime = content["expires_at"].as_u64().unwrap() - content["fetched_at"].as_u64().unwrap();
@@ -140,21 +107,21 @@ fn the_file_is_its_owners_alone_and_holds_no_other_secret() {
 #[test]
 fn replacing_leaves_an_open_file_as_it_was() {
     let (server, directory) = (counting(), Directory::new());
-    update(&server, directory.file());
-    let before = File::open(directory.file()).unwrap();
-    let old = fs::read_to_string(directory.file()).unwrap();
-    let mut expired = content(&directory.file());
+    update(&server, directory.path(FILE));
+    let before = File::open(directory.path(FILE)).unwrap();
+    let old = fs::read_to_string(directory.path(FILE)).unwrap();
+    let mut expired = content(&directory.path(FILE));
     expired["expires_at"] = json!(1);
-    write_private(&directory.file(), expired.to_string());
+    write_private(&directory.path(FILE), expired.to_string());
 
-    update(&server, directory.file());
+    update(&server, directory.path(FILE));
     assert_ne!(
         before.metadata().unwrap().ino(),
-        fs::metadata(directory.file()).unwrap().ino(),
+        fs::metadata(directory.path(FILE)).unwrap().ino(),
         "a new file in the place of the old one"
     );
-    assert_eq!(content(&directory.file())["access_token"], "token-2");
-    assert_ne!(fs::read_to_string(directory.file()).unwrap(), old);
+    assert_eq!(content(&directory.path(FILE))["access_token"], "token-2");
+    assert_ne!(fs::read_to_string(directory.path(FILE)).unwrap(), old);
     assert_eq!(directory.names(), ["token.json"]);
 }
 
@@ -163,16 +130,16 @@ fn replacing_leaves_an_open_file_as_it_was() {
 fn not_trusted(what: &str, replaced: bool, prepare: impl Fn(&Directory, &Server)) {
     let (server, directory) = (counting(), Directory::new());
     prepare(&directory, &server);
-    let kind = || fs::symlink_metadata(directory.file()).unwrap().file_type();
+    let kind = || fs::symlink_metadata(directory.path(FILE)).unwrap().file_type();
     let found = kind();
-    update(&server, directory.file());
+    update(&server, directory.path(FILE));
     assert_eq!(kind(), found, "{what}");
     assert_eq!(bearers(&server), ["Bearer token-1"], "{what}");
-    update(&server, directory.file());
+    update(&server, directory.path(FILE));
     assert_eq!(server.token_requests().len(), if replaced { 1 } else { 2 }, "{what}");
     if replaced {
-        assert_eq!(mode(&directory.file()), 0o600, "{what}");
-        assert_eq!(content(&directory.file())["access_token"], "token-1", "{what}");
+        assert_eq!(mode(&directory.path(FILE)), 0o600, "{what}");
+        assert_eq!(content(&directory.path(FILE))["access_token"], "token-1", "{what}");
     }
     let temporary = directory.names().into_iter().filter(|name| name.ends_with(".tmp"));
     assert_eq!(temporary.count(), 0, "{what}");
@@ -196,8 +163,8 @@ fn good(server: &Server) -> Value {
 #[test]
 fn a_good_file_is_trusted_or_the_following_would_prove_nothing() {
     let (server, directory) = (counting(), Directory::new());
-    write_private(&directory.file(), good(&server).to_string());
-    update(&server, directory.file());
+    write_private(&directory.path(FILE), good(&server).to_string());
+    update(&server, directory.path(FILE));
     assert_eq!(bearers(&server), ["Bearer planted"]);
     assert_eq!(server.token_requests().len(), 0);
 }
@@ -206,8 +173,8 @@ fn a_good_file_is_trusted_or_the_following_would_prove_nothing() {
 fn a_file_that_others_can_read_or_write_is_not_trusted() {
     for mode in [0o644, 0o640, 0o604, 0o620, 0o602, 0o660, 0o666, 0o777, 0o601] {
         not_trusted(&format!("mode {mode:o}"), true, |directory, server| {
-            write_private(&directory.file(), good(server).to_string());
-            fs::set_permissions(directory.file(), Permissions::from_mode(mode)).unwrap();
+            write_private(&directory.path(FILE), good(server).to_string());
+            fs::set_permissions(directory.path(FILE), Permissions::from_mode(mode)).unwrap();
         });
     }
 }
@@ -215,63 +182,63 @@ fn a_file_that_others_can_read_or_write_is_not_trusted() {
 #[test]
 fn a_symlink_is_neither_followed_nor_written_through() {
     not_trusted("a link to a good file", false, |directory, server| {
-        let target = directory.0.join("target");
+        let target = directory.path("target");
         write_private(&target, good(server).to_string());
-        symlink(target, directory.file()).unwrap();
+        symlink(target, directory.path(FILE)).unwrap();
     });
     not_trusted("a link to itself", false, |directory, _| {
-        symlink(directory.file(), directory.file()).unwrap();
+        symlink(directory.path(FILE), directory.path(FILE)).unwrap();
     });
     let (server, directory) = (counting(), Directory::new());
-    symlink(directory.0.join("target"), directory.file()).unwrap();
-    update(&server, directory.file());
+    symlink(directory.path("target"), directory.path(FILE)).unwrap();
+    update(&server, directory.path(FILE));
     assert_eq!(directory.names(), ["token.json"], "nothing is made where it points");
 }
 
 #[test]
 fn what_belongs_to_another_user_is_not_trusted() {
     let directory = Directory::new();
-    write_private(&directory.file(), "");
-    if lchown(directory.file(), Some(12345), None).is_err() {
+    write_private(&directory.path(FILE), "");
+    if lchown(directory.path(FILE), Some(12345), None).is_err() {
         eprintln!("skipped: only root can give a file to another user");
         return;
     }
     not_trusted("another user's file", true, |directory, server| {
-        write_private(&directory.file(), good(server).to_string());
-        lchown(directory.file(), Some(12345), None).unwrap();
+        write_private(&directory.path(FILE), good(server).to_string());
+        lchown(directory.path(FILE), Some(12345), None).unwrap();
     });
     not_trusted("another user's link to our own file", false, |directory, server| {
-        let target = directory.0.join("target");
+        let target = directory.path("target");
         write_private(&target, good(server).to_string());
-        symlink(&target, directory.file()).unwrap();
-        lchown(directory.file(), Some(12345), None).unwrap();
+        symlink(&target, directory.path(FILE)).unwrap();
+        lchown(directory.path(FILE), Some(12345), None).unwrap();
     });
     not_trusted("our link to another user's file", false, |directory, server| {
-        let target = directory.0.join("target");
+        let target = directory.path("target");
         write_private(&target, good(server).to_string());
         lchown(&target, Some(12345), None).unwrap();
-        symlink(&target, directory.file()).unwrap();
+        symlink(&target, directory.path(FILE)).unwrap();
     });
 }
 
 #[test]
 fn what_is_no_file_is_not_trusted_and_no_failure() {
     not_trusted("a directory", false, |directory, _| {
-        fs::create_dir(directory.file()).unwrap();
+        fs::create_dir(directory.path(FILE)).unwrap();
     });
     not_trusted("a directory with something in it", false, |directory, _| {
-        fs::create_dir(directory.file()).unwrap();
-        fs::write(directory.file().join("something"), "").unwrap();
+        fs::create_dir(directory.path(FILE)).unwrap();
+        fs::write(directory.path("token.json/something"), "").unwrap();
     });
     not_trusted("a pipe, which nobody writes to", false, |directory, _| {
         let made = Command::new("mkfifo")
             .args(["-m", "600"])
-            .arg(directory.file())
+            .arg(directory.path(FILE))
             .status();
         assert!(made.unwrap().success());
     });
     not_trusted("a socket", false, |directory, _| {
-        std::os::unix::net::UnixListener::bind(directory.file()).unwrap();
+        std::os::unix::net::UnixListener::bind(directory.path(FILE)).unwrap();
     });
 }
 
@@ -279,23 +246,23 @@ fn what_is_no_file_is_not_trusted_and_no_failure() {
 fn garbage_is_not_trusted() {
     for garbage in ["", "\0", "garbage", "{", "{}", "null", "[]", "\u{feff}{}", "token"] {
         not_trusted(&format!("{garbage:?}"), true, |directory, _| {
-            write_private(&directory.file(), garbage);
+            write_private(&directory.path(FILE), garbage);
         });
     }
     not_trusted("invalid UTF-8", true, |directory, _| {
-        write_private(&directory.file(), b"{\"access_token\":\"\xff\"}");
+        write_private(&directory.path(FILE), b"{\"access_token\":\"\xff\"}");
     });
     not_trusted("half a file", true, |directory, server| {
         let text = good(server).to_string();
-        write_private(&directory.file(), &text[..text.len() - 3]);
+        write_private(&directory.path(FILE), &text[..text.len() - 3]);
     });
     for size in [64 * 1024 + 1, 100 << 20] {
         not_trusted(&format!("{size} bytes"), true, |directory, server| {
             let text = good(server).to_string();
-            write_private(&directory.file(), format!("{text}{}", " ".repeat(64 * 1024)));
+            write_private(&directory.path(FILE), format!("{text}{}", " ".repeat(64 * 1024)));
             File::options()
                 .write(true)
-                .open(directory.file())
+                .open(directory.path(FILE))
                 .unwrap()
                 .set_len(size)
                 .unwrap();
@@ -335,7 +302,7 @@ fn a_token_of_another_client_host_or_time_is_not_trusted() {
             for (key, value) in change.as_object().unwrap() {
                 content[key] = value.clone();
             }
-            write_private(&directory.file(), content.to_string());
+            write_private(&directory.path(FILE), content.to_string());
         });
     }
 }
@@ -348,18 +315,18 @@ fn a_token_from_the_file_that_the_api_refuses_is_replaced_there_too() {
         Some("Bearer fresh") => confirmed(),
         _ => answer(401, &[], ""),
     });
-    write_private(&directory.file(), good(&server).to_string());
-    update(&server, directory.file());
+    write_private(&directory.path(FILE), good(&server).to_string());
+    update(&server, directory.path(FILE));
     assert_eq!(bearers(&server), ["Bearer planted", "Bearer fresh"]);
-    assert_eq!(content(&directory.file())["access_token"], "fresh");
-    update(&server, directory.file());
+    assert_eq!(content(&directory.path(FILE))["access_token"], "fresh");
+    update(&server, directory.path(FILE));
     assert_eq!(server.token_requests().len(), 1);
 }
 
 #[test]
 fn a_refused_token_that_another_process_replaced_is_taken_from_the_file() {
     let directory = Directory::new();
-    let file = directory.file();
+    let file = directory.path(FILE);
     let server = Server::start(move |request| match request.header("authorization") {
         _ if request.is_token() => token("fresh"),
         Some("Bearer planted") => {
@@ -370,8 +337,8 @@ fn a_refused_token_that_another_process_replaced_is_taken_from_the_file() {
         }
         _ => confirmed(),
     });
-    write_private(&directory.file(), good(&server).to_string());
-    update(&server, directory.file());
+    write_private(&directory.path(FILE), good(&server).to_string());
+    update(&server, directory.path(FILE));
     assert_eq!(bearers(&server), ["Bearer planted", "Bearer by-another"]);
     assert_eq!(server.token_requests().len(), 0);
 }
@@ -381,7 +348,7 @@ fn two_clients_that_share_a_file_do_not_take_each_others_tokens() {
     let (server, directory) = (counting(), Directory::new());
     for id in ["one", "other", "one"] {
         let credentials = Credentials::client(id, CLIENT_SECRET);
-        let client = server.builder(credentials).token_file(directory.file());
+        let client = server.builder(credentials).token_file(directory.path(FILE));
         client
             .build()
             .unwrap()
@@ -394,12 +361,12 @@ fn two_clients_that_share_a_file_do_not_take_each_others_tokens() {
 #[test]
 fn a_file_that_cannot_be_written_is_no_failure() {
     let directory = Directory::new();
-    fs::write(directory.0.join("file"), "").unwrap();
+    fs::write(directory.path("file"), "").unwrap();
     for path in [
-        directory.0.join("missing/token.json"),
-        directory.0.join("file/token.json"),
-        directory.0.join(".."),
-        directory.0.join("x".repeat(300)),
+        directory.path("missing/token.json"),
+        directory.path("file/token.json"),
+        directory.path(".."),
+        directory.path(&"x".repeat(300)),
     ] {
         let server = counting();
         update(&server, &path);
@@ -416,22 +383,22 @@ fn a_failed_fetch_leaves_the_file_alone() {
     let refusing = Server::start(|_| answer(401, &[], r#"{"error":"invalid_client"}"#));
     let mut expired = good(&refusing);
     expired["expires_at"] = json!(now() - 1);
-    write_private(&directory.file(), expired.to_string());
-    let client = builder(&server, directory.file()).auth_url(refusing.url());
+    write_private(&directory.path(FILE), expired.to_string());
+    let client = builder(&server, directory.path(FILE)).auth_url(refusing.url());
     let error = client.build().unwrap().authenticate().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Authentication);
-    assert_eq!(content(&directory.file()), expired);
+    assert_eq!(content(&directory.path(FILE)), expired);
 }
 
 /// Starts one test of this file as a process of its own, which makes one update.
-fn process(test: &str, server: &Server, file: &Path) -> Child {
+fn process(test: &str, server: &Server, file: impl AsRef<Path>) -> Child {
     // Nothing is masked for it: that others cannot read the file is the library's doing.
     Command::new("sh")
         .args(["-c", "umask 000 && exec \"$0\" \"$@\""])
         .arg(env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
+        .args(only(test))
         .env("TEST_BASE_URL", server.url())
-        .env("TEST_TOKEN_FILE", file)
+        .env("TEST_TOKEN_FILE", file.as_ref())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -466,13 +433,13 @@ fn twenty_processes_at_once_and_two_hundred_after_them_share_one_file() {
     }
     let (server, directory) = (counting(), Directory::new());
     let run = || {
-        let children: Vec<_> = (0..20).map(|_| process(name, &server, &directory.file())).collect();
+        let children: Vec<_> = (0..20).map(|_| process(name, &server, directory.path(FILE))).collect();
         children.into_iter().for_each(succeeded);
         let fetched = server.token_requests().len();
         assert!((1..=20).contains(&fetched), "{fetched}");
 
         for _ in 0..200 {
-            succeeded(process(name, &server, &directory.file()));
+            succeeded(process(name, &server, directory.path(FILE)));
         }
         assert_eq!(server.token_requests().len(), fetched, "no further one");
     };
@@ -483,11 +450,11 @@ fn twenty_processes_at_once_and_two_hundred_after_them_share_one_file() {
         while !running.is_finished() {
             for name in directory.names() {
                 // A temporary file may be gone by now.
-                if let Ok(found) = fs::symlink_metadata(directory.0.join(&name)) {
+                if let Ok(found) = fs::symlink_metadata(directory.path(&name)) {
                     assert_eq!(found.mode() & 0o7777, 0o600, "{name}");
                 }
             }
-            if let Ok(text) = fs::read(directory.file()) {
+            if let Ok(text) = fs::read(directory.path(FILE)) {
                 let content: Value = serde_json::from_slice(&text).unwrap();
                 assert!(content["access_token"].as_str().unwrap().starts_with("token-"));
                 seen += 1;
@@ -497,7 +464,7 @@ fn twenty_processes_at_once_and_two_hundred_after_them_share_one_file() {
         assert!(seen > 0);
     });
     assert_eq!(server.session_requests().len(), 220);
-    assert_eq!(mode(&directory.file()), 0o600);
+    assert_eq!(mode(&directory.path(FILE)), 0o600);
     assert_eq!(directory.names(), ["token.json"]);
 }
 
@@ -509,7 +476,7 @@ fn a_long_token_is_kept_as_well() {
         false => confirmed(),
     });
     let directory = Directory::new();
-    update(&server, directory.file());
-    update(&server, directory.file());
+    update(&server, directory.path(FILE));
+    update(&server, directory.path(FILE));
     assert_eq!(server.token_requests().len(), 1);
 }

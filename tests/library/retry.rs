@@ -1,18 +1,16 @@
 //! What is repeated, how often and after how long; tokens that are refused or expire on the way; the deadline over it all.
 
-mod support;
-
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use didit::{
-    ApiVersion, Client, Credentials, ErrorKind, Node, Result, RetryPolicy, StatusUpdate, UpdatedSession, Verdict,
-};
-use support::{
+use crate::support::{
     API_KEY, CLIENT_ID, CLIENT_SECRET, Request, Server, Step, answer, confirmed, in_turn, quick_retries, session_id,
     token,
+};
+use didit::{
+    ApiVersion, Client, Credentials, ErrorKind, Node, Result, RetryPolicy, StatusUpdate, UpdatedSession, Verdict,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

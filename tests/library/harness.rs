@@ -1,12 +1,10 @@
 //! The test server, tested: a harness that lets mistakes pass would make every other test worth nothing.
 
-mod support;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{sync::mpsc, thread};
 
+use crate::support::{Server, Step, confirmed, session_id};
 use didit::{ErrorKind, StatusUpdate};
-use support::{Server, Step, confirmed, session_id};
 
 #[test]
 fn the_server_records_what_it_is_sent() {

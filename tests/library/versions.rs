@@ -1,10 +1,8 @@
 //! What goes over the wire in each version of the API, and what is refused before anything does.
 
-mod support;
-
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, Error, ErrorKind, Node, SessionId, StatusUpdate, Verdict};
 
-use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Request, SESSION, Server, answer, confirmed, session_id};
+use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Request, SESSION, Server, answer, confirmed, session_id};
 
 /// The whole request as it was sent, but for the address of the server, and the order of the headers, which is ureq's.
 fn text(request: &Request, server: &Server) -> String {

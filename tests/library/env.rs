@@ -1,16 +1,12 @@
 //! A program that is configured by its environment alone. (The table of variables is tested beside the code.)
 
-#[path = "support/process.rs"]
-mod process;
-mod support;
-
 use std::env;
-use std::fs;
 
 use didit::{Client, ErrorKind, StatusUpdate};
 
-use process::in_child;
-use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id};
+use crate::support::directory::Directory;
+use crate::support::process::in_child;
+use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id};
 
 fn is_child() -> bool {
     env::var_os("TEST_CHILD").is_some()
@@ -27,7 +23,8 @@ fn client_credentials_and_all_the_rest_from_the_environment() {
         return;
     }
     let server = Server::always(answer(503, &[("retry-after", "0")], ""));
-    let file = env::temp_dir().join(format!("didit-env-{}.json", std::process::id()));
+    let directory = Directory::new();
+    let file = directory.path("token.json");
     for _ in 0..2 {
         in_child(
             "client_credentials_and_all_the_rest_from_the_environment",
@@ -40,11 +37,10 @@ fn client_credentials_and_all_the_rest_from_the_environment() {
                 ("DIDIT_AUTH_URL", &format!("{}/tokens/", server.url())),
                 ("DIDIT_TIMEOUT", "4.5"),
                 ("DIDIT_MAX_RETRIES", "0"),
-                ("DIDIT_TOKEN_FILE", file.to_str().unwrap()),
+                ("DIDIT_TOKEN_FILE", &file),
             ],
         );
     }
-    let _ = fs::remove_file(file);
     let paths: Vec<_> = server.requests().into_iter().map(|request| request.path).collect();
     let update = format!("/sessions/v2/session/{}/update-status/", session_id());
     assert_eq!(

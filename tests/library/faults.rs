@@ -1,18 +1,16 @@
 //! Whatever the network or the server does, a call ends in bounded time, with the right kind and verdict, and the
 //! server has seen exactly as many requests as the policy promises.
 
-mod support;
-
 use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, Node, RetryPolicy, StatusUpdate, Verdict};
-use support::{
+use crate::support::{
     API_KEY, CLIENT_ID, CLIENT_SECRET, Early, Request, SESSION, Server, Step, answer, confirmed, in_turn,
     quick_retries, read_request, session_id, token,
 };
+use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, Node, RetryPolicy, StatusUpdate, Verdict};
 
 use ErrorKind::{Authentication, Forbidden, Network, NotFound, RateLimited, Rejected, Timeout, UnexpectedResponse};
 use Verdict::{NotApplied, Unknown};

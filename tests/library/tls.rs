@@ -1,13 +1,8 @@
 //! TLS: nothing of an update leaves before the server has proven who it is, and nothing ever falls back to plain HTTP.
-#![cfg(any(feature = "rustls", feature = "native-tls"))]
-
-mod support;
 
 use std::env;
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +12,11 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, Stream, answer, confirmed, in_turn, lock, session_id};
+use crate::support::directory::Directory;
+use crate::support::process::in_child;
+use crate::support::{
+    API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, Stream, answer, confirmed, in_turn, lock, session_id,
+};
 
 /// A certificate authority of our own.
 struct Authority {
@@ -258,18 +257,16 @@ fn a_private_authority_in_a_file_that_the_environment_names_is_trusted() {
     }
     let authority = Authority::new("private");
     let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed()]);
-    let file = env::temp_dir().join(format!("didit-tls-{}.pem", std::process::id()));
-    fs::write(&file, &authority.pem).unwrap();
-    let output = Command::new(env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
-        .env("TEST_CHILD", "1")
-        .env("DIDIT_API_KEY", API_KEY)
-        .env("DIDIT_BASE_URL", server.url().replace("http://", "https://"))
-        .env("DIDIT_CA_FILE", &file)
-        .output()
-        .unwrap();
-    fs::remove_file(file).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let directory = Directory::new();
+    let file = directory.file("ca.pem", &authority.pem);
+    in_child(
+        name,
+        &[
+            ("DIDIT_API_KEY", API_KEY),
+            ("DIDIT_BASE_URL", &server.url().replace("http://", "https://")),
+            ("DIDIT_CA_FILE", &file),
+        ],
+    );
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -295,7 +292,7 @@ fn both_hosts_are_reached_over_tls_with_client_credentials() {
     let authority = Authority::new("private");
     let (server, wire) = tls_server(
         authority.certify("127.0.0.1"),
-        vec![support::token("the-token"), confirmed()],
+        vec![crate::support::token("the-token"), confirmed()],
     );
     https(&server, Credentials::client(CLIENT_ID, CLIENT_SECRET))
         .root_certificates(&authority.pem)

@@ -1,15 +1,12 @@
 //! The command about one session: what it prints, what it sends, and how it exits.
 
-#![cfg(feature = "cli")]
-
-mod command;
-
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use command::{Dir, Run, Sandbox, didit};
+use crate::sandbox::{Run, Sandbox, didit};
+use crate::support::directory::Directory;
 use serde_json::json;
 
 #[test]
@@ -293,7 +290,7 @@ fn verbose_tells_each_request_and_no_secret() {
 
 #[test]
 fn what_the_server_says_cannot_steer_the_terminal() {
-    let dir = Dir::new();
+    let dir = Directory::new();
     let sessions = dir.file("sessions", "abc,In\u{1b}[2J Review\n");
     let sandbox = Sandbox::start(&["--sessions", &sessions]);
     assert_eq!(sandbox.run(&["status", "abc"]).exits(0).out, "In\\u{1b}[2J Review\n");

@@ -1,0 +1,21 @@
+//! The library, one module a promise.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod check;
+mod env;
+mod faults;
+mod harness;
+mod properties;
+mod proxy;
+mod rate_limit;
+mod read_back;
+mod retry;
+mod secrets;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+mod tls;
+#[cfg(unix)]
+mod token_file;
+mod update;
+mod versions;
