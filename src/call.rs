@@ -6,67 +6,122 @@ use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::retry::RetryPolicy;
 
 /// When a call has to be over, if ever.
-#[derive(Clone, Copy)]
-pub(crate) struct Deadline(Option<Instant>);
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Deadline {
+    end: Option<Instant>,
+    /// What has to be left for a request that changes something. With less, it would likely end in doubt.
+    fair_share: Duration,
+}
 
 impl Deadline {
     /// `limit` from now. A limit past the end of time is none.
     pub(crate) fn after(limit: Option<Duration>) -> Deadline {
-        Deadline(limit.and_then(|limit| Instant::now().checked_add(limit)))
+        Deadline::default().at_most(limit.unwrap_or(Duration::MAX))
+    }
+
+    /// The same deadline, but no later than `limit` from now.
+    pub(crate) fn at_most(self, limit: Duration) -> Deadline {
+        let end = Instant::now().checked_add(limit);
+        match (self.end, end) {
+            (None, Some(_)) => Deadline {
+                end,
+                fair_share: limit / 5,
+            },
+            (Some(own), Some(new)) if new < own => Deadline { end, ..self },
+            _ => self,
+        }
     }
 
     /// Half of the time that is left.
     pub(crate) fn half(self) -> Deadline {
-        let now = Instant::now();
-        Deadline(self.0.map(|end| now + end.saturating_duration_since(now) / 2))
+        self.left().map_or(self, |left| self.at_most(left / 2))
+    }
+
+    fn left(self) -> Option<Duration> {
+        self.end.map(|end| end.saturating_duration_since(Instant::now()))
     }
 
     /// The part of `limit` that the call still has.
     ///
     /// # Errors
-    /// `Timeout` when there is none: whatever was to come is not begun.
+    /// `Timeout` when nothing is left: whatever was to come is not begun.
     pub(crate) fn clip(self, limit: Duration) -> Result<Duration> {
-        match self.0.map(|end| end.saturating_duration_since(Instant::now())) {
-            Some(Duration::ZERO) => Err(Error::new(ErrorKind::Timeout, "the deadline has passed").retryable(true)),
+        match self.left() {
+            Some(Duration::ZERO) => Err(passed("the deadline has passed")),
             Some(left) => Ok(left.min(limit)),
             None => Ok(limit),
         }
     }
 
-    /// Whether a wait would end before the deadline does.
-    fn outlasts(self, wait: Duration) -> bool {
-        self.0
-            .is_none_or(|end| end.saturating_duration_since(Instant::now()) > wait)
+    /// As [`clip`](Deadline::clip), for a request that must not be cut off on its way.
+    ///
+    /// # Errors
+    /// `Timeout` when less than a fair share of the deadline is left, a fifth of it.
+    pub(crate) fn clip_fairly(self, limit: Duration) -> Result<Duration> {
+        match self.leaves_a_fair_share_after(Duration::ZERO) {
+            true => self.clip(limit),
+            false => Err(passed("too little of the deadline was left to send the update")),
+        }
+    }
+
+    fn leaves_a_fair_share_after(self, wait: Duration) -> bool {
+        self.left()
+            .is_none_or(|left| left > wait && left - wait >= self.fair_share)
     }
 }
 
-/// Makes attempts until one succeeds, or none is worth another, or the deadline leaves no room for the wait.
+fn passed(problem: &str) -> Error {
+    Error::new(ErrorKind::Timeout, problem)
+        .retryable(true)
+        .out_of_time()
+        .advice("try again with more time")
+}
+
+/// Makes attempts until one succeeds, or none is worth another, or the deadline leaves too little time for one.
 ///
 /// Once an attempt ended `Unknown`, so does the call, whatever came later. The failure that comes out has had its
 /// retries: an outer loop passes it on.
 pub(crate) fn with_retries<T>(
     policy: &RetryPolicy,
     deadline: Deadline,
+    subject: &dyn Fn() -> String,
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    let mut in_doubt = false;
-    let mut retries = 0;
+    let mut in_doubt = None;
+    let mut attempts = 0;
     loop {
-        let mut error = match attempt() {
+        let error = match attempt() {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        in_doubt |= error.verdict() == Verdict::Unknown;
-        if in_doubt {
-            error = error.unknown();
+        attempts += 1;
+        let retry_after = policy.wait(&error, attempts - 1, fastrand::f64());
+        let enough_time = retry_after.is_none_or(|wait| deadline.leaves_a_fair_share_after(wait));
+        if let Some(wait) = retry_after.filter(|_| enough_time) {
+            if error.verdict() == Verdict::Unknown {
+                in_doubt.get_or_insert((attempts, error.what_happened()));
+            }
+            log::warn!(
+                target: "didit",
+                "{}: {}; trying again in {} ms ({attempts} of {} retries)",
+                subject(),
+                error.what_happened(),
+                wait.as_millis(),
+                policy.limit(),
+            );
+            std::thread::sleep(wait);
+            continue;
         }
-        let wait = policy.wait(&error, retries, fastrand::f64());
-        let Some(wait) = wait.filter(|wait| deadline.outlasts(*wait)) else {
-            return Err(error.after_attempts(retries + 1));
-        };
-        retries += 1;
-        log::warn!(target: "didit", "{error}; retry {retries} in {} ms", wait.as_millis());
-        std::thread::sleep(wait);
+        let mut error = error.about(subject()).after_attempts(attempts);
+        if !enough_time {
+            error = error.out_of_time();
+        }
+        return Err(match in_doubt {
+            Some((attempt, problem)) if error.verdict() == Verdict::NotApplied => {
+                error.in_doubt_since(attempt, problem)
+            }
+            _ => error,
+        });
     }
 }
 
@@ -74,107 +129,156 @@ pub(crate) fn with_retries<T>(
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
     const FAR: Duration = Duration::from_secs(3600);
 
     fn deadline(limit: Duration) -> Deadline {
         Deadline::after(Some(limit))
     }
 
+    /// A deadline of which so much has passed.
+    fn begun(limit: Duration, passed: Duration) -> Deadline {
+        let Deadline { end, fair_share } = deadline(limit);
+        Deadline {
+            end: end.map(|end| end - passed),
+            fair_share,
+        }
+    }
+
     fn failure() -> Error {
         Error::new(ErrorKind::Server, "no").retryable(true)
     }
 
-    fn hasty() -> RetryPolicy {
+    fn no_delay() -> RetryPolicy {
         RetryPolicy::default().base_delay(Duration::ZERO)
+    }
+
+    fn attempts<T>(policy: &RetryPolicy, deadline: Deadline, attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        with_retries(policy, deadline, &|| "trying".into(), attempt)
     }
 
     #[test]
     fn a_deadline_is_a_moment_from_now() {
         let before = Instant::now();
-        let end = deadline(FAR).0.unwrap();
+        let end = deadline(FAR).end.unwrap();
         assert!(end >= before + FAR && end <= Instant::now() + FAR);
-        assert!(Deadline::after(None).0.is_none());
-        assert!(Deadline::after(Some(Duration::MAX)).0.is_none());
+        assert!(Deadline::after(None).end.is_none());
+        assert!(Deadline::after(Some(Duration::MAX)).end.is_none());
+    }
+
+    #[test]
+    fn a_deadline_can_be_drawn_in_but_not_moved_out() {
+        let before = Instant::now();
+        let near = deadline(FAR).at_most(SECOND).end.unwrap();
+        assert!(near >= before + SECOND && near <= Instant::now() + SECOND);
+        let far = deadline(SECOND).at_most(FAR).end.unwrap();
+        assert!(far <= Instant::now() + SECOND);
+        assert!(Deadline::after(None).at_most(SECOND).end.is_some());
+        assert!(deadline(SECOND).at_most(Duration::MAX).end.is_some());
     }
 
     #[test]
     fn half_a_deadline_is_half_of_what_is_left() {
         let before = Instant::now();
-        let whole = deadline(FAR);
-        let half = whole.half().0.unwrap();
+        let half = deadline(FAR).half().end.unwrap();
         assert!(half >= before + FAR / 2, "{:?}", half - before);
         assert!(half <= Instant::now() + FAR / 2);
-        assert!(Deadline::after(None).half().0.is_none());
-        let past = deadline(Duration::ZERO);
-        assert!(past.half().0.unwrap() <= Instant::now());
+        assert!(Deadline::after(None).half().end.is_none());
     }
 
     #[test]
     fn a_limit_is_cut_to_what_is_left() {
-        let second = Duration::from_secs(1);
-        assert_eq!(deadline(FAR).clip(second).unwrap(), second);
+        assert_eq!(deadline(FAR).clip(SECOND).unwrap(), SECOND);
         assert_eq!(Deadline::after(None).clip(FAR).unwrap(), FAR);
         let left = deadline(FAR).clip(2 * FAR).unwrap();
-        assert!(left <= FAR && left > FAR - 60 * second, "{left:?}");
-        let error = deadline(Duration::ZERO).clip(second).unwrap_err();
+        assert!(left <= FAR && left > FAR - 60 * SECOND, "{left:?}");
+        let error = deadline(Duration::ZERO).clip(SECOND).unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::Timeout, Verdict::NotApplied)
         );
-        assert!(error.is_retryable());
+        assert!(error.is_retryable() && error.is_out_of_time());
     }
 
     #[test]
-    fn a_wait_has_to_end_before_the_deadline() {
-        assert!(Deadline::after(None).outlasts(Duration::MAX));
-        assert!(deadline(FAR).outlasts(FAR / 2));
-        assert!(!deadline(FAR).outlasts(FAR));
-        assert!(!deadline(Duration::ZERO).outlasts(Duration::ZERO));
+    fn an_update_begins_only_with_a_fifth_of_the_deadline_left() {
+        assert_eq!(Deadline::after(None).clip_fairly(FAR).unwrap(), FAR);
+        assert_eq!(begun(FAR, FAR * 4 / 5 - SECOND).clip_fairly(SECOND).unwrap(), SECOND);
+        let late = begun(FAR, FAR * 4 / 5 + SECOND);
+        assert_eq!(late.clip(SECOND).unwrap(), SECOND);
+        let error = late.clip_fairly(SECOND).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::Timeout, Verdict::NotApplied)
+        );
+        assert!(error.is_out_of_time());
+    }
+
+    #[test]
+    fn a_wait_has_to_leave_a_fair_share() {
+        assert!(Deadline::after(None).leaves_a_fair_share_after(Duration::MAX));
+        assert!(deadline(FAR).leaves_a_fair_share_after(FAR * 3 / 4));
+        assert!(!deadline(FAR).leaves_a_fair_share_after(FAR * 5 / 6));
+        assert!(!deadline(FAR).leaves_a_fair_share_after(FAR));
+        assert!(!deadline(Duration::ZERO).leaves_a_fair_share_after(Duration::ZERO));
     }
 
     #[test]
     fn attempts_end_with_the_first_success() {
-        let mut attempts = 0;
-        let result = with_retries(&hasty(), Deadline::after(None), || {
-            attempts += 1;
-            if attempts < 3 { Err(failure()) } else { Ok(attempts) }
+        let mut count = 0;
+        let result = attempts(&no_delay(), Deadline::after(None), || {
+            count += 1;
+            if count < 3 { Err(failure()) } else { Ok(count) }
         });
         assert_eq!(result.unwrap(), 3);
     }
 
     #[test]
     fn a_failure_that_is_given_up_has_had_its_retries() {
-        for (policy, deadline) in [
-            (RetryPolicy::none(), Deadline::after(None)),
-            (hasty(), deadline(Duration::ZERO)),
+        for (policy, deadline, out_of_time) in [
+            (RetryPolicy::none(), Deadline::after(None), false),
+            (no_delay(), begun(FAR, FAR), true),
         ] {
-            let error = with_retries::<()>(&policy, deadline, || Err(failure())).unwrap_err();
+            let error = attempts::<()>(&policy, deadline, || Err(failure())).unwrap_err();
             assert!(error.was_retried());
-            assert_eq!(error.to_string(), "no");
+            assert_eq!(error.is_out_of_time(), out_of_time);
+            assert_eq!(error.to_string(), "trying: no; nothing was changed");
         }
-        let mut attempts = 0;
-        let error = with_retries::<()>(&hasty(), Deadline::after(None), || {
-            with_retries(&hasty(), Deadline::after(None), || {
-                attempts += 1;
+        let mut count = 0;
+        let error = attempts::<()>(&no_delay(), Deadline::after(None), || {
+            attempts(&no_delay(), Deadline::after(None), || {
+                count += 1;
                 Err(failure())
             })
         });
-        assert_eq!(attempts, 3, "an outer loop repeats nothing");
-        assert_eq!(error.unwrap_err().to_string(), "no after 3 attempts");
+        assert_eq!(count, 3, "an outer loop repeats nothing");
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "trying: trying: no; gave up after 3 attempts; nothing was changed"
+        );
     }
 
     #[test]
-    fn a_doubt_outlasts_what_comes_later() {
-        for (first, second, verdict) in [
-            (failure().unknown(), failure(), Verdict::Unknown),
-            (failure(), failure().unknown(), Verdict::Unknown),
-            (failure(), failure(), Verdict::NotApplied),
+    fn a_doubt_outlasts_what_comes_later_and_its_attempt_is_named() {
+        let doubt = || Error::new(ErrorKind::Timeout, "no answer").retryable(true).unknown();
+        let unknown = "trying: no; gave up after 2 attempts; whether it was applied is unknown, because attempt 1 may have \
+                       been (no answer); read the session back, or repeat the update, which is safe";
+        let both = "trying: no answer; gave up after 2 attempts; whether it was applied is unknown; read the session back, \
+                    or repeat the update, which is safe";
+        let neither = "trying: no; gave up after 2 attempts; nothing was changed";
+        for (first, second, verdict, text) in [
+            (doubt(), failure(), Verdict::Unknown, unknown),
+            (failure(), doubt(), Verdict::Unknown, both),
+            (doubt(), doubt(), Verdict::Unknown, both),
+            (failure(), failure(), Verdict::NotApplied, neither),
         ] {
             let mut failures = [second, first].to_vec();
-            let result = with_retries::<()>(&hasty().max_retries(1), Deadline::after(None), || {
+            let result = attempts::<()>(&no_delay().max_retries(1), Deadline::after(None), || {
                 Err(failures.pop().unwrap())
             });
-            assert_eq!(result.unwrap_err().verdict(), verdict);
+            let error = result.unwrap_err();
+            assert_eq!(error.verdict(), verdict);
+            assert_eq!(error.to_string(), text);
             assert!(failures.is_empty());
         }
     }

@@ -1,20 +1,19 @@
 //! The client: one method per operation.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::Value;
-
+use crate::answer::Answer;
 use crate::call::{Deadline, with_retries};
 use crate::credentials::Authorization;
-use crate::error::{ErrorKind, Result, Verdict};
-use crate::http::{Http, MAX_BODY, Request};
+use crate::error::{Error, Result, Verdict};
+use crate::http::{Http, MAX_BODY, Request, host};
 use crate::rate_limit::RateLimit;
 use crate::retry::RetryPolicy;
 use crate::session::{ApiVersion, Ensured, Session, SessionId, SessionStatus, StatusUpdate, UpdatedSession};
-use crate::verdict::{self, Effect};
+use crate::verdict::{self, Operation};
 
 /// A whole session with all that was found out about the person: 4 MiB.
 const MAX_SESSION: u64 = 4 * 1024 * 1024;
@@ -52,27 +51,39 @@ impl Client {
     /// `Ok` means that Didit answered 200 and named this very session.
     ///
     /// # Errors
-    /// Any [`ErrorKind`]; [`Error::verdict`] says whether the update may have been applied all the same. Failures that
-    /// are safe to repeat have been repeated as the [`RetryPolicy`] allows: Approved and Declined after most failures,
-    /// Resubmitted only where it was certainly not applied.
+    /// Any [`ErrorKind`](crate::ErrorKind). [`Error::verdict`] says whether the update may have been applied all the same. Failures that
+    /// are safe to repeat have been repeated as the [`RetryPolicy`] and the
+    /// [deadline](crate::ClientBuilder::deadline) allow: Approved and Declined after most failures, Resubmitted only
+    /// where it was certainly not applied.
+    ///
+    /// ```no_run
+    /// use didit::{Client, Credentials, StatusUpdate, Verdict};
+    ///
+    /// let client = Client::new(Credentials::api_key("my-api-key"))?;
+    /// let id = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?;
+    /// match client.update_status(&id, &StatusUpdate::approved()) {
+    ///     Ok(updated) => println!("{} is approved", updated.session_id),
+    ///     Err(error) if error.verdict() == Verdict::NotApplied => eprintln!("not approved: {error}"),
+    ///     Err(error) => eprintln!("perhaps approved: {error}"),
+    /// }
+    /// # Ok::<(), didit::Error>(())
+    /// ```
     pub fn update_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<UpdatedSession> {
         let mut call = self.0.call();
-        let result = update.to_body(self.0.version).and_then(|body| {
-            with_retries(&self.0.retry, call.deadline, || {
-                self.0.patch(id, update, &body, &mut call)
-            })
-        });
-        result.map_err(|error| error.about(about_update(id, update)))
+        let subject = || setting(id, update);
+        let body = update.to_body(self.0.version).map_err(|error| error.about(subject()))?;
+        with_retries(&self.0.retry, call.deadline, &subject, || {
+            self.0.update(id, update, &body, &mut call)
+        })
     }
 
     /// Reads the id and the status of a session back (didit-api.md §5). Nothing else of the answer, which is a
     /// person's identity documents, is kept or logged.
     ///
     /// # Errors
-    /// As [`update_status`](Client::update_status), but always `NotApplied`: reading changes nothing.
+    /// As [`update_status`](Client::update_status), but always [`Verdict::NotApplied`]: reading changes nothing.
     pub fn session(&self, id: &SessionId) -> Result<Session> {
-        let mut call = self.0.call();
-        self.0.read(id, &mut call)
+        self.0.read(id, &mut self.0.call())
     }
 
     /// Makes sure that a session has a status: reads it first and updates it only if it has another, so that no second
@@ -81,73 +92,86 @@ impl Client {
     /// Costs one more request than [`update_status`](Client::update_status), and reads are limited to 100 a minute on
     /// v1 and v2 (didit-api.md §7).
     ///
+    /// [`Ensured::Already`] means that the session had the status without this call's doing: the comment of `update`
+    /// was not written. [`Ensured::Updated`] means that this call set it: Didit confirmed that, or an attempt of this
+    /// call may have been applied and the session has the status now.
+    ///
     /// # Errors
     /// As [`update_status`](Client::update_status). `Unknown` is left only where the session could not be read back,
     /// or does not have the status yet although the update may still be on its way.
     pub fn ensure_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<Ensured> {
         let mut call = self.0.call();
-        let mut sent = false;
-        let result = update.to_body(self.0.version).and_then(|body| {
-            // Each attempt looks first: what an attempt before it left in doubt is settled by that.
-            with_retries(&self.0.retry, call.deadline, || {
-                if self.0.read(id, &mut call)?.status == update.new_status() {
-                    return Ok(if sent { Ensured::Updated } else { Ensured::Already });
-                }
-                sent = true;
-                self.0.patch(id, update, &body, &mut call)?;
-                Ok(Ensured::Updated)
-            })
-        });
-        let error = match result {
-            Ok(ensured) => return Ok(ensured),
-            Err(error) => error.about(about_update(id, update)),
-        };
-        let mut settled = || {
-            self.0
-                .read(id, &mut call)
-                .is_ok_and(|session| session.status == update.new_status())
-        };
-        if error.verdict() == Verdict::Unknown && settled() {
-            return Ok(Ensured::Updated);
-        }
-        Err(error)
-    }
-
-    /// Makes sure that there is a usable access token now, and so that Didit takes the credentials. With an API key
-    /// there is nothing to do.
-    ///
-    /// # Errors
-    /// `Authentication`, `Network`, `Timeout`, `Server` or `RateLimited`, always `NotApplied`.
-    pub fn authenticate(&self) -> Result<()> {
-        match &self.0.authorization {
-            Authorization::ApiKey(_) => Ok(()),
-            Authorization::Token(source) => {
-                let call = self.0.call();
-                source.token(&self.0.http, &self.0.retry, call.deadline).map(drop)
+        let subject = || setting(id, update);
+        let body = update.to_body(self.0.version).map_err(|error| error.about(subject()))?;
+        // Each attempt reads the session first, which settles what an attempt before it left in doubt.
+        let mut may_be_ours = false;
+        let result = with_retries(&self.0.retry, call.deadline, &subject, || {
+            if self.0.read(id, &mut call)?.status == update.new_status() {
+                return Ok(if may_be_ours {
+                    Ensured::Updated
+                } else {
+                    Ensured::Already
+                });
             }
+            let updated = self.0.update(id, update, &body, &mut call);
+            may_be_ours |= updated.as_ref().is_err_and(|error| error.verdict() == Verdict::Unknown);
+            updated.map(|_| Ensured::Updated)
+        });
+        let in_doubt = |error: &Error| error.verdict() == Verdict::Unknown;
+        let has_it = |session: Session| session.status == update.new_status();
+        match result {
+            Err(error) if in_doubt(&error) && self.0.read(id, &mut call).is_ok_and(has_it) => Ok(Ensured::Updated),
+            result => result,
         }
     }
 
-    /// Whether an update is one that this client's API version can carry: what
-    /// [`update_status`](Client::update_status) would refuse before sending. Sends nothing.
+    /// Checks that Didit takes the credentials and that the URLs lead to Didit. Changes nothing.
+    ///
+    /// With client credentials it fetches a new access token, whatever token is kept, and keeps that one. Then, with
+    /// either kind of credentials, it reads a session that cannot exist: only an answer in Didit's own JSON counts
+    /// (didit-api.md §6), so that a wrong base URL shows.
     ///
     /// # Errors
-    /// `InvalidInput`.
+    /// `Authentication` for credentials, a token or an API key that is refused; any other kind where the answer could
+    /// not be had or is not Didit's. Always [`Verdict::NotApplied`].
+    pub fn authenticate(&self) -> Result<()> {
+        let mut call = self.0.call();
+        if let Authorization::Token(source) = &self.0.authorization {
+            source.renew(&self.0.http, &self.0.retry, call.deadline)?;
+        }
+        let nobody = SessionId::try_from("00000000-0000-0000-0000-000000000000")?;
+        match self.0.read(&nobody, &mut call) {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.status(), Some(400 | 403 | 404)) && error.message().is_some() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks whether an update is one that this client's API version can carry: what
+    /// [`update_status`](Client::update_status) would refuse before it sends anything. Sends nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput`, verdict `NotApplied`.
     pub fn check(&self, update: &StatusUpdate) -> Result<()> {
         update.to_body(self.0.version).map(drop)
     }
 
-    /// The rate limit as the latest answer to this client and its clones told it, be it a success or a refusal; `None`
-    /// while none has. For callers that send many updates and want to slow down before they are refused.
+    /// The rate limit, as the latest answer to this client or one of its clones told it, whether it was a success or
+    /// not. `None` until an answer has told one. For callers that send many updates and want to slow down before they
+    /// are refused.
     #[must_use]
     pub fn rate_limit(&self) -> Option<RateLimit> {
         *self.0.rate_limit()
     }
 }
 
-fn about_update(id: &SessionId, update: &StatusUpdate) -> String {
+fn setting(id: &SessionId, update: &StatusUpdate) -> String {
     format!("setting session {id} to {}", update.new_status())
 }
+
+// What a panic in a caller's thread interrupts leaves nothing half done: all state is behind locks that recover.
+impl UnwindSafe for Client {}
+impl RefUnwindSafe for Client {}
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,14 +187,8 @@ impl fmt::Debug for Client {
 /// What the attempts of one call share.
 struct Call {
     deadline: Deadline,
-    /// Whether a token was refused and replaced: that is tried once.
-    replaced: bool,
-}
-
-#[derive(Deserialize)]
-struct Decision {
-    session_id: String,
-    status: String,
+    /// Whether a refused token was replaced already: that is tried once.
+    token_replaced: bool,
 }
 
 impl Inner {
@@ -181,50 +199,43 @@ impl Inner {
     fn call(&self) -> Call {
         Call {
             deadline: Deadline::after(self.deadline),
-            replaced: false,
+            token_replaced: false,
         }
     }
 
-    fn patch(&self, id: &SessionId, update: &StatusUpdate, body: &[u8], call: &mut Call) -> Result<UpdatedSession> {
-        let effect = match update.new_status().is_idempotent() {
-            true => Effect::Idempotent,
-            false => Effect::Once,
+    fn update(&self, id: &SessionId, update: &StatusUpdate, body: &[u8], call: &mut Call) -> Result<UpdatedSession> {
+        let operation = Operation::UpdateStatus {
+            idempotent: update.new_status().is_idempotent(),
         };
         let url = [&self.sessions, "/", id.as_ref(), "/update-status/"].concat();
-        let answer = self.exchange("PATCH", &url, Some(body), effect, call)?;
-        // What is no JSON names no session either.
-        let confirmation: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let text = |key: &str| confirmation[key].as_str().map(str::to_owned);
-        match text("session_id") {
-            Some(confirmed) if id.is(&confirmed) => Ok(UpdatedSession {
-                session_id: id.clone(),
-                session_token: text("session_token"),
-                url: text("url"),
-            }),
-            Some(_) => Err(verdict::unconfirmed("for another session", effect)),
-            None => Err(verdict::unconfirmed(
-                "with something else than the documented JSON",
-                effect,
-            )),
+        let answer = self.exchange("PATCH", &url, Some(body), operation, call)?;
+        let answer = answer_about(id, &answer, &url, operation)?;
+        let wanted = update.new_status().as_str();
+        if let Some(other) = answer.status.filter(|status| !status.eq_ignore_ascii_case(wanted)) {
+            let problem = format!("Didit answered 200, but says that the session is {other}");
+            return Err(verdict::unconfirmed(&problem, operation));
         }
+        Ok(UpdatedSession {
+            session_id: id.clone(),
+            session_token: answer.session_token,
+            url: answer.url,
+        })
     }
 
     fn read(&self, id: &SessionId, call: &mut Call) -> Result<Session> {
         let url = [&self.sessions, "/", id.as_ref(), "/decision/"].concat();
-        let result = with_retries(&self.retry, call.deadline, || {
-            let answer = self.exchange("GET", &url, None, Effect::None, call)?;
-            // What serde_json would say of a malformed answer may quote it.
-            let decision: Decision = serde_json::from_slice(&answer)
-                .map_err(|_| verdict::unconfirmed("with something else than the documented JSON", Effect::None))?;
-            if !id.is(&decision.session_id) {
-                return Err(verdict::unconfirmed("for another session", Effect::None));
-            }
+        let subject = || format!("reading session {id}");
+        with_retries(&self.retry, call.deadline, &subject, || {
+            let operation = Operation::ReadSession;
+            let answer = self.exchange("GET", &url, None, operation, call)?;
+            let answer = answer_about(id, &answer, &url, operation)?;
+            let status = answer.status.map(SessionStatus::from_wire);
             Ok(Session {
                 session_id: id.clone(),
-                status: SessionStatus::from_wire(decision.status),
+                status: status
+                    .ok_or_else(|| verdict::unconfirmed("Didit answered 200, but names no status", operation))?,
             })
-        });
-        result.map_err(|error| error.about(format!("reading session {id}")))
+        })
     }
 
     /// One authorized request, and the body of its answer if that is a 200. A refused token is replaced and the request
@@ -234,41 +245,61 @@ impl Inner {
         method: &'static str,
         url: &str,
         body: Option<&[u8]>,
-        effect: Effect,
+        operation: Operation,
         call: &mut Call,
     ) -> Result<Vec<u8>> {
         loop {
-            let grant = self.authorization.grant(&self.http, &self.retry, call.deadline)?;
-            let mut headers = vec![("accept", "application/json")];
-            if body.is_some() {
-                headers.push(("content-type", "application/json"));
-            }
-            headers.push(grant.header());
+            let credential = self.authorization.credential(&self.http, &self.retry, call.deadline)?;
+            let headers = [
+                ("accept", "application/json"),
+                credential.header(),
+                ("content-type", "application/json"),
+            ];
+            let (headers, max_reply) = match body {
+                Some(_) => (&headers[..], MAX_BODY),
+                None => (&headers[..2], MAX_SESSION),
+            };
             let request = Request {
                 method,
                 url,
-                headers: &headers,
+                headers,
                 body,
-                max_reply: if body.is_some() { MAX_BODY } else { MAX_SESSION },
+                max_reply,
             };
-            let timeout = call.deadline.clip(self.http.timeout())?;
+            let limit = self.http.timeout();
+            let timeout = match operation {
+                Operation::UpdateStatus { .. } => call.deadline.clip_fairly(limit)?,
+                _ => call.deadline.clip(limit)?,
+            };
             let reply = self.http.send(&request, timeout);
-            let reply = reply.map_err(|failure| verdict::of_failure(failure, effect))?;
+            let reply = reply.map_err(|failure| verdict::of_failure(failure, operation))?;
             if let Some(seen) = RateLimit::read(&reply) {
                 *self.rate_limit() = Some(seen);
             }
-            if reply.status == 401 && !call.replaced && self.authorization.refuse(&grant) {
-                call.replaced = true;
+            if reply.status == 401 && !call.token_replaced && self.authorization.replace(&credential) {
+                call.token_replaced = true;
                 continue;
             }
             if reply.status != 200 {
-                let secrets = self.authorization.secrets(&grant);
-                return Err(verdict::of_status(&reply, effect, &secrets));
+                let secrets = self.authorization.secrets(&credential);
+                return Err(verdict::of_status(&reply, host(url), operation, &secrets));
             }
-            return reply.body.map_err(|failure| match (failure.kind, effect) {
-                (ErrorKind::Timeout, _) | (ErrorKind::Network, Effect::None) => verdict::of_failure(failure, effect),
-                _ => verdict::unconfirmed("the answer is cut short or too large", effect),
-            });
+            return reply
+                .body
+                .map_err(|failure| verdict::of_failure(failure, operation).with_status(200));
         }
+    }
+}
+
+/// The body of a 200, if it is about this session.
+fn answer_about(id: &SessionId, body: &[u8], url: &str, operation: Operation) -> Result<Answer> {
+    let answer = Answer::read(body).unwrap_or_default();
+    match &answer.session_id {
+        Some(named) if id.is(named) => Ok(answer),
+        Some(_) => Err(verdict::unconfirmed(
+            "Didit answered 200, but for another session",
+            operation,
+        )),
+        None => Err(verdict::no_session(host(url), body, operation)),
     }
 }

@@ -10,12 +10,26 @@ use crate::secret::{Secret, is_visible_ascii};
 use crate::token::Token;
 use crate::token::source::TokenSource;
 
-/// What a program proves itself with: client credentials or an API key. `Debug` shows neither secret nor key.
+/// What a program proves itself with: an API key or client credentials. `Debug` shows neither key nor secret.
+///
+/// Didit gives new accounts an API key; older applications have a client id and a client secret. Either comes from the
+/// Didit Business Console (didit-api.md §4).
+///
+/// ```
+/// use didit::{Client, Credentials};
+///
+/// let client = Client::new(Credentials::api_key("my-api-key"))?;
+/// let client = Client::new(Credentials::client("my-client-id", "my-client-secret"))?;
+/// # Ok::<(), didit::Error>(())
+/// ```
 ///
 /// Nothing is checked here; [`ClientBuilder::build`](crate::ClientBuilder::build) refuses what cannot be right.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Credentials(pub(crate) Kind);
+
+/// So that a request's head always fits into the buffer for it.
+const MAX_LENGTH: usize = 8 * 1024;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
@@ -50,8 +64,13 @@ impl Credentials {
                 if id.contains(':') {
                     return refuse("the id contains a colon, which Basic authentication cannot carry (RFC 7617)");
                 }
+                if id.len() + secret.expose().len() > MAX_LENGTH {
+                    return refuse("the id and the secret are longer than 8 KiB together");
+                }
                 if id.chars().chain(secret.expose().chars()).any(char::is_control) {
-                    return refuse("the id or the secret contains a control character; a line break at its end?");
+                    return refuse(
+                        "the id or the secret contains a control character; is there a line break at its end?",
+                    );
                 }
             }
             Kind::ApiKey(key) => {
@@ -59,8 +78,13 @@ impl Credentials {
                 if key.expose().is_empty() {
                     return refuse("it is empty");
                 }
+                if key.expose().len() > MAX_LENGTH {
+                    return refuse("it is longer than 8 KiB");
+                }
                 if !is_visible_ascii(key.expose()) {
-                    return refuse("it contains something else than visible ASCII; a line break at its end?");
+                    return refuse(
+                        "it contains a character other than visible ASCII; is there a line break at its end?",
+                    );
                 }
             }
         }
@@ -68,7 +92,7 @@ impl Credentials {
     }
 }
 
-/// What authorizes requests: an API key, or the token that is fetched when it is needed.
+/// What authorizes requests: an API key, or the access token that is fetched when it is needed.
 #[derive(Debug)]
 pub(crate) enum Authorization {
     ApiKey(Secret),
@@ -76,17 +100,17 @@ pub(crate) enum Authorization {
 }
 
 /// What one request is authorized with.
-pub(crate) enum Grant<'a> {
-    ApiKey(&'a str),
-    Token { token: Arc<Token>, bearer: String },
+pub(crate) enum RequestCredential<'a> {
+    ApiKey(&'a Secret),
+    Token(Arc<Token>),
 }
 
-impl Grant<'_> {
+impl RequestCredential<'_> {
     /// The header that carries it (didit-api.md §3, §4).
     pub(crate) fn header(&self) -> (&'static str, &str) {
         match self {
-            Grant::ApiKey(key) => ("x-api-key", key),
-            Grant::Token { bearer, .. } => ("authorization", bearer),
+            RequestCredential::ApiKey(key) => ("x-api-key", key.expose()),
+            RequestCredential::Token(token) => ("authorization", token.authorization()),
         }
     }
 }
@@ -94,22 +118,23 @@ impl Grant<'_> {
 impl Authorization {
     /// # Errors
     /// As [`TokenSource::token`].
-    pub(crate) fn grant(&self, http: &Http, policy: &RetryPolicy, deadline: Deadline) -> Result<Grant<'_>> {
-        match self {
-            Authorization::ApiKey(key) => Ok(Grant::ApiKey(key.expose())),
-            Authorization::Token(source) => {
-                let token = source.token(http, policy, deadline)?;
-                let bearer = ["Bearer ", token.value.expose()].concat();
-                Ok(Grant::Token { token, bearer })
-            }
-        }
+    pub(crate) fn credential(
+        &self,
+        http: &Http,
+        policy: &RetryPolicy,
+        deadline: Deadline,
+    ) -> Result<RequestCredential<'_>> {
+        Ok(match self {
+            Authorization::ApiKey(key) => RequestCredential::ApiKey(key),
+            Authorization::Token(source) => RequestCredential::Token(source.token(http, policy, deadline)?),
+        })
     }
 
     /// The API refused it: whether another one can be had.
-    pub(crate) fn refuse(&self, grant: &Grant<'_>) -> bool {
-        match (self, grant) {
-            (Authorization::Token(source), Grant::Token { token, .. }) => {
-                source.refuse(token);
+    pub(crate) fn replace(&self, refused: &RequestCredential<'_>) -> bool {
+        match (self, refused) {
+            (Authorization::Token(source), RequestCredential::Token(token)) => {
+                source.discard(token);
                 true
             }
             _ => false,
@@ -117,14 +142,14 @@ impl Authorization {
     }
 
     /// All that an answer must not repeat.
-    pub(crate) fn secrets<'a>(&'a self, grant: &'a Grant<'_>) -> Vec<&'a str> {
+    pub(crate) fn secrets<'a>(&'a self, credential: &'a RequestCredential<'_>) -> Vec<&'a str> {
         let mut secrets = match self {
             Authorization::ApiKey(_) => Vec::new(),
             Authorization::Token(source) => source.secrets().to_vec(),
         };
-        secrets.push(match grant {
-            Grant::ApiKey(key) => key,
-            Grant::Token { token, .. } => token.value.expose(),
+        secrets.push(match credential {
+            RequestCredential::ApiKey(key) => key.expose(),
+            RequestCredential::Token(token) => token.value(),
         });
         secrets
     }
@@ -147,6 +172,8 @@ mod tests {
             (Credentials::api_key("s3cret\n"), "visible ASCII"),
             (Credentials::api_key("s3 cret"), "visible ASCII"),
             (Credentials::api_key("s3crét"), "visible ASCII"),
+            (Credentials::api_key("s3".repeat(4097)), "longer than 8 KiB"),
+            (Credentials::client("id", "s3".repeat(4096)), "longer than 8 KiB"),
         ] {
             let error = credentials.check().unwrap_err();
             assert_eq!(
@@ -159,6 +186,8 @@ mod tests {
         for credentials in [
             Credentials::client("id", "with: colon, space and ü"),
             Credentials::api_key("!~"),
+            Credentials::api_key("k".repeat(8192)),
+            Credentials::client("id", "s".repeat(8190)),
         ] {
             credentials.check().unwrap();
         }

@@ -29,10 +29,11 @@ impl ClientBuilder {
     /// | variable | |
     /// | --- | --- |
     /// | `DIDIT_CLIENT_ID`, `DIDIT_CLIENT_SECRET` | client credentials |
-    /// | `DIDIT_API_KEY` | an API key instead; with both, `DIDIT_API_VERSION` decides: v1 takes the former, v3 the key |
+    /// | `DIDIT_API_KEY` | an API key instead; if both are set, set `DIDIT_API_VERSION` too: `v1` uses the client credentials, `v3` the key |
     /// | `DIDIT_API_VERSION` | `v1`, `v2` or `v3` |
     /// | `DIDIT_BASE_URL`, `DIDIT_AUTH_URL` | where sessions are, and where tokens are fetched |
-    /// | `DIDIT_TIMEOUT` | of one attempt, in seconds, fractions allowed |
+    /// | `DIDIT_TIMEOUT` | the limit on one attempt, in seconds; fractions are allowed |
+    /// | `DIDIT_DEADLINE` | the limit on one call with all its attempts, likewise; see [`ClientBuilder::deadline`] |
     /// | `DIDIT_MAX_RETRIES` | a whole number; 0 for none |
     /// | `DIDIT_TOKEN_FILE` | see [`ClientBuilder::token_file`] |
     /// | `DIDIT_CA_FILE` | a PEM file for [`ClientBuilder::root_certificates`] |
@@ -64,12 +65,12 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     if let Some(url) = text("DIDIT_AUTH_URL")? {
         builder = builder.auth_url(url);
     }
-    if let Some(Seconds(timeout)) = parsed(
-        text,
-        "DIDIT_TIMEOUT",
-        "use a number of seconds above 0, such as 30 or 2.5",
-    )? {
+    let seconds = |name| parsed(text, name, "use a number of seconds above 0, such as 30 or 2.5");
+    if let Some(Seconds(timeout)) = seconds("DIDIT_TIMEOUT")? {
         builder = builder.timeout(timeout);
+    }
+    if let Some(Seconds(deadline)) = seconds("DIDIT_DEADLINE")? {
+        builder = builder.deadline(deadline);
     }
     if let Some(retries) = parsed(text, "DIDIT_MAX_RETRIES", "use a whole number, 0 for none")? {
         builder = builder.retry(RetryPolicy::default().max_retries(retries));
@@ -85,8 +86,8 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     Ok(builder)
 }
 
-/// Seconds with a fraction, above 0. Read without floating point, whose parser would weigh more than the rest of this
-/// file in a small binary.
+/// A number of seconds above 0, with or without a fraction. Read without floating point, whose parser would weigh more
+/// than the rest of this file in a small binary.
 struct Seconds(Duration);
 
 impl FromStr for Seconds {
@@ -277,6 +278,7 @@ mod tests {
             "DIDIT_BASE_URL",
             "DIDIT_AUTH_URL",
             "DIDIT_TIMEOUT",
+            "DIDIT_DEADLINE",
             "DIDIT_MAX_RETRIES",
             "DIDIT_TOKEN_FILE",
             "DIDIT_CA_FILE",
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_a_number_of_seconds_above_nothing() {
+    fn a_timeout_and_a_deadline_are_numbers_of_seconds_above_0() {
         for (value, expected) in [
             ("30", "30s"),
             ("2.5", "2.5s"),
@@ -331,6 +333,12 @@ mod tests {
             let builder = configured(&[("DIDIT_API_KEY", "k3y"), ("DIDIT_TIMEOUT", value)]).unwrap();
             let shown = format!("{builder:?}");
             assert!(shown.contains(&format!(" timeout: {expected},")), "{value}: {shown}");
+            let builder = configured(&[("DIDIT_API_KEY", "k3y"), ("DIDIT_DEADLINE", value)]).unwrap();
+            let shown = format!("{builder:?}");
+            assert!(
+                shown.contains(&format!(" deadline: Some({expected}),")),
+                "{value}: {shown}"
+            );
         }
         for value in [
             "0",
@@ -352,6 +360,7 @@ mod tests {
             "hunter2",
         ] {
             refused("DIDIT_TIMEOUT", value);
+            refused("DIDIT_DEADLINE", value);
         }
     }
 
@@ -394,6 +403,7 @@ mod tests {
             "DIDIT_BASE_URL",
             "DIDIT_AUTH_URL",
             "DIDIT_TIMEOUT",
+            "DIDIT_DEADLINE",
             "DIDIT_MAX_RETRIES",
         ] {
             let builder = configure(|asked| match asked {

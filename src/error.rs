@@ -1,7 +1,6 @@
 //! What went wrong, and what it means for the decision.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,57 +8,93 @@ use serde_json::Value;
 /// A result whose error carries a [`Verdict`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What an error means for the decision. Once any attempt of a call ended `Unknown`, the call does.
+/// What an error means for the decision. Read this first; [`ErrorKind`] only says what failed last.
+///
+/// It covers all attempts of a call: once one of them may have been applied, the verdict stays `Unknown`, whatever
+/// happened to the attempts after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The update certainly did not happen.
     NotApplied,
-    /// The update may have happened: read the session back, or repeat the update, which is safe for Approved and
-    /// Declined (didit-api.md §4).
+    /// The update may have happened. Read the session back with [`Client::session`](crate::Client::session), or repeat
+    /// the update, which is safe for Approved and Declined (didit-api.md §4).
     Unknown,
 }
 
-/// What went wrong.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Verdict::NotApplied => "not applied",
+            Verdict::Unknown => "unknown",
+        })
+    }
+}
+
+/// What failed last.
+///
+/// This does not say whether the update was applied: an attempt before the one that failed last may have been. Ask
+/// [`Error::verdict`] first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The client cannot be built like this. `NotApplied`.
+    /// The client cannot be built with this configuration.
     Config,
-    /// The id or the update is not one that Didit could take; nothing was sent. `NotApplied`.
+    /// The session id or the update is not one that Didit could take. Nothing was sent.
     InvalidInput,
-    /// The credentials or the token were refused, or the answer held no usable token. `NotApplied`.
+    /// The credentials were refused (401), or no access token could be had with them.
     Authentication,
-    /// 403: not permitted, or not enough credits. `NotApplied`.
+    /// 403: the application may not do this, or has not enough credits.
     Forbidden,
-    /// 404: no such session, or another application's. `NotApplied`.
+    /// 404: there is no such session, or it belongs to another application.
     NotFound,
-    /// Any other 4xx. `NotApplied`.
+    /// Any other 4xx, except 408 and 499.
     Rejected,
-    /// 429. `NotApplied`; see [`Error::retry_after`].
+    /// 429: too many requests. See [`Error::retry_after`].
     RateLimited,
-    /// 408 or 5xx. `Unknown` for an update, `NotApplied` for a token.
+    /// 408, 499 or 5xx.
     Server,
-    /// Time ran out. `NotApplied` if the update was not sent yet, else `Unknown`.
+    /// Time ran out.
     Timeout,
-    /// The connection failed. `NotApplied` if the update was not sent yet, else `Unknown`.
+    /// The connection could not be made, or was lost.
     Network,
-    /// The answer is none that Didit documents. `NotApplied` for 301, 302, 307 and 308, else `Unknown`.
+    /// The answer is none that Didit documents, such as a redirect, or a 200 that does not confirm the update.
     UnexpectedResponse,
 }
 
-/// Why a call failed and what that means for the decision. One pointer wide, and cheap to clone.
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ErrorKind::Config => "invalid configuration",
+            ErrorKind::InvalidInput => "invalid input",
+            ErrorKind::Authentication => "authentication failed",
+            ErrorKind::Forbidden => "forbidden",
+            ErrorKind::NotFound => "not found",
+            ErrorKind::Rejected => "rejected",
+            ErrorKind::RateLimited => "rate limited",
+            ErrorKind::Server => "server error",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::Network => "network error",
+            ErrorKind::UnexpectedResponse => "unexpected response",
+        })
+    }
+}
+
+/// Why a call failed, and what that means for the decision. One pointer wide and cheap to clone.
 ///
-/// `Display` is one line that tells the whole story; no error ever holds a secret.
+/// `Display` is one line that tells the whole story: which session, what happened, whether anything was changed, and
+/// what to do next. So [`source`](std::error::Error::source) is always `None`: there is nothing to add. No error ever
+/// holds a secret.
 ///
 /// ```
-/// # fn handle(error: didit::Error) {
-/// use didit::Verdict;
+/// use didit::{Error, Verdict};
 ///
-/// match error.verdict() {
-///     Verdict::NotApplied => eprintln!("nothing changed: {error}"),
-///     Verdict::Unknown => eprintln!("look before you go on: {error}"),
+/// fn handle(error: Error) {
+///     match error.verdict() {
+///         Verdict::NotApplied if error.is_retryable() => eprintln!("put it back into the queue: {error}"),
+///         Verdict::NotApplied => eprintln!("nothing changed, and trying again will not help: {error}"),
+///         Verdict::Unknown => eprintln!("read the session back before you go on: {error}"),
+///     }
 /// }
-/// # }
 /// ```
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
@@ -72,12 +107,14 @@ struct Inner {
     problem: String,
     advice: &'static str,
     retryable: bool,
-    retried: bool,
-    attempts: u32,
+    /// How many attempts were made, once no more are to follow.
+    attempts: Option<u32>,
+    /// The first attempt that may have been applied, and what happened to it, where a later one failed otherwise.
+    in_doubt_since: Option<(u32, String)>,
+    out_of_time: bool,
     status: Option<u16>,
-    words: Words,
+    server: ServerMessage,
     retry_after: Option<Duration>,
-    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -89,12 +126,12 @@ impl Error {
             problem: problem.into(),
             advice: "",
             retryable: false,
-            retried: false,
-            attempts: 1,
+            attempts: None,
+            in_doubt_since: None,
+            out_of_time: false,
             status: None,
-            words: Words::default(),
+            server: ServerMessage::default(),
             retry_after: None,
-            source: None,
         }))
     }
 
@@ -111,6 +148,13 @@ impl Error {
         self
     }
 
+    /// Takes over the doubt that an earlier attempt left.
+    pub(crate) fn in_doubt_since(self, attempt: u32, problem: String) -> Error {
+        let mut error = self.unknown();
+        error.0.in_doubt_since = Some((attempt, problem));
+        error
+    }
+
     pub(crate) fn retryable(mut self, retryable: bool) -> Error {
         self.0.retryable = retryable;
         self
@@ -118,11 +162,6 @@ impl Error {
 
     pub(crate) fn advice(mut self, advice: &'static str) -> Error {
         self.0.advice = advice;
-        self
-    }
-
-    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Error {
-        self.0.kind = kind;
         self
     }
 
@@ -136,14 +175,19 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_words(mut self, words: Words) -> Error {
-        self.0.words = words;
+    pub(crate) fn with_server_message(mut self, message: ServerMessage) -> Error {
+        self.0.server = message;
         self
     }
 
-    pub(crate) fn with_source(mut self, source: Arc<dyn std::error::Error + Send + Sync>) -> Error {
-        self.0.source = Some(source);
+    /// Marks a failure for want of the caller's own time, which others with more of it do not share.
+    pub(crate) fn out_of_time(mut self) -> Error {
+        self.0.out_of_time = true;
         self
+    }
+
+    pub(crate) fn is_out_of_time(&self) -> bool {
+        self.0.out_of_time
     }
 
     /// What the failed step was about; the step within it that failed comes after it.
@@ -164,18 +208,25 @@ impl Error {
 
     /// Marks that this failure has had the retries that it was worth, so that no outer loop repeats them.
     pub(crate) fn after_attempts(mut self, attempts: u32) -> Error {
-        if !self.0.retried {
-            self.0.retried = true;
-            self.0.attempts = attempts;
-        }
+        self.0.attempts.get_or_insert(attempts);
         self
     }
 
     pub(crate) fn was_retried(&self) -> bool {
-        self.0.retried
+        self.0.attempts.is_some()
     }
 
-    /// What went wrong.
+    /// What failed in the last attempt, without what follows from it.
+    pub(crate) fn what_happened(&self) -> String {
+        match (&self.0.subject, &self.0.server.message) {
+            (Some(subject), Some(message)) => format!("{subject}: {} ({message})", self.0.problem),
+            (Some(subject), None) => format!("{subject}: {}", self.0.problem),
+            (None, Some(message)) => format!("{} ({message})", self.0.problem),
+            (None, None) => self.0.problem.clone(),
+        }
+    }
+
+    /// What failed last. Ask [`verdict`](Error::verdict) first.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -189,7 +240,7 @@ impl Error {
 
     /// Whether the same call, repeated later, may succeed and is safe to repeat.
     ///
-    /// The client has repeated it already, as far as its [`RetryPolicy`](crate::RetryPolicy) goes.
+    /// The client has repeated it already, as far as its [`RetryPolicy`](crate::RetryPolicy) and the deadline allow.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
@@ -204,17 +255,21 @@ impl Error {
     /// Didit's stable code for the error: `code`, or OAuth's `error` (didit-api.md §6, RFC 6749 §5.2).
     #[must_use]
     pub fn code(&self) -> Option<&str> {
-        self.0.words.code.as_deref()
+        self.0.server.code.as_deref()
     }
 
-    /// The server's own words, cut to 300 characters, control characters escaped, secrets blotted out.
+    /// Didit's own words, as found in the JSON of its answer (didit-api.md §6): at most 300 characters, with control
+    /// characters escaped and secrets removed.
+    ///
+    /// `None` with a 4xx or 5xx means that the answer was not Didit's JSON: something else, such as a gateway, a
+    /// login page or the server behind a wrong base URL, may have given it.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
-        self.0.words.message.as_deref()
+        self.0.server.message.as_deref()
     }
 
-    /// How long the server asks to wait: `Retry-After`, or on a 429 without one `X-RateLimit-Reset` (didit-api.md
-    /// §7). At most a day.
+    /// How long the server asks you to wait: `Retry-After`, or on a 429 without one `X-RateLimit-Reset` (didit-api.md
+    /// §7, RFC 9110 §10.2.3). At most a day.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
@@ -223,28 +278,25 @@ impl Error {
     /// The `X-Request-Id` of the last answer, for Didit's support.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
-        self.0.words.request_id.as_deref()
+        self.0.server.request_id.as_deref()
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
-        if let Some(subject) = &inner.subject {
-            write!(f, "{subject}: ")?;
+        f.write_str(&self.what_happened())?;
+        if let Some(attempts @ 2..) = inner.attempts {
+            write!(f, "; gave up after {attempts} attempts")?;
         }
-        f.write_str(&inner.problem)?;
-        if let Some(message) = &inner.words.message {
-            write!(f, " ({message})")?;
-        }
-        if inner.attempts > 1 {
-            write!(f, " after {} attempts", inner.attempts)?;
-        }
-        if inner.subject.is_some() {
-            f.write_str(match inner.verdict {
-                Verdict::NotApplied => "; nothing was changed",
-                Verdict::Unknown => "; whether it was applied is unknown",
-            })?;
+        match (inner.verdict, &inner.in_doubt_since) {
+            (Verdict::Unknown, Some((attempt, problem))) => write!(
+                f,
+                "; whether it was applied is unknown, because attempt {attempt} may have been ({problem})"
+            )?,
+            (Verdict::Unknown, None) => f.write_str("; whether it was applied is unknown")?,
+            (Verdict::NotApplied, _) if inner.subject.is_some() => f.write_str("; nothing was changed")?,
+            (Verdict::NotApplied, _) => {}
         }
         let advice = match inner.verdict {
             Verdict::NotApplied => inner.advice,
@@ -254,11 +306,10 @@ impl fmt::Display for Error {
         if !advice.is_empty() {
             write!(f, "; {advice}")?;
         }
-        if let Some(wait) = inner.retry_after {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            write!(f, " (not before {seconds} s have passed)")?;
+        if let Some(wait) = inner.retry_after.filter(|wait| !wait.is_zero()) {
+            write!(f, "; the server asks you to wait {}", in_words(wait))?;
         }
-        if let Some(id) = &inner.words.request_id {
+        if let Some(id) = &inner.server.request_id {
             write!(f, " [request {id}]")?;
         }
         Ok(())
@@ -271,21 +322,30 @@ impl fmt::Debug for Error {
             .field("kind", &self.0.kind)
             .field("verdict", &self.0.verdict)
             .field("status", &self.0.status)
-            .field("code", &self.0.words.code)
+            .field("code", &self.0.server.code)
             .field("display", &self.to_string())
             .finish()
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+impl std::error::Error for Error {}
+
+/// A duration as people say it: `90 s`, `5 min`, `59 min 51 s`, `2 h 5 min`. Rounded up to a whole second.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes, rest) {
+        (0, 0..=1, _) => format!("{seconds} s"),
+        (0, _, 0) => format!("{minutes} min"),
+        (0, ..) => format!("{minutes} min {rest} s"),
+        (_, 0, _) => format!("{hours} h"),
+        (..) => format!("{hours} h {minutes} min"),
     }
 }
 
-/// What an answer says of itself, fit to be shown.
+/// What the server said in an error's body, made fit to be shown.
 #[derive(Clone, Default)]
-pub(crate) struct Words {
+pub(crate) struct ServerMessage {
     code: Option<String>,
     message: Option<String>,
     request_id: Option<String>,
@@ -294,20 +354,25 @@ pub(crate) struct Words {
 const MAX_MESSAGE: usize = 300;
 const MAX_CODE: usize = 64;
 
-impl Words {
+impl ServerMessage {
     /// Reads an error's body defensively: no envelope is shared, and it may be no JSON at all (didit-api.md §6).
-    pub(crate) fn read(body: &Value, request_id: Option<&str>, secrets: &[&str]) -> Words {
-        let told = |key: &&str| body[*key].as_str().filter(|text| !text.is_empty());
-        let known = |keys: &[&str]| keys.iter().find_map(told).map(str::to_owned);
-        let message = known(&["detail", "message", "error_description"])
+    pub(crate) fn read(body: &Value, request_id: Option<&str>, secrets: &[&str]) -> ServerMessage {
+        let text = |key: &&str| body[*key].as_str().filter(|text| !text.is_empty());
+        let first = |keys: &[&str]| keys.iter().find_map(text).map(str::to_owned);
+        let message = first(&["detail", "message", "error_description"])
             .or_else(|| field_messages(body))
-            .or_else(|| known(&["error"]));
-        let show = |text: String, max| Some(shown(&text, max, secrets)).filter(|text| !text.is_empty());
-        Words {
-            code: known(&["code", "error"]).and_then(|text| show(text, MAX_CODE)),
-            message: message.and_then(|text| show(text, MAX_MESSAGE)),
-            request_id: request_id.and_then(|id| show(id.into(), MAX_CODE)),
+            .or_else(|| first(&["error"]));
+        let clean = |text: String, max| Some(sanitize(&text, max, secrets)).filter(|text| !text.is_empty());
+        ServerMessage {
+            code: first(&["code", "error"]).and_then(|text| clean(text, MAX_CODE)),
+            message: message.and_then(|text| clean(text, MAX_MESSAGE)),
+            request_id: request_id.and_then(|id| clean(id.into(), MAX_CODE)),
         }
+    }
+
+    /// Whether the body is an error as Didit words them. If not, somebody else may have answered.
+    pub(crate) fn is_from_didit(&self) -> bool {
+        self.message.is_some()
     }
 }
 
@@ -321,9 +386,9 @@ fn field_messages(body: &Value) -> Option<String> {
     (!messages.is_empty()).then(|| messages.join("; "))
 }
 
-/// Makes a stranger's text fit for a line: first secrets are blotted out (a cut could leave half of one), then it is
-/// cut, then control characters are escaped.
-pub(crate) fn shown(text: &str, max: usize, secrets: &[&str]) -> String {
+/// Makes text from outside fit for one line: secrets are removed first (a cut could leave half of one), then it is cut,
+/// then control characters, and those that change the direction of writing, are escaped.
+pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         text = text.replace(secret, "[hidden]");
@@ -332,7 +397,11 @@ pub(crate) fn shown(text: &str, max: usize, secrets: &[&str]) -> String {
     let cut = text.chars().count() > max;
     let mut line = String::new();
     for c in text.chars().take(max) {
-        if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        let changes_direction = matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        );
+        if c.is_control() || changes_direction {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -347,20 +416,20 @@ pub(crate) fn shown(text: &str, max: usize, secrets: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
-    use std::io;
+    use std::panic::{RefUnwindSafe, UnwindSafe};
 
     use serde_json::json;
 
     use super::*;
 
     fn read(body: Value) -> (Option<String>, Option<String>) {
-        let words = Words::read(&body, None, &[]);
-        (words.message, words.code)
+        let message = ServerMessage::read(&body, None, &[]);
+        (message.message, message.code)
     }
 
     #[test]
     fn an_error_is_small_and_goes_anywhere() {
-        fn goes_anywhere<T: std::error::Error + Send + Sync + Clone + 'static>() {}
+        fn goes_anywhere<T: std::error::Error + Send + Sync + UnwindSafe + RefUnwindSafe + Clone + 'static>() {}
         goes_anywhere::<Error>();
         assert_eq!(size_of::<Error>(), size_of::<usize>());
         assert_eq!(size_of::<Option<Error>>(), size_of::<usize>());
@@ -368,8 +437,8 @@ mod tests {
 
     #[test]
     fn an_empty_text_hides_no_other() {
-        let words = Words::read(&json!({"detail": "", "message": "a"}), None, &[]);
-        assert_eq!(words.message.as_deref(), Some("a"));
+        let message = ServerMessage::read(&json!({"detail": "", "message": "a"}), None, &[]);
+        assert_eq!(message.message.as_deref(), Some("a"));
     }
 
     #[test]
@@ -407,8 +476,8 @@ mod tests {
         let (message, code) = read(json!({"detail": "é".repeat(300), "code": "c".repeat(64)}));
         assert_eq!(message.unwrap(), "é".repeat(300));
         assert_eq!(code.unwrap(), "c".repeat(64));
-        let words = Words::read(&Value::Null, Some(&"r".repeat(65)), &[]);
-        assert_eq!(words.request_id.unwrap(), "r".repeat(64) + "…");
+        let message = ServerMessage::read(&Value::Null, Some(&"r".repeat(65)), &[]);
+        assert_eq!(message.request_id.unwrap(), "r".repeat(64) + "…");
     }
 
     #[test]
@@ -420,41 +489,42 @@ mod tests {
             ("\u{9b}31m", r"\u{9b}31m"),
             ("a\u{202e}b\u{2066}c\u{2069}", r"a\u{202e}b\u{2066}c\u{2069}"),
             ("a\u{2028}b\u{200f}c\u{200e}", r"a\u{2028}b\u{200f}c\u{200e}"),
+            ("a\u{61c}b", r"a\u{61c}b"),
             ("\u{7f}", r"\u{7f}"),
             ("  é ü 你好 🙂  ", "é ü 你好 🙂"),
         ] {
-            assert_eq!(shown(text, 300, &[]), line);
+            assert_eq!(sanitize(text, 300, &[]), line);
         }
     }
 
     #[test]
     fn a_secret_that_ends_in_a_space_is_blotted_out_whole() {
-        assert_eq!(shown(" wrong: hunter2 ", 99, &["hunter2 "]), "wrong: [hidden]");
+        assert_eq!(sanitize(" wrong: hunter2 ", 99, &["hunter2 "]), "wrong: [hidden]");
     }
 
     #[test]
     fn secrets_are_blotted_out_even_across_the_cut() {
         let text = format!("{}s3cret and s3cret", "x".repeat(8));
-        assert_eq!(shown(&text, 300, &["", "s3cret"]), "xxxxxxxx[hidden] and [hidden]");
+        assert_eq!(sanitize(&text, 300, &["", "s3cret"]), "xxxxxxxx[hidden] and [hidden]");
         for max in 0..text.len() {
-            let line = shown(&text, max, &["s3cret"]);
+            let line = sanitize(&text, max, &["s3cret"]);
             assert!(!line.contains("s3"), "{max}: {line}");
         }
-        assert_eq!(shown("token key", 300, &["key", "token"]), "[hidden] [hidden]");
-        let words = Words::read(
+        assert_eq!(sanitize("token key", 300, &["key", "token"]), "[hidden] [hidden]");
+        let message = ServerMessage::read(
             &json!({"detail": "s3cret", "code": "s3cret"}),
             Some("s3cret"),
             &["s3cret"],
         );
-        let told = [words.message, words.code, words.request_id];
+        let told = [message.message, message.code, message.request_id];
         assert_eq!(told, ["[hidden]", "[hidden]", "[hidden]"].map(|word| Some(word.into())));
     }
 
     #[test]
     fn the_display_is_one_line_that_tells_the_whole_story() {
-        let words = Words::read(&json!({"detail": "Slow down"}), Some("r-1"), &[]);
+        let message = ServerMessage::read(&json!({"detail": "Slow down"}), Some("r-1"), &[]);
         let error = Error::new(ErrorKind::RateLimited, "Didit answered 429")
-            .with_words(words)
+            .with_server_message(message)
             .with_retry_after(Some(Duration::from_millis(1500)))
             .advice("try again later")
             .about("reading session a")
@@ -463,18 +533,28 @@ mod tests {
             .after_attempts(9);
         assert_eq!(
             error.to_string(),
-            "setting session a to Approved: reading session a: Didit answered 429 (Slow down) after 3 attempts; nothing was changed; try \
-             again later (not before 2 s have passed) [request r-1]"
+            "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
+             nothing was changed; try again later; the server asks you to wait 2 s [request r-1]"
         );
         assert_eq!(
-            error.unknown().to_string(),
-            "setting session a to Approved: reading session a: Didit answered 429 (Slow down) after 3 attempts; whether it was applied is \
-             unknown; read the session back before anything else (not before 2 s have passed) [request r-1]"
+            error.clone().unknown().to_string(),
+            "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
+             whether it was applied is unknown; read the session back before anything else; the server asks you to \
+             wait 2 s [request r-1]"
+        );
+        assert_eq!(
+            error
+                .with_retry_after(None)
+                .in_doubt_since(1, "it was cut off".into())
+                .to_string(),
+            "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
+             whether it was applied is unknown, because attempt 1 may have been (it was cut off); read the session back \
+             before anything else [request r-1]"
         );
         let error = Error::new(ErrorKind::Network, "closed").retryable(true).unknown();
         assert_eq!(
             error.to_string(),
-            "closed; read the session back, or repeat the update, which is safe"
+            "closed; whether it was applied is unknown; read the session back, or repeat the update, which is safe"
         );
         assert_eq!(
             Error::config("not a URL").within("base_url").to_string(),
@@ -483,9 +563,28 @@ mod tests {
     }
 
     #[test]
+    fn durations_are_told_as_people_say_them() {
+        for (millis, words) in [
+            (1, "1 s"),
+            (1500, "2 s"),
+            (60_000, "60 s"),
+            (119_000, "119 s"),
+            (120_000, "2 min"),
+            (3_591_000, "59 min 51 s"),
+            (3_600_000, "1 h"),
+            (86_400_000, "24 h"),
+            (7_500_000, "2 h 5 min"),
+        ] {
+            assert_eq!(in_words(Duration::from_millis(millis)), words);
+        }
+    }
+
+    #[test]
     fn debug_tells_kind_verdict_status_and_code() {
-        let words = Words::read(&json!({"code": "c"}), None, &[]);
-        let error = Error::new(ErrorKind::Rejected, "no").with_status(400).with_words(words);
+        let message = ServerMessage::read(&json!({"code": "c"}), None, &[]);
+        let error = Error::new(ErrorKind::Rejected, "no")
+            .with_status(400)
+            .with_server_message(message);
         assert_eq!(
             format!("{error:?}"),
             r#"Error { kind: Rejected, verdict: NotApplied, status: Some(400), code: Some("c"), display: "no" }"#
@@ -493,10 +592,14 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_is_the_source() {
-        let cause = io::Error::other("cable cut");
-        let error = Error::new(ErrorKind::Network, "").with_source(Arc::new(cause));
-        assert_eq!(error.source().unwrap().to_string(), "cable cut");
-        assert!(Error::input("").source().is_none());
+    fn the_display_tells_it_all_and_there_is_no_source() {
+        assert!(Error::new(ErrorKind::Network, "cable cut").source().is_none());
+    }
+
+    #[test]
+    fn kinds_and_verdicts_have_words() {
+        assert_eq!(ErrorKind::RateLimited.to_string(), "rate limited");
+        assert_eq!(format!("{:>12}", Verdict::NotApplied), " not applied");
+        assert_eq!(Verdict::Unknown.to_string(), "unknown");
     }
 }

@@ -17,16 +17,22 @@ pub struct RateLimit {
     pub remaining: u64,
     /// When there are more again, by the server's clock: `X-RateLimit-Reset`.
     pub reset: Option<SystemTime>,
+    /// How long after the answer that is. It is reckoned from the answer's own `Date`, so that a local clock that is
+    /// wrong does no harm; zero for a moment that has passed.
+    pub reset_after: Option<Duration>,
 }
 
 impl RateLimit {
     pub(crate) fn read(reply: &Reply) -> Option<RateLimit> {
         let number = |name| reply.header(name).and_then(seconds);
         let moment = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        let (limit, remaining) = (number("x-ratelimit-limit")?, number("x-ratelimit-remaining")?);
+        let reset = number("x-ratelimit-reset").and_then(moment);
         Some(RateLimit {
-            limit: number("x-ratelimit-limit")?,
-            remaining: number("x-ratelimit-remaining")?,
-            reset: number("x-ratelimit-reset").and_then(moment),
+            limit,
+            remaining,
+            reset,
+            reset_after: reset.map(|moment| moment.duration_since(reply.date()).unwrap_or_default()),
         })
     }
 }

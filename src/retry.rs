@@ -67,6 +67,11 @@ impl RetryPolicy {
         self
     }
 
+    /// How many retries there may be.
+    pub(crate) fn limit(&self) -> u32 {
+        self.max_retries
+    }
+
     /// The wait before the next attempt, after `retries` of them; `None` when there is to be none.
     ///
     /// `draw` is a random number from 0 to 1. A wait that the server asks for is never cut short, and a back-off that
@@ -90,8 +95,8 @@ impl RetryPolicy {
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The wait that an answer asks for: `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), else
-/// `X-RateLimit-Reset` in Unix seconds (didit-api.md §7), where the caller passes it. A moment that has passed asks for
-/// nothing; what cannot be read is as if it were not there.
+/// `X-RateLimit-Reset` in Unix seconds (didit-api.md §7), where the caller passes it. `now` is the time by the clock
+/// that set them. A moment that has passed asks for no wait; a value that cannot be read is ignored.
 pub(crate) fn retry_after(header: Option<&str>, reset: Option<&str>, now: SystemTime) -> Option<Duration> {
     let until = |moment: SystemTime| moment.duration_since(now).unwrap_or_default();
     let asked = header.and_then(|value| match seconds(value) {

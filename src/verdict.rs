@@ -1,89 +1,157 @@
 //! What an answer, or the lack of one, means for the decision: the table in the README, in code.
 
-use std::time::SystemTime;
-
-use crate::error::{Error, ErrorKind, Words};
+use crate::error::{Error, ErrorKind, ServerMessage, sanitize};
 use crate::http::{Failure, Reply};
 use crate::retry::retry_after;
 
-/// What a request does at the server when it gets there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// It reads, or fetches a token: nothing is ever in doubt.
-    None,
-    /// It sets a status, and setting it again changes nothing.
-    Idempotent,
-    /// It sets a status, and must not be repeated on a doubt.
-    Once,
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    FetchToken,
+    ReadSession,
+    /// `idempotent`: setting the status again changes nothing, so the request may be repeated on a doubt.
+    UpdateStatus {
+        idempotent: bool,
+    },
 }
 
-impl Effect {
+impl Operation {
     /// An end that leaves open whether the server acted. It is worth another attempt if the server may do better
     /// then and the request may be repeated.
     fn in_doubt(self, error: Error, may_do_better: bool) -> Error {
-        let error = error.retryable(may_do_better && self != Effect::Once);
         match self {
-            Effect::None => error,
-            Effect::Idempotent | Effect::Once => error.unknown(),
+            Operation::FetchToken | Operation::ReadSession => error.retryable(may_do_better),
+            Operation::UpdateStatus { idempotent } => error.retryable(may_do_better && idempotent).unknown(),
+        }
+    }
+
+    fn advice(self, for_tokens: &'static str, for_sessions: &'static str) -> &'static str {
+        match self {
+            Operation::FetchToken => for_tokens,
+            _ => for_sessions,
         }
     }
 }
 
 /// No answer, or not all of it.
-pub(crate) fn of_failure(failure: Failure, effect: Effect) -> Error {
-    let sent = failure.sent;
-    let may_do_better = failure.kind != ErrorKind::UnexpectedResponse;
-    let error = Error::from(failure).advice("try again");
+pub(crate) fn of_failure(failure: Failure, operation: Operation) -> Error {
+    let Failure {
+        kind,
+        sent,
+        retryable,
+        advice,
+        problem,
+    } = failure;
+    let kind = match (operation, kind) {
+        (Operation::FetchToken, ErrorKind::UnexpectedResponse) => ErrorKind::Authentication,
+        _ => kind,
+    };
+    let error = Error::new(kind, problem).advice(advice);
     match sent {
-        true => effect.in_doubt(error, may_do_better),
-        false => error.retryable(true),
+        true => operation.in_doubt(error, retryable),
+        false => error.retryable(retryable),
     }
 }
 
-/// An answer with another status than 200 (didit-api.md §6).
-pub(crate) fn of_status(reply: &Reply, effect: Effect, secrets: &[&str]) -> Error {
+/// An answer with another status than 200 (didit-api.md §6), from `host`.
+pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) -> Error {
     let status = reply.status;
     // Only an error's body is made to be shown: a success may tell all about a person.
     let body = match status {
         400.. => reply.body.as_deref().unwrap_or_default(),
         _ => b"",
     };
-    let words = Words::read(
+    let message = ServerMessage::read(
         &serde_json::from_slice(body).unwrap_or_default(),
         reply.header("x-request-id"),
         secrets,
     );
-    let reset = reply.header("x-ratelimit-reset").filter(|_| status == 429);
-    let answered = |kind| {
-        Error::new(kind, format!("Didit answered {status}"))
-            .with_status(status)
-            .with_words(words)
-            .with_retry_after(retry_after(reply.header("retry-after"), reset, SystemTime::now()))
+    let from_didit = message.is_from_didit();
+    let problem = match status {
+        _ if from_didit => format!("Didit answered {status}"),
+        400.. => format!("{host} answered {status} {}", content(body)),
+        _ => format!("{host} answered {status}"),
     };
-    match status {
-        401 => answered(ErrorKind::Authentication).advice("check the credentials"),
-        403 => answered(ErrorKind::Forbidden).advice("check the permissions and the credits of the application"),
-        404 => answered(ErrorKind::NotFound).advice("check the session id; it may be another application's"),
-        429 => answered(ErrorKind::RateLimited)
-            .retryable(true)
-            .advice("try again later"),
-        408 | 500 | 502..=504 => effect.in_doubt(answered(ErrorKind::Server), true),
-        400..=499 => answered(ErrorKind::Rejected).advice("the same request will be refused again"),
-        500..=599 => effect.in_doubt(answered(ErrorKind::Server), false),
-        301 | 302 | 307 | 308 => {
-            answered(ErrorKind::UnexpectedResponse).advice("redirects are not followed: check the base URL")
+    let refused = |advice| match from_didit {
+        true => operation.advice("check the client id, the client secret and the auth URL", advice),
+        false => operation.advice(
+            "check the auth URL, and whether a login page or a gateway answers instead of Didit",
+            "check the base URL, and whether a login page or a gateway answers instead of Didit",
+        ),
+    };
+    let redirected = operation.advice(
+        "redirects are not followed: check the auth URL",
+        "redirects are not followed: check the base URL",
+    );
+    let (kind, is_certain, may_do_better, advice) = match status {
+        408 | 500 | 502..=504 => (ErrorKind::Server, false, true, "try again later"),
+        499 | 501 | 505..=599 => (ErrorKind::Server, false, false, ""),
+        429 => (ErrorKind::RateLimited, true, true, "try again later"),
+        401 => (ErrorKind::Authentication, true, false, refused("check the credentials")),
+        403 => {
+            let advice = refused("check what the application may do, and its credits");
+            (ErrorKind::Forbidden, true, false, advice)
         }
-        _ => effect.in_doubt(answered(ErrorKind::UnexpectedResponse), false),
+        404 => {
+            let advice = refused("check the session id; the session may belong to another application");
+            (ErrorKind::NotFound, true, false, advice)
+        }
+        400..=499 => {
+            let advice = refused("the same request will be refused again");
+            (ErrorKind::Rejected, true, false, advice)
+        }
+        301 | 307 | 308 => (ErrorKind::UnexpectedResponse, true, false, redirected),
+        300..=399 => (ErrorKind::UnexpectedResponse, false, false, redirected),
+        _ => (ErrorKind::UnexpectedResponse, false, false, ""),
+    };
+    let kind = match (operation, kind) {
+        (Operation::FetchToken, ErrorKind::Server | ErrorKind::RateLimited) => kind,
+        (Operation::FetchToken, _) => ErrorKind::Authentication,
+        _ => kind,
+    };
+    let reset = reply.header("x-ratelimit-reset").filter(|_| status == 429);
+    let error = Error::new(kind, problem)
+        .with_status(status)
+        .with_server_message(message)
+        .with_retry_after(retry_after(reply.header("retry-after"), reset, reply.date()))
+        .advice(advice);
+    match is_certain {
+        true => error.retryable(may_do_better),
+        false => operation.in_doubt(error, may_do_better),
+    }
+}
+
+/// A 200 from `host` that holds no token that can be used.
+pub(crate) fn no_token(host: &str, body: &[u8], problem: &str) -> Error {
+    let problem = match content(body) {
+        "with JSON that is not Didit's" => format!("{host} answered 200, but {problem}"),
+        content => format!("{host} answered 200 {content}"),
+    };
+    Error::new(ErrorKind::Authentication, problem)
+        .with_status(200)
+        .advice("check the auth URL, and whether a login page or a gateway answers instead of Didit")
+}
+
+/// What a body is that is not Didit's JSON.
+fn content(body: &[u8]) -> &'static str {
+    match body.trim_ascii_start().first() {
+        None => "with an empty body",
+        Some(b'<') => "with HTML, not JSON",
+        Some(b'{') => "with JSON that is not Didit's",
+        Some(_) => "with something that is not JSON",
     }
 }
 
 /// A 200 that does not confirm what was asked.
-pub(crate) fn unconfirmed(problem: &str, effect: Effect) -> Error {
-    let error = Error::new(
-        ErrorKind::UnexpectedResponse,
-        format!("Didit answered 200, but {problem}"),
-    );
-    effect.in_doubt(error.with_status(200), false)
+pub(crate) fn unconfirmed(problem: &str, operation: Operation) -> Error {
+    let error = Error::new(ErrorKind::UnexpectedResponse, sanitize(problem, 300, &[]));
+    operation.in_doubt(error.with_status(200), false)
+}
+
+/// A 200 from `host` that is not about a session at all.
+pub(crate) fn no_session(host: &str, body: &[u8], operation: Operation) -> Error {
+    unconfirmed(&format!("{host} answered 200 {}", content(body)), operation)
+        .advice("check the base URL, and whether a login page or a gateway answers instead of Didit")
 }
 
 #[cfg(test)]
@@ -91,38 +159,37 @@ mod tests {
     use super::*;
     use crate::error::Verdict;
 
+    const IDEMPOTENT: Operation = Operation::UpdateStatus { idempotent: true };
+    const ONCE: Operation = Operation::UpdateStatus { idempotent: false };
+
     #[test]
-    fn an_update_that_was_not_confirmed_is_in_doubt_and_a_question_is_not() {
-        for (effect, verdict) in [
-            (Effect::None, Verdict::NotApplied),
-            (Effect::Idempotent, Verdict::Unknown),
-            (Effect::Once, Verdict::Unknown),
+    fn an_update_that_was_not_confirmed_is_in_doubt_and_a_read_is_not() {
+        for (operation, verdict) in [
+            (Operation::ReadSession, Verdict::NotApplied),
+            (IDEMPOTENT, Verdict::Unknown),
+            (ONCE, Verdict::Unknown),
         ] {
-            let error = unconfirmed("for another session", effect);
+            let error = unconfirmed("it is for another session", operation);
             assert_eq!(
                 (error.kind(), error.verdict()),
                 (ErrorKind::UnexpectedResponse, verdict)
             );
             assert_eq!((error.status(), error.is_retryable()), (Some(200), false));
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("Didit answered 200, but for another session")
-            );
+            assert!(error.to_string().starts_with("it is for another session"));
         }
     }
 
     #[test]
     fn what_must_not_be_repeated_is_never_worth_another_attempt_in_doubt() {
-        let retryable = |effect: Effect, may_do_better| {
+        let retryable = |operation: Operation, may_do_better| {
             let error = Error::new(ErrorKind::Server, "");
-            effect.in_doubt(error, may_do_better).is_retryable()
+            operation.in_doubt(error, may_do_better).is_retryable()
         };
-        for effect in [Effect::None, Effect::Idempotent] {
-            assert!(retryable(effect, true));
-            assert!(!retryable(effect, false));
+        for operation in [Operation::FetchToken, Operation::ReadSession, IDEMPOTENT] {
+            assert!(retryable(operation, true));
+            assert!(!retryable(operation, false));
         }
-        assert!(!retryable(Effect::Once, true));
-        assert!(!retryable(Effect::Once, false));
+        assert!(!retryable(ONCE, true));
+        assert!(!retryable(ONCE, false));
     }
 }

@@ -4,16 +4,15 @@ mod tls;
 mod url;
 
 use std::io::{self, Read};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{self, HeaderMap, HeaderValue};
 use ureq::{AsSendBody, Body, Proxy, ProxyProtocol, SendBody};
 
-use crate::error::{Error, ErrorKind, Result, shown};
+use crate::error::{Error, ErrorKind, Result, sanitize};
 use crate::secret::{Secret, is_visible_ascii};
 
-pub(crate) use url::base_url;
+pub(crate) use url::{base_url, host};
 
 /// What a body may hold at most: 64 KiB, far more than any documented answer.
 pub(crate) const MAX_BODY: u64 = 64 * 1024;
@@ -58,6 +57,14 @@ impl Reply {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
+
+    /// What time it was by the server's clock, which set the moments in the other headers; else by ours.
+    pub(crate) fn date(&self) -> SystemTime {
+        let date = self
+            .header("date")
+            .and_then(|date| httpdate::parse_http_date(date).ok());
+        date.unwrap_or_else(SystemTime::now)
+    }
 }
 
 /// Why there is no answer, or none that is whole.
@@ -66,8 +73,11 @@ pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
     /// Whether any of the request's body was handed to the connection. If not, the server cannot have acted on it.
     pub(crate) sent: bool,
-    problem: String,
-    source: Arc<io::Error>,
+    /// Whether the same request may do better later.
+    pub(crate) retryable: bool,
+    /// What to do about it.
+    pub(crate) advice: &'static str,
+    pub(crate) problem: String,
 }
 
 impl Failure {
@@ -94,15 +104,25 @@ impl Failure {
         Failure {
             kind,
             sent,
-            problem: format!("{how}: {}", shown(&problem, 300, &[])),
-            source: Arc::new(error.into_io()),
+            retryable: kind != ErrorKind::UnexpectedResponse,
+            advice: "try again",
+            problem: format!("{how}: {}", sanitize(&problem, 300, &[])),
         }
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Error {
-        Error::new(failure.kind, failure.problem).with_source(failure.source)
+impl Failure {
+    /// An answer that breaks off in its body, or whose framing is broken.
+    fn cut_short(error: ureq::Error) -> Failure {
+        let failure = Failure::new(error, true, "the answer was cut short");
+        match failure.kind {
+            ErrorKind::Timeout => failure,
+            _ => Failure {
+                kind: ErrorKind::Network,
+                retryable: true,
+                ..failure
+            },
+        }
     }
 }
 
@@ -226,7 +246,10 @@ impl Http {
         Ok(Reply {
             status: head.status.as_u16(),
             headers: head.headers,
-            body: body.map_err(|error| Failure::new(error, true, "the answer came, but could not be read")),
+            body: body.map_err(|error| match error {
+                ureq::Error::BodyExceedsLimit(_) => Failure::new(error, true, "the answer is too large"),
+                error => Failure::cut_short(error),
+            }),
         })
     }
 

@@ -44,6 +44,12 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// The host of a URL, with its port if it has one.
+pub(crate) fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split_once('/').map_or(rest, |(host, _)| host)
+}
+
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())

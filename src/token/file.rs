@@ -1,4 +1,4 @@
-//! The token on disk, for the next process. Whatever is wrong with the file, it is as if there were none.
+//! The token on disk, for the next process. A file that cannot be used is ignored.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -7,10 +7,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::secret::{Secret, is_visible_ascii};
-use crate::token::{LONGEST_LIFE, Now, Token};
+use crate::token::{Timestamp, Token};
 
 const MAX_SIZE: u64 = 64 * 1024;
+/// Nobody takes that long to write a token.
+const ABANDONED: Duration = Duration::from_secs(60);
 
 pub(crate) struct TokenFile {
     path: PathBuf,
@@ -28,7 +29,7 @@ impl TokenFile {
     }
 
     /// The token in the file, if it can be trusted and is for these credentials.
-    pub(crate) fn load(&self, now: Now) -> Option<Token> {
+    pub(crate) fn load(&self, now: Timestamp) -> Option<Token> {
         let text = match read_private(&self.path) {
             Ok(text) => text,
             Err(error) => {
@@ -38,22 +39,16 @@ impl TokenFile {
         };
         let content: Value = serde_json::from_slice(&text).ok()?;
         let ours = content["auth_url"] == *self.auth_url && content["client_id"] == *self.client_id;
-        let value = content["access_token"].as_str()?;
-        if !ours || !is_visible_ascii(value) {
-            return None;
-        }
+        let value = content["access_token"].as_str().filter(|_| ours)?;
         let fetched_at = content["fetched_at"].as_u64()?;
         let lifetime = content["expires_at"].as_u64()?.checked_sub(fetched_at)?;
         let fetched = UNIX_EPOCH.checked_add(Duration::from_secs(fetched_at))?;
         let age = now.wall.duration_since(fetched).ok()?;
-        Some(Token {
-            value: Secret::new(value),
-            lifetime: Duration::from_secs(lifetime).min(LONGEST_LIFE),
-            born: Now {
-                monotonic: now.monotonic.checked_sub(age).unwrap_or(now.monotonic),
-                wall: fetched,
-            },
-        })
+        let issued_at = Timestamp {
+            monotonic: now.monotonic.checked_sub(age).unwrap_or(now.monotonic),
+            wall: fetched,
+        };
+        Token::new(value, Duration::from_secs(lifetime), issued_at)
     }
 
     /// Puts the token there for the next process. That it cannot be done is no reason to fail.
@@ -64,23 +59,25 @@ impl TokenFile {
     }
 
     fn try_store(&self, token: &Token) -> io::Result<()> {
-        // The rename would replace it, and whoever names /dev/null still wants to have one afterwards.
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| !found.is_file()) {
-            return Err(not_a_file());
-        }
-        let fetched_at = token.born.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.check_replaceable()?;
+        let issued_at = token
+            .issued_at
+            .wall
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         // The token, its two moments in Unix seconds, and whose it is.
         let content = json!({
             "auth_url": self.auth_url,
             "client_id": self.client_id,
-            "access_token": token.value.expose(),
-            "fetched_at": fetched_at,
-            "expires_at": fetched_at.saturating_add(token.lifetime.as_secs()),
+            "access_token": token.value(),
+            "fetched_at": issued_at,
+            "expires_at": issued_at.saturating_add(token.lifetime.as_secs()),
         });
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{:016x}.tmp", fastrand::u64(..)));
+        name.push(".tmp");
         let temporary = self.path.with_file_name(name);
-        let mut file = private().write(true).create_new(true).open(&temporary)?;
+        let mut file = create_temporary(&temporary)?;
         // A rename replaces the file in one step: nobody ever sees half of one.
         let written = file
             .write_all(content.to_string().as_bytes())
@@ -89,6 +86,48 @@ impl TokenFile {
             let _ = fs::remove_file(&temporary);
         }
         written
+    }
+
+    /// Whether what lies at the path is a token file or nothing. The rename would replace whatever it is: a device
+    /// that everybody needs, or a file that was named by mistake.
+    fn check_replaceable(&self) -> io::Result<()> {
+        match fs::symlink_metadata(&self.path) {
+            Err(_) => return Ok(()),
+            Ok(found) if !found.is_file() => return Err(not_a_file()),
+            Ok(_) => {}
+        }
+        let mut start = Vec::new();
+        // One that cannot be read shows nothing worth keeping: tokens are all that should be kept from their owner.
+        if let Ok(file) = File::open(&self.path) {
+            file.take(MAX_SIZE).read_to_end(&mut start)?;
+        }
+        let marker = b"\"access_token\"";
+        let is_ours = start.windows(marker.len()).any(|part| part == marker);
+        // A damaged token file is worth nothing; text of several lines, or other JSON, is somebody's.
+        let is_other = start.contains(&b'\n') || start.starts_with(b"{\"");
+        match is_other && !is_ours {
+            true => Err(io::Error::other(
+                "the file at this path holds something other than a token",
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Creates the file that is to be renamed. One that exists already is another process's, which is storing a token as
+/// good as ours, unless it is so old that its process must have been killed.
+fn create_temporary(path: &Path) -> io::Result<File> {
+    let create = || private().write(true).create_new(true).open(path);
+    match create() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let age = fs::symlink_metadata(path)?.modified()?.elapsed().unwrap_or_default();
+            if age < ABANDONED {
+                return Err(io::Error::other("another process is writing it"));
+            }
+            fs::remove_file(path)?;
+            create()
+        }
+        result => result,
     }
 }
 

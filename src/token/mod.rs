@@ -11,14 +11,14 @@ use crate::secret::{Secret, is_visible_ascii};
 
 /// One moment by both clocks: the monotonic one may stand still while a laptop sleeps, the wall clock may jump.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
+pub(crate) struct Timestamp {
     pub(crate) monotonic: Instant,
     pub(crate) wall: SystemTime,
 }
 
-impl Now {
-    pub(crate) fn read() -> Now {
-        Now {
+impl Timestamp {
+    pub(crate) fn now() -> Timestamp {
+        Timestamp {
             monotonic: Instant::now(),
             wall: SystemTime::now(),
         }
@@ -26,30 +26,51 @@ impl Now {
 }
 
 /// No token is kept for longer, whatever its server says.
-pub(crate) const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How long a token is used that says nothing usable of its lifetime (didit-api.md §2).
-const DEFAULT_LIFE: Duration = Duration::from_secs(5 * 60);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// A token is replaced when less than this is left, or a tenth of its lifetime, whichever is less.
-const MARGIN: Duration = Duration::from_secs(60);
+const REFRESH_MARGIN: Duration = Duration::from_secs(60);
 
 /// An access token and when it expires, by both clocks: the earlier one counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
-    pub(crate) value: Secret,
+    /// The header's value, which every request takes as it is: `Bearer` and the token.
+    authorization: Secret,
     pub(crate) lifetime: Duration,
-    pub(crate) born: Now,
+    pub(crate) issued_at: Timestamp,
 }
 
+const BEARER: &str = "Bearer ";
+/// So that a request's head always fits into the buffer for it.
+const MAX_LENGTH: usize = 16 * 1024;
+
 impl Token {
+    /// `None` for what no header can carry.
+    pub(crate) fn new(value: &str, lifetime: Duration, issued_at: Timestamp) -> Option<Token> {
+        (is_visible_ascii(value) && value.len() <= MAX_LENGTH).then(|| Token {
+            authorization: Secret::new([BEARER, value].concat()),
+            lifetime: lifetime.min(MAX_LIFETIME),
+            issued_at,
+        })
+    }
+
+    pub(crate) fn value(&self) -> &str {
+        &self.authorization.expose()[BEARER.len()..]
+    }
+
+    pub(crate) fn authorization(&self) -> &str {
+        self.authorization.expose()
+    }
+
     /// Reads the documented answer (didit-api.md §2), tolerant of what servers vary and strict in what would be wrong.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn parse(body: &Value, born: Now) -> Result<Token, &'static str> {
+    pub(crate) fn parse(body: &Value, issued_at: Timestamp) -> Result<Token, &'static str> {
         let value = match body["access_token"].as_str() {
-            _ if !body["error"].is_null() => return Err("the answer is an error"),
-            None | Some("") => return Err("the answer holds no access token"),
-            Some(value) if !is_visible_ascii(value) => return Err("the access token is one that no header can carry"),
+            _ if !body["error"].is_null() => return Err("its answer is an error"),
+            None | Some("") => return Err("its answer holds no access token"),
             Some(value) => value,
         };
         let kind = &body["token_type"];
@@ -59,27 +80,24 @@ impl Token {
         let between = || whole_seconds(&body["exp"])?.checked_sub(whole_seconds(&body["iat"])?);
         let lifetime = whole_seconds(&body["expires_in"])
             .or_else(|| between().filter(|seconds| *seconds > 0))
-            .map_or(DEFAULT_LIFE, Duration::from_secs);
-        Ok(Token {
-            value: Secret::new(value),
-            lifetime: lifetime.min(LONGEST_LIFE),
-            born,
-        })
+            .map_or(DEFAULT_LIFETIME, Duration::from_secs);
+        Token::new(value, lifetime, issued_at)
+            .ok_or("the access token is longer than 16 KiB, or holds characters that no header can carry")
     }
 
     /// What is left of its lifetime.
-    pub(crate) fn left(&self, now: Now) -> Duration {
-        let monotonic = now.monotonic.saturating_duration_since(self.born.monotonic);
+    pub(crate) fn left(&self, now: Timestamp) -> Duration {
+        let monotonic = now.monotonic.saturating_duration_since(self.issued_at.monotonic);
         // A wall clock that was set back says nothing.
-        let wall = now.wall.duration_since(self.born.wall).unwrap_or_default();
+        let wall = now.wall.duration_since(self.issued_at.wall).unwrap_or_default();
         self.lifetime.saturating_sub(monotonic.max(wall))
     }
 
-    pub(crate) fn is_fresh(&self, now: Now) -> bool {
-        self.left(now) > MARGIN.min(self.lifetime / 10)
+    pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
+        self.left(now) > REFRESH_MARGIN.min(self.lifetime / 10)
     }
 
-    pub(crate) fn is_valid(&self, now: Now) -> bool {
+    pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         !self.left(now).is_zero()
     }
 }
@@ -107,23 +125,19 @@ mod tests {
     const NANO: Duration = Duration::from_nanos(1);
 
     fn lasting(lifetime: Duration) -> Token {
-        Token {
-            value: Secret::new("token"),
-            lifetime,
-            born: Now::read(),
-        }
+        Token::new("token", lifetime, Timestamp::now()).unwrap()
     }
 
     /// Both clocks that much later.
-    fn later(token: &Token, by: Duration) -> Now {
-        Now {
-            monotonic: token.born.monotonic + by,
-            wall: token.born.wall + by,
+    fn later(token: &Token, by: Duration) -> Timestamp {
+        Timestamp {
+            monotonic: token.issued_at.monotonic + by,
+            wall: token.issued_at.wall + by,
         }
     }
 
     fn lifetime(body: &Value) -> Duration {
-        Token::parse(body, Now::read()).unwrap().lifetime
+        Token::parse(body, Timestamp::now()).unwrap().lifetime
     }
 
     #[test]
@@ -144,38 +158,38 @@ mod tests {
         assert!(!token.is_valid(later(&token, 100 * SECOND)));
         assert!(!token.is_valid(later(&token, 3600 * SECOND)));
         assert_eq!(token.left(later(&token, 30 * SECOND)), 70 * SECOND);
-        assert!(!lasting(Duration::ZERO).is_valid(Now::read()));
-        assert!(!lasting(Duration::ZERO).is_fresh(Now::read()));
+        assert!(!lasting(Duration::ZERO).is_valid(Timestamp::now()));
+        assert!(!lasting(Duration::ZERO).is_fresh(Timestamp::now()));
     }
 
     #[test]
     fn the_clock_that_is_ahead_counts() {
         let token = lasting(1000 * SECOND);
-        let Now { monotonic, wall } = token.born;
-        let left = |now: Now| token.left(now);
+        let Timestamp { monotonic, wall } = token.issued_at;
+        let left = |now: Timestamp| token.left(now);
         // A laptop that slept: the monotonic clock stood still.
-        let slept = Now {
+        let slept = Timestamp {
             monotonic: monotonic + SECOND,
             wall: wall + 999 * SECOND,
         };
         assert_eq!(left(slept), SECOND);
-        let slept_long = Now {
+        let slept_long = Timestamp {
             monotonic,
             wall: wall + 2000 * SECOND,
         };
         assert!(!token.is_valid(slept_long));
         // A wall clock that was set back, before the token's birth even, and forth again.
-        let back = Now {
+        let back = Timestamp {
             monotonic: monotonic + 400 * SECOND,
             wall: wall - 86400 * SECOND,
         };
         assert_eq!(left(back), 600 * SECOND);
-        let epoch = Now {
+        let epoch = Timestamp {
             monotonic: monotonic + 1000 * SECOND,
             wall: SystemTime::UNIX_EPOCH,
         };
         assert!(!token.is_valid(epoch));
-        let forth = Now {
+        let forth = Timestamp {
             monotonic: monotonic + 500 * SECOND,
             wall: wall + 500 * SECOND,
         };
@@ -259,23 +273,28 @@ mod tests {
             json!({"access_token": "a b"}),
             json!({"access_token": "a\n"}),
             json!({"access_token": "é"}),
+            json!({"access_token": "a".repeat(16 * 1024 + 1)}),
             json!({"access_token": "a", "error": "invalid_client"}),
             json!({"access_token": "a", "error": false}),
             json!({"access_token": "a", "token_type": "mac"}),
             json!({"access_token": "a", "token_type": ""}),
             json!({"access_token": "a", "token_type": 7}),
         ] {
-            assert!(Token::parse(&body, Now::read()).is_err(), "{body}");
+            assert!(Token::parse(&body, Timestamp::now()).is_err(), "{body}");
         }
         for body in [
             json!({"access_token": "a.b-c_d~e+f/g="}),
+            json!({"access_token": "a".repeat(16 * 1024)}),
             json!({"access_token": "a", "token_type": "BEARER"}),
             json!({"access_token": "a", "token_type": null, "error": null}),
         ] {
-            let born = Now::read();
-            let token = Token::parse(&body, born).unwrap();
-            assert_eq!(Some(token.value.expose()), body["access_token"].as_str());
-            assert_eq!((token.born.monotonic, token.born.wall), (born.monotonic, born.wall));
+            let issued_at = Timestamp::now();
+            let token = Token::parse(&body, issued_at).unwrap();
+            assert_eq!(Some(token.value()), body["access_token"].as_str());
+            assert_eq!(
+                (token.issued_at.monotonic, token.issued_at.wall),
+                (issued_at.monotonic, issued_at.wall)
+            );
         }
     }
 }

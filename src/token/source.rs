@@ -1,4 +1,4 @@
-//! The access token that client credentials are exchanged for: fetched lazily, kept, shared.
+//! The access token that client credentials are exchanged for: fetched on first use, kept, shared by all threads.
 
 use std::fmt;
 use std::mem;
@@ -11,53 +11,56 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::call::{Deadline, with_retries};
-use crate::error::{Error, ErrorKind, Result, Words};
-use crate::http::{Failure, Http, MAX_BODY, Reply, Request};
+use crate::error::{ErrorKind, Result, ServerMessage};
+use crate::http::{Http, MAX_BODY, Request, host};
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
 use crate::token::file::TokenFile;
-use crate::token::{LONGEST_LIFE, Now, Token};
-use crate::verdict::{self, Effect};
+use crate::token::{MAX_LIFETIME, Timestamp, Token};
+use crate::verdict::{self, Operation};
 
 /// Fetches the access token, keeps it, and lets all threads share one fetch.
 pub(crate) struct TokenSource {
     url: String,
-    id: String,
-    secret: Secret,
+    client_id: String,
+    client_secret: Secret,
     /// `base64(id:secret)`.
     basic: Secret,
     file: Option<TokenFile>,
-    clock: fn() -> Now,
+    clock: fn() -> Timestamp,
     state: Mutex<State>,
-    fetched: Condvar,
+    completed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     token: Option<Arc<Token>>,
-    /// After a failed replacement of a token that is still valid: when to try again.
-    patience: Option<Instant>,
+    /// After a failed refresh of a token that is still valid: when to try again.
+    next_refresh: Option<Instant>,
     /// What the session host refused last, so that it is not taken from the file again.
-    refused: Option<Secret>,
-    flight: Option<Arc<Flight>>,
+    refused: Option<Arc<Token>>,
+    in_flight: Option<Arc<InFlight>>,
 }
 
-/// One fetch under way; those who wait for it take what it brings.
-type Flight = OnceLock<Result<Arc<Token>>>;
+/// One fetch, and what came of it. `None` is a failure that was the fetching call's own: those who wait fetch for
+/// themselves.
+type InFlight = OnceLock<Option<Result<Arc<Token>>>>;
+
+const FETCHING: &str = "fetching an access token";
 
 impl TokenSource {
-    pub(crate) fn new(base: &str, id: String, secret: Secret, file: Option<PathBuf>) -> TokenSource {
+    pub(crate) fn new(base: &str, client_id: String, client_secret: Secret, file: Option<PathBuf>) -> TokenSource {
         let url = format!("{base}/auth/v2/token/");
-        let basic = BASE64_STANDARD.encode(format!("{id}:{}", secret.expose()));
+        let basic = BASE64_STANDARD.encode(format!("{client_id}:{}", client_secret.expose()));
         TokenSource {
-            file: file.map(|path| TokenFile::new(path, &url, &id)),
+            file: file.map(|path| TokenFile::new(path, &url, &client_id)),
             basic: Secret::new(basic),
             url,
-            id,
-            secret,
-            clock: Now::read,
+            client_id,
+            client_secret,
+            clock: Timestamp::now,
             state: Mutex::default(),
-            fetched: Condvar::new(),
+            completed: Condvar::new(),
         }
     }
 
@@ -66,40 +69,62 @@ impl TokenSource {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A token that is good now. One thread fetches; the others wait for that one answer, a failure included.
+    /// A token that is good now. One thread fetches it; the others use the old one while that is valid, else they wait
+    /// for that one answer, a failure included.
     ///
     /// # Errors
     /// `Authentication`, `Network`, `Timeout`, `Server` or `RateLimited`, always `NotApplied`.
     pub(crate) fn token(&self, http: &Http, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
         let mut state = self.state();
-        if let Some(token) = &state.token {
-            let now = (self.clock)();
-            let patient = state.patience.is_some_and(|until| now.monotonic < until);
-            if token.is_fresh(now) || (patient && token.is_valid(now)) {
-                return Ok(token.clone());
-            }
-        }
-        if let Some(flight) = state.flight.clone() {
-            return self.wait(state, &flight, deadline);
-        }
-        let flight = Arc::new(Flight::new());
-        state.flight = Some(flight.clone());
-        drop(state);
-
-        let landing = Landing { source: self, flight };
-        let result = self.replacement(http, policy, deadline);
-        landing.land(result)
-    }
-
-    fn wait(&self, state: MutexGuard<'_, State>, flight: &Flight, deadline: Deadline) -> Result<Arc<Token>> {
-        let mut state = state;
         loop {
-            if let Some(result) = flight.get() {
+            if let Some(token) = &state.token {
+                let now = (self.clock)();
+                let wait_for_refresh = state.next_refresh.is_some_and(|at| now.monotonic < at);
+                let refreshing = wait_for_refresh || state.in_flight.is_some();
+                if token.is_fresh(now) || (refreshing && token.is_valid(now)) {
+                    return Ok(token.clone());
+                }
+            }
+            let Some(in_flight) = state.in_flight.clone() else {
+                break;
+            };
+            while in_flight.get().is_none() {
+                let left = deadline.clip(MAX_LIFETIME).map_err(|error| error.about(FETCHING))?;
+                let waited = self.completed.wait_timeout(state, left);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if let Some(Some(result)) = in_flight.get() {
                 return result.clone();
             }
-            let left = deadline.clip(LONGEST_LIFE).map_err(|error| error.about(FETCHING))?;
-            let waited = self.fetched.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let in_flight = Arc::new(InFlight::new());
+        state.in_flight = Some(in_flight.clone());
+        drop(state);
+        let fetch = Fetch {
+            source: self,
+            in_flight,
+        };
+        fetch.complete(self.replacement(http, policy, deadline))
+    }
+
+    /// Fetches a new token, whatever token is kept, and keeps it.
+    ///
+    /// # Errors
+    /// As [`token`](TokenSource::token).
+    pub(crate) fn renew(&self, http: &Http, policy: &RetryPolicy, deadline: Deadline) -> Result<()> {
+        let token = self.fetch_and_store(http, policy, deadline)?;
+        let mut state = self.state();
+        state.next_refresh = None;
+        state.token = Some(token);
+        Ok(())
+    }
+
+    /// Drops the token that the API refused, unless another thread replaced it already.
+    pub(crate) fn discard(&self, refused: &Arc<Token>) {
+        let mut state = self.state();
+        if state.token.as_ref().is_some_and(|kept| kept.value() == refused.value()) {
+            state.token = None;
+            state.refused = Some(refused.clone());
         }
     }
 
@@ -109,61 +134,51 @@ impl TokenSource {
             let state = self.state();
             (state.token.clone(), state.refused.clone())
         };
+        let was_refused = |token: &Token| refused.as_ref().is_some_and(|refused| refused.value() == token.value());
+        let now = (self.clock)();
         if let Some(file) = &self.file {
-            let now = (self.clock)();
             let kept = file.load(now).filter(|token| token.is_fresh(now));
-            if let Some(token) = kept.filter(|token| Some(&token.value) != refused.as_ref()) {
+            if let Some(token) = kept.filter(|token| !was_refused(token)) {
                 return Ok(Arc::new(token));
             }
         }
-        // With a valid token at hand nobody has to wait for a second try, nor lose the time for the update itself.
-        let once = RetryPolicy::none();
-        let old = old.filter(|token| token.is_valid((self.clock)()));
-        let (policy, deadline) = match old {
-            Some(_) => (&once, deadline.half()),
-            None => (policy, deadline),
+        let Some(old) = old.filter(|token| token.is_valid(now)) else {
+            return self.fetch_and_store(http, policy, deadline);
         };
-        let result = with_retries(policy, deadline, || {
-            self.fetch(http, deadline).map_err(|error| error.about(FETCHING))
-        });
-        let error = match result {
-            Ok(token) => {
-                if let Some(file) = &self.file {
-                    file.store(&token);
-                }
-                self.state().refused = None;
-                return Ok(Arc::new(token));
-            }
+        // With a valid token at hand, nobody should wait long for a new one, nor lose the time for the update itself.
+        let deadline = deadline.half().at_most(old.left(now) / 2);
+        let error = match self.fetch_and_store(http, &RetryPolicy::none(), deadline) {
+            Ok(token) => return Ok(token),
             Err(error) => error,
         };
         let now = (self.clock)();
         let mut state = self.state();
-        match old.filter(|token| token.is_valid(now) && state.refused.as_ref() != Some(&token.value)) {
-            Some(token) => {
-                // Tried again when half of what is left has passed, not by every call.
-                state.patience = now.monotonic.checked_add(token.left(now) / 2);
-                drop(state);
-                log::warn!(target: "didit", "{error}; going on with the token that is still valid");
-                Ok(token)
-            }
-            None => Err(error),
+        let discarded = state.token.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, &old));
+        if discarded || !old.is_valid(now) {
+            return Err(error);
         }
+        // Tried again when half of what is left has passed, not by every call.
+        state.next_refresh = now.monotonic.checked_add(old.left(now) / 2);
+        drop(state);
+        log::warn!(target: "didit", "{}; going on with the token that is still valid", error.what_happened());
+        Ok(old)
     }
 
-    /// Drops the token that the API refused, unless another thread replaced it already.
-    pub(crate) fn refuse(&self, token: &Token) {
-        let mut state = self.state();
-        if state.token.as_ref().is_some_and(|kept| kept.value == token.value) {
-            state.token = None;
-            state.refused = Some(token.value.clone());
+    fn fetch_and_store(&self, http: &Http, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
+        let token = with_retries(policy, deadline, &|| FETCHING.into(), || self.fetch(http, deadline))?;
+        if let Some(file) = &self.file {
+            file.store(&token);
         }
+        self.state().refused = None;
+        Ok(Arc::new(token))
     }
 
     /// One token request (didit-api.md §2).
     fn fetch(&self, http: &Http, deadline: Deadline) -> Result<Token> {
-        let timeout = deadline.clip(http.timeout())?;
-        let born = (self.clock)();
-        let basic = format!("Basic {}", self.basic.expose());
+        let limit = http.timeout();
+        let timeout = deadline.clip(limit)?;
+        let issued_at = (self.clock)();
+        let basic = ["Basic ", self.basic.expose()].concat();
         let request = Request {
             method: "POST",
             url: &self.url,
@@ -175,33 +190,42 @@ impl TokenSource {
             body: Some(b"grant_type=client_credentials"),
             max_reply: MAX_BODY,
         };
+        let no_answer = |failure| {
+            let error = verdict::of_failure(failure, Operation::FetchToken);
+            match error.kind() {
+                ErrorKind::Timeout if timeout < limit => error.out_of_time(),
+                _ => error,
+            }
+        };
         let mut reply = http.send(&request, timeout).map_err(no_answer)?;
         if reply.status != 200 {
-            return Err(self.refusal(&reply));
+            let secrets = self.secrets();
+            return Err(verdict::of_status(
+                &reply,
+                host(&self.url),
+                Operation::FetchToken,
+                &secrets,
+            ));
         }
-        let body = mem::replace(&mut reply.body, Ok(Vec::new())).map_err(no_answer)?;
+        let text = mem::replace(&mut reply.body, Ok(Vec::new())).map_err(no_answer)?;
         // What is no JSON holds no access token either.
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        Token::parse(&body, born).map_err(|problem| {
-            let told = if body["error"].is_null() { &Value::Null } else { &body };
-            let words = Words::read(told, reply.header("x-request-id"), &self.secrets());
-            unusable(&format!("Didit answered 200, but {problem}"))
-                .with_status(reply.status)
-                .with_words(words)
+        let body: Value = serde_json::from_slice(&text).unwrap_or_default();
+        Token::parse(&body, issued_at).map_err(|problem| {
+            let message = match body["error"].is_null() {
+                // Nothing of a success is ever quoted.
+                true => ServerMessage::default(),
+                false => {
+                    let token = body["access_token"].as_str().unwrap_or_default();
+                    let [secret, basic] = self.secrets();
+                    ServerMessage::read(&body, reply.header("x-request-id"), &[secret, basic, token])
+                }
+            };
+            verdict::no_token(host(&self.url), &text, problem).with_server_message(message)
         })
     }
 
-    /// Any refusal but "later" is about the credentials, or about where they were sent.
-    fn refusal(&self, reply: &Reply) -> Error {
-        let error = verdict::of_status(reply, Effect::None, &self.secrets());
-        match error.kind() {
-            ErrorKind::Server | ErrorKind::RateLimited => error,
-            _ => error.with_kind(ErrorKind::Authentication).advice(CHECK),
-        }
-    }
-
     pub(crate) fn secrets(&self) -> [&str; 2] {
-        [self.secret.expose(), self.basic.expose()]
+        [self.client_secret.expose(), self.basic.expose()]
     }
 }
 
@@ -209,56 +233,46 @@ impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSource")
             .field("url", &self.url)
-            .field("client_id", &self.id)
+            .field("client_id", &self.client_id)
             .finish_non_exhaustive()
     }
 }
 
-/// Ends a flight, even by a panic: else the threads that wait for it would wait for ever.
-struct Landing<'a> {
+/// The fetch that this thread makes. It is ended even by a panic: else those who wait for it would wait for ever.
+struct Fetch<'a> {
     source: &'a TokenSource,
-    flight: Arc<Flight>,
+    in_flight: Arc<InFlight>,
 }
 
-impl Landing<'_> {
-    fn land(&self, result: Result<Arc<Token>>) -> Result<Arc<Token>> {
+impl Fetch<'_> {
+    fn complete(self, result: Result<Arc<Token>>) -> Result<Arc<Token>> {
         let mut state = self.source.state();
-        state.flight = None;
-        if let Ok(token) = &result {
-            let same = |kept: &Arc<Token>| Arc::ptr_eq(kept, token);
-            if !state.token.as_ref().is_some_and(same) {
-                state.patience = None;
-                state.token = Some(token.clone());
-            }
+        let is_kept = |token: &Arc<Token>| state.token.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, token));
+        if let Some(new) = result.as_ref().ok().filter(|token| !is_kept(token)) {
+            state.token = Some(new.clone());
+            state.next_refresh = None;
         }
-        let _ = self.flight.set(result.clone());
-        self.source.fetched.notify_all();
+        let shared = match &result {
+            Err(error) if error.is_out_of_time() => None,
+            result => Some(result.clone()),
+        };
+        self.end(&mut state, shared);
         result
     }
+
+    fn end(&self, state: &mut State, shared: Option<Result<Arc<Token>>>) {
+        state.in_flight = None;
+        let _ = self.in_flight.set(shared);
+        self.source.completed.notify_all();
+    }
 }
 
-impl Drop for Landing<'_> {
+impl Drop for Fetch<'_> {
     fn drop(&mut self) {
-        if self.flight.get().is_none() {
-            let _ = self.land(Err(unusable("the thread that fetched it panicked")));
+        if self.in_flight.get().is_none() {
+            self.end(&mut self.source.state(), None);
         }
     }
-}
-
-const CHECK: &str = "check the client id, the client secret and the auth URL";
-
-const FETCHING: &str = "fetching an access token";
-
-/// No answer, or not all of it. Asking again is always safe.
-fn no_answer(failure: Failure) -> Error {
-    match failure.kind {
-        ErrorKind::UnexpectedResponse => unusable("the answer is too large, or not HTTP"),
-        _ => verdict::of_failure(failure, Effect::None),
-    }
-}
-
-fn unusable(problem: &str) -> Error {
-    Error::new(ErrorKind::Authentication, problem).advice(CHECK)
 }
 
 #[cfg(test)]
@@ -280,14 +294,14 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     thread_local! {
-        static START: Now = Now::read();
+        static START: Timestamp = Timestamp::now();
         static LATER: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
     /// What the time is for this thread.
-    fn clock() -> Now {
-        let Now { monotonic, wall } = START.with(|start| *start);
-        Now {
+    fn clock() -> Timestamp {
+        let Timestamp { monotonic, wall } = START.with(|start| *start);
+        Timestamp {
             monotonic: monotonic + LATER.get(),
             wall: wall + LATER.get(),
         }
@@ -363,13 +377,13 @@ mod tests {
         (source, count)
     }
 
-    fn hasty() -> RetryPolicy {
+    fn no_delay() -> RetryPolicy {
         RetryPolicy::default().base_delay(Duration::ZERO)
     }
 
     fn fetch(source: &TokenSource) -> Result<String> {
-        let token = source.token(&http(), &hasty(), Deadline::after(None));
-        token.map(|token| token.value.expose().to_owned())
+        let token = source.token(&http(), &no_delay(), Deadline::after(None));
+        token.map(|token| token.value().to_owned())
     }
 
     #[test]
@@ -449,15 +463,15 @@ mod tests {
     fn a_refused_token_is_never_used_again() {
         let (source, requests) = host(&[(200, "a"), (400, ""), (200, "b")]);
         let http = http();
-        let get = || source.token(&http, &hasty(), Deadline::after(None));
+        let get = || source.token(&http, &no_delay(), Deadline::after(None));
         let first = get().unwrap();
-        source.refuse(&first);
+        source.discard(&first);
         assert_eq!(get().unwrap_err().kind(), ErrorKind::Authentication);
         let second = get().unwrap();
-        assert_eq!(second.value.expose(), "b");
+        assert_eq!(second.value(), "b");
         // Another thread is told late that the first one was refused.
-        source.refuse(&first);
-        assert_eq!(get().unwrap().value.expose(), "b");
+        source.discard(&first);
+        assert_eq!(get().unwrap().value(), "b");
         assert_eq!(requests.load(SeqCst), 3);
     }
 
@@ -466,11 +480,11 @@ mod tests {
         let path = env::temp_dir().join(format!("didit-token-{}-{:x}", process::id(), fastrand::u64(..)));
         let (mut source, requests) = host(&[(200, "a"), (200, "b")]);
         source.file = Some(TokenFile::new(path.clone(), &source.url, "id"));
-        let first = source.token(&http(), &hasty(), Deadline::after(None)).unwrap();
+        let first = source.token(&http(), &no_delay(), Deadline::after(None)).unwrap();
         source.state().token = None;
         assert_eq!(fetch(&source).unwrap(), "a", "the file has it");
         assert_eq!(requests.load(SeqCst), 1);
-        source.refuse(&first);
+        source.discard(&first);
         assert_eq!(fetch(&source).unwrap(), "b");
         source.state().token = None;
         assert_eq!(fetch(&source).unwrap(), "b", "the file has the new one");
@@ -491,7 +505,7 @@ mod tests {
             answer(accept(&listener), 200, &token("a"));
             let stream = accept(&listener);
             let old = source.state().token.clone().unwrap();
-            source.refuse(&old);
+            source.discard(&old);
             answer(stream, 503, "");
             assert_eq!(call.join().unwrap().unwrap_err().kind(), ErrorKind::Server);
         });
@@ -507,8 +521,8 @@ mod tests {
         });
         at(91.0);
         let deadline = Deadline::after(Some(Duration::from_millis(1000)));
-        let token = source.token(&http(), &hasty(), deadline).unwrap();
-        assert_eq!(token.value.expose(), "a");
+        let token = source.token(&http(), &no_delay(), deadline).unwrap();
+        assert_eq!(token.value(), "a");
         assert!(deadline.clip(SECOND).is_ok(), "there is time left for the update");
     }
 
@@ -520,36 +534,107 @@ mod tests {
             let first = scope.spawn(|| fetch(&source));
             let stream = accept(&listener);
             let deadline = Deadline::after(Some(Duration::from_millis(50)));
-            let error = source.token(&http(), &hasty(), deadline).unwrap_err();
+            let error = source.token(&http(), &no_delay(), deadline).unwrap_err();
             assert_eq!(
                 (error.kind(), error.verdict()),
                 (ErrorKind::Timeout, Verdict::NotApplied)
             );
             assert!(error.to_string().starts_with("fetching an access token: "), "{error}");
-            let patient = scope.spawn(|| source.token(&http(), &hasty(), Deadline::after(Some(5 * SECOND))));
+            let patient = scope.spawn(|| source.token(&http(), &no_delay(), Deadline::after(Some(5 * SECOND))));
             answer(stream, 200, &token("a"));
             assert_eq!(first.join().unwrap().unwrap(), "a");
-            assert_eq!(patient.join().unwrap().unwrap().value.expose(), "a");
+            assert_eq!(patient.join().unwrap().unwrap().value(), "a");
         });
     }
 
     #[test]
     fn a_panic_leaves_nobody_waiting() {
         let (source, requests) = host(&[(200, "a")]);
-        let flight = Arc::new(Flight::new());
-        source.state().flight = Some(flight.clone());
-        let landing = Landing {
-            source: &source,
-            flight: flight.clone(),
-        };
-        drop(landing);
-        let told = flight.get().unwrap().as_ref().unwrap_err();
-        assert_eq!(
-            (told.kind(), told.verdict()),
-            (ErrorKind::Authentication, Verdict::NotApplied)
-        );
-        assert_eq!(fetch(&source).unwrap(), "a");
+        let in_flight = Arc::new(InFlight::new());
+        source.state().in_flight = Some(in_flight.clone());
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| source.token(&http(), &no_delay(), Deadline::after(Some(5 * SECOND))));
+            drop(Fetch {
+                source: &source,
+                in_flight,
+            });
+            assert_eq!(waiter.join().unwrap().unwrap().value(), "a", "it fetches for itself");
+        });
         assert_eq!(requests.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn a_caller_that_runs_out_of_its_own_time_fails_alone() {
+        let listener = listener();
+        let source = source(&listener);
+        let get = |limit| source.token(&http(), &no_delay(), Deadline::after(Some(limit)));
+        thread::scope(|scope| {
+            let hurried = scope.spawn(|| get(Duration::from_millis(500)));
+            let stalled = accept(&listener);
+            let patient = [(); 2].map(|()| scope.spawn(|| get(5 * SECOND)));
+            assert_eq!(hurried.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+            answer(accept(&listener), 200, &token("a"));
+            for caller in patient {
+                assert_eq!(caller.join().unwrap().unwrap().value(), "a");
+            }
+            drop(stalled);
+        });
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "one of them fetched for both");
+    }
+
+    #[test]
+    fn others_use_the_old_token_while_one_thread_replaces_it() {
+        let listener = listener();
+        let source = source(&listener);
+        thread::scope(|scope| {
+            scope.spawn(|| answer(accept(&listener), 200, &token("a")));
+            fetch(&source).unwrap();
+        });
+        thread::scope(|scope| {
+            let replacing = scope.spawn(|| {
+                at(91.0);
+                fetch(&source)
+            });
+            let stream = accept(&listener);
+            at(91.0);
+            assert_eq!(fetch(&source).unwrap(), "a", "nobody waits");
+            // Once it has expired, there is only the new one to wait for.
+            at(100.0);
+            let waiting = scope.spawn(|| {
+                at(100.0);
+                fetch(&source)
+            });
+            answer(stream, 200, &token("b"));
+            assert_eq!(replacing.join().unwrap().unwrap(), "b");
+            assert_eq!(waiting.join().unwrap().unwrap(), "b");
+        });
+    }
+
+    #[test]
+    fn a_replacement_takes_no_more_than_half_of_what_the_token_has_left() {
+        let listener = listener();
+        let source = source(&listener);
+        thread::scope(|scope| {
+            scope.spawn(|| answer(accept(&listener), 200, r#"{"access_token":"a","expires_in":2}"#));
+            fetch(&source).unwrap();
+        });
+        at(1.9);
+        // The host accepts and says nothing: of the 100 ms that are left, 50 are spent on waiting for it.
+        let begun = Instant::now();
+        assert_eq!(fetch(&source).unwrap(), "a");
+        assert!(begun.elapsed() < 2 * SECOND, "not the timeout of 5 s");
+    }
+
+    #[test]
+    fn a_renewal_asks_whatever_is_kept_and_keeps_the_new_token() {
+        let (source, requests) = host(&[(200, "a"), (200, "b"), (400, "")]);
+        fetch(&source).unwrap();
+        let renew = || source.renew(&http(), &no_delay(), Deadline::after(None));
+        renew().unwrap();
+        assert_eq!((fetch(&source).unwrap().as_str(), requests.load(SeqCst)), ("b", 2));
+        assert_eq!(renew().unwrap_err().kind(), ErrorKind::Authentication);
+        assert_eq!((fetch(&source).unwrap().as_str(), requests.load(SeqCst)), ("b", 3));
     }
 
     #[test]
@@ -579,19 +664,19 @@ mod tests {
     #[test]
     fn an_answer_must_repeat_neither_key_nor_token_nor_client_secret() {
         let key = Authorization::ApiKey(Secret::new("key"));
-        let grant = key.grant(&http(), &hasty(), Deadline::after(None)).unwrap();
-        assert_eq!(grant.header(), ("x-api-key", "key"));
-        assert_eq!(key.secrets(&grant), ["key"]);
-        assert!(!key.refuse(&grant), "there is no other key");
+        let credential = key.credential(&http(), &no_delay(), Deadline::after(None)).unwrap();
+        assert_eq!(credential.header(), ("x-api-key", "key"));
+        assert_eq!(key.secrets(&credential), ["key"]);
+        assert!(!key.replace(&credential), "there is no other key");
 
         let (source, _) = host(&[(200, "a")]);
         let token = Authorization::Token(Box::new(source));
-        let grant = token.grant(&http(), &hasty(), Deadline::after(None)).unwrap();
-        assert_eq!(grant.header(), ("authorization", "Bearer a"));
+        let credential = token.credential(&http(), &no_delay(), Deadline::after(None)).unwrap();
+        assert_eq!(credential.header(), ("authorization", "Bearer a"));
         assert_eq!(
-            token.secrets(&grant),
+            token.secrets(&credential),
             ["s3cret", &BASE64_STANDARD.encode("id:s3cret"), "a"]
         );
-        assert!(token.refuse(&grant));
+        assert!(token.replace(&credential));
     }
 }

@@ -10,6 +10,8 @@ use crate::support::{
     API_KEY, CLIENT_ID, CLIENT_SECRET, Early, Request, SESSION, Server, Step, answer, confirmed, in_turn,
     quick_retries, read_request, session_id, token,
 };
+use socket2::SockRef;
+
 use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, Node, RetryPolicy, StatusUpdate, Verdict};
 
 use ErrorKind::{Authentication, Forbidden, Network, NotFound, RateLimited, Rejected, Timeout, UnexpectedResponse};
@@ -300,6 +302,11 @@ fn an_answer_that_is_no_whole_http_is_never_taken_for_a_confirmation() {
         ),
         ("bad chunk size", format!("{chunked}{chunk}zz\r\n")),
         ("chunked, without its end", format!("{chunked}{chunk}")),
+    ] {
+        let steps = vec![sent(&answer), Step::Close];
+        check_update(fault, steps, (Network, Unknown, REPEATED));
+    }
+    for (fault, answer) in [
         ("garbage for a status line", "SSH-2.0-OpenSSH_9.9\r\n\r\n".into()),
         ("a status that is no number", format!("HTTP/1.1 OK\r\n\r\n{body}")),
         (
@@ -333,7 +340,7 @@ fn a_token_answer_that_is_no_whole_http_is_never_taken_for_a_token() {
             format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{body}"),
             Network,
         ),
-        ("bad chunk size", format!("{chunked}zz\r\n{body}"), Authentication),
+        ("bad chunk size", format!("{chunked}zz\r\n{body}"), Network),
         (
             "garbage for a status line",
             "SSH-2.0-OpenSSH_9.9\r\n\r\n".into(),
@@ -430,9 +437,13 @@ fn interim_answers_are_passed_over() {
             .expect(interim);
         assert_eq!(server.requests().len(), 1, "{interim}");
 
-        let server = Server::start(in_turn(vec![[vec![sent(interim)], token("token")].concat()]));
-        server.client().authenticate().expect(interim);
-        assert_eq!(server.requests().len(), 1, "{interim}, token");
+        let turns = vec![[vec![sent(interim)], token("token")].concat(), confirmed()];
+        let server = Server::start(in_turn(turns));
+        server
+            .client()
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .expect(interim);
+        assert_eq!(server.token_requests().len(), 1, "{interim}, token");
     }
 }
 
@@ -565,7 +576,7 @@ fn every_status_has_its_kind_and_verdict() {
         (413, "", (Rejected, NotApplied, NOT_REPEATED)),
         (422, "", (Rejected, NotApplied, NOT_REPEATED)),
         (429, "", (RateLimited, NotApplied, REPEATED)),
-        (499, "", (Rejected, NotApplied, NOT_REPEATED)),
+        (499, "", (ErrorKind::Server, Unknown, NOT_REPEATED)),
         (500, "", (ServerKind, Unknown, REPEATED)),
         (501, "", (ServerKind, Unknown, NOT_REPEATED)),
         (502, html, (ServerKind, Unknown, REPEATED)),
@@ -600,10 +611,10 @@ fn redirects_are_not_followed() {
     let elsewhere = Server::script(vec![]);
     let location = format!("{}/v3/session/{SESSION}/update-status/", elsewhere.url());
     for status in [300, 301, 302, 303, 305, 307, 308] {
-        let verdict = if matches!(status, 301 | 302 | 307 | 308) {
-            NotApplied
-        } else {
-            Unknown
+        // A 302 or 303 is how many servers answer a change that they have made.
+        let verdict = match status {
+            301 | 307 | 308 => NotApplied,
+            _ => Unknown,
         };
         for location in [location.as_str(), "/elsewhere/"] {
             let steps = answer(status, &[("location", location)], "");
@@ -782,6 +793,8 @@ fn a_reset_then_a_refused_connection_is_in_doubt() {
     let address = listener.local_addr().unwrap();
     thread::scope(|scope| {
         scope.spawn(move || {
+            // A regression fails the test and does not hang it; on Linux this goes for accept as well.
+            SockRef::from(&listener).set_read_timeout(Some(DEADLINE)).unwrap();
             let (stream, _) = listener.accept().unwrap();
             drop(listener);
             read_request(&mut BufReader::new(stream), 0, None).expect("the whole request");
@@ -792,6 +805,6 @@ fn a_reset_then_a_refused_connection_is_in_doubt() {
         let client = build(builder, quick_retries());
         let error = failed_update("refused", &client, &StatusUpdate::approved(), (Network, Unknown, true));
         assert!(error.to_string().contains("after 3 attempts"), "{error}");
-        assert!(error.to_string().contains("could not be sent"), "{error}");
+        assert!(error.to_string().contains("because attempt 1 may have been"), "{error}");
     });
 }

@@ -29,11 +29,13 @@ fn the_rate_limit_is_that_of_the_latest_answer_success_or_not_and_shared_by_clon
         ("x-ratelimit-limit", "300"),
         ("x-ratelimit-remaining", "44"),
         ("x-ratelimit-reset", "1700000000"),
+        ("date", "Tue, 14 Nov 2023 22:12:50 GMT"),
     ];
     answer(200, r#"{"session_id":"abc"}"#, &told).unwrap();
     let seen = clone.rate_limit().unwrap();
     assert_eq!((seen.limit, seen.remaining), (300, 44));
     assert_eq!(seen.reset, Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)));
+    assert_eq!(seen.reset_after, Some(Duration::from_secs(30)), "by the server's clock");
 
     let told = [("x-ratelimit-limit", "300"), ("x-ratelimit-remaining", "0")];
     answer(429, "{}", &told).unwrap_err();

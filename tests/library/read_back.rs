@@ -9,7 +9,7 @@ use didit::{
 
 use crate::support::capture;
 use crate::support::{
-    API_KEY, SESSION, Server, Step, answer, confirmed, in_turn, lock, quick_retries, session_id, token,
+    API_KEY, SESSION, Server, Step, answer, confirmed, in_turn, lock, no_such_session, quick_retries, session_id, token,
 };
 
 fn status(status: &str) -> Vec<Step> {
@@ -328,21 +328,90 @@ fn an_update_that_is_refused_is_not_read_back() {
 }
 
 #[test]
-fn authenticate_fetches_one_token_and_no_second() {
-    let server = Server::script(vec![confirmed()]);
+fn updated_is_said_only_where_this_calls_own_update_may_have_done_it() {
+    // Refused for now, and when it looks again somebody else has made the decision.
+    let limited = answer(429, &[("retry-after", "0")], "");
+    let server = Server::script(vec![status("In Review"), limited, status("Approved")]);
+    let ensured = server.client().ensure_status(&session_id(), &StatusUpdate::approved());
+    assert_eq!(ensured.unwrap(), Ensured::Already);
+    assert_eq!(methods(&server), "GET PATCH GET");
+
+    let server = Server::script(vec![status("In Review"), dropped(), status("Approved")]);
+    let ensured = server.client().ensure_status(&session_id(), &StatusUpdate::approved());
+    assert_eq!(ensured.unwrap(), Ensured::Updated);
+    assert_eq!(methods(&server), "GET PATCH GET");
+}
+
+#[test]
+fn authenticate_asks_for_a_new_token_and_then_for_a_session_that_cannot_exist() {
+    let server = Server::script(vec![no_such_session(), no_such_session(), confirmed()]);
     let client = server.client();
     client.authenticate().unwrap();
     client.authenticate().unwrap();
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
-    assert_eq!(server.token_requests().len(), 1);
-    assert_eq!(server.session_requests().len(), 1);
+    assert_eq!(server.token_requests().len(), 2, "one each, and none for the update");
+    let requests = server.session_requests();
+    for (request, bearer) in requests
+        .iter()
+        .zip(["Bearer token-1", "Bearer token-2", "Bearer token-2"])
+    {
+        assert_eq!(request.header("authorization"), Some(bearer));
+    }
+    assert_eq!(
+        requests[0].path,
+        "/v1/session/00000000-0000-0000-0000-000000000000/decision/"
+    );
 }
 
 #[test]
-fn with_an_api_key_there_is_nothing_to_authenticate() {
-    let server = Server::script(vec![]);
+fn authenticate_with_an_api_key_asks_for_that_session_alone() {
+    let server = Server::script(vec![no_such_session()]);
     server.key_client().authenticate().unwrap();
-    assert_eq!(server.connections(), 0);
+    assert_eq!(methods(&server), "GET");
+    assert_eq!(server.token_requests().len(), 0);
+
+    let refusal = answer(401, &[], r#"{"detail":"Invalid API key."}"#);
+    let error = Server::always(refusal).key_client().authenticate().unwrap_err();
+    assert_eq!(
+        (error.kind(), error.verdict()),
+        (ErrorKind::Authentication, Verdict::NotApplied)
+    );
+    assert_eq!(error.message(), Some("Invalid API key."));
+}
+
+#[test]
+fn only_didits_own_json_shows_that_the_credentials_were_taken() {
+    for (status, body) in [
+        (404, r#"{"detail":"Not found."}"#),
+        (403, r#"{"detail":"You do not have permission."}"#),
+        (400, r#"{"session_id":["Not finished."]}"#),
+    ] {
+        let server = Server::always(answer(status, &[], body));
+        server.key_client().authenticate().expect(body);
+    }
+    for (status, body, words) in [
+        (404, "<html>Not Found</html>", "answered 404 with HTML, not JSON"),
+        (404, "", "answered 404 with an empty body"),
+        (404, r#"{"path":"/v3"}"#, "answered 404 with JSON that is not Didit's"),
+        (403, "Forbidden", "answered 403 with something that is not JSON"),
+        (405, r#"{"detail":"Method \"GET\" not allowed."}"#, "Didit answered 405"),
+        (200, "<html>Welcome</html>", "answered 200 with HTML, not JSON"),
+        (302, "", "answered 302"),
+    ] {
+        let server = Server::always(answer(status, &[], body));
+        let error = server.key_client().authenticate().unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(words), "{text}");
+        assert!(
+            text.ends_with("of Didit") || status == 405 || text.contains("check the base URL"),
+            "{text}"
+        );
+        assert!(
+            !text.starts_with("Didit") && text.contains("nothing was changed"),
+            "{text}"
+        );
+        assert_eq!(error.verdict(), Verdict::NotApplied);
+    }
 }
 
 #[test]

@@ -432,3 +432,41 @@ fn clones_share_token_and_connection() {
     approve(&client.clone()).unwrap();
     assert_eq!((server.token_requests().len(), server.connections()), (1, 1));
 }
+
+#[test]
+fn a_wait_until_a_moment_is_reckoned_by_the_servers_own_clock() {
+    let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    for asked in [
+        ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT"),
+        ("x-ratelimit-reset", "784111787"),
+    ] {
+        let server = Server::always(answer(429, &[date, asked], ""));
+        let client = server.builder(api_key()).retry(RetryPolicy::none()).build().unwrap();
+        let error = approve(&client).unwrap_err();
+        assert_eq!(error.retry_after(), Some(10 * SECOND), "{asked:?}: {error}");
+        assert!(
+            error.to_string().ends_with("the server asks you to wait 10 s"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn an_update_is_not_begun_when_the_token_has_eaten_the_deadline() {
+    let text = r#"{"access_token":"token","expires_in":86400}"#;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", text.len());
+    // 10 ms a byte: the end of it takes more than four fifths of the deadline, if not all of it.
+    let (quick, slow) = text.split_at(text.len() - 42);
+    let steps = vec![Step::Send((head + quick).into_bytes()), Step::Drip(slow.into())];
+    let server = Server::start(move |request| if request.is_token() { steps.clone() } else { confirmed() });
+    let client = server
+        .builder(client_credentials())
+        .deadline(Duration::from_millis(500));
+    let error = approve(&client.build().unwrap()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.verdict()),
+        (ErrorKind::Timeout, Verdict::NotApplied),
+        "{error}"
+    );
+    assert_eq!((server.token_requests().len(), server.session_requests().len()), (1, 0));
+}

@@ -249,7 +249,8 @@ fn a_connection_that_fails_is_logged_without_secrets() {
 #[test]
 fn what_the_log_does_tell_is_the_attempt() {
     capture::start();
-    let server = Server::script(vec![answer(503, &[], ""), confirmed()]);
+    let busy = answer(503, &[("retry-after", "0")], "");
+    let server = Server::script(vec![busy.clone(), busy, confirmed()]);
     let session: SessionId = "for-the-log".parse().unwrap();
     let nodes = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]);
     let _ = server.key_client().update_status(&session, &nodes);
@@ -264,5 +265,7 @@ fn what_the_log_does_tell_is_the_attempt() {
         told("DEBUG didit: PATCH /v3/session/for-the-log/update-status/: 200, "),
         "{logged}"
     );
+    let retry = format!("WARN didit: setting session for-the-log to {}: ", update().new_status());
+    assert!(told(&retry) && logged.contains("trying again in"), "{logged}");
     assert!(told("DEBUG ureq"), "ureq's lines are looked at as well");
 }

@@ -1,6 +1,6 @@
 //! The token file: the next process need not authenticate, and nothing that could be wrong with the file is trusted or
 //! does any harm.
-#[allow(dead_code)] // Its children have to be started by a shell.
+
 use std::env;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
@@ -73,31 +73,27 @@ fn the_next_client_takes_the_token_from_the_file() {
 }
 
 #[test]
-fn authenticating_is_enough_for_the_next_client() {
+fn authenticating_asks_whatever_the_file_holds_and_is_enough_for_the_next_client() {
     let (server, directory) = (counting(), Directory::new());
-    builder(&server, directory.path(FILE))
-        .build()
-        .unwrap()
-        .authenticate()
-        .unwrap();
-    builder(&server, directory.path(FILE))
-        .build()
-        .unwrap()
-        .authenticate()
-        .unwrap();
     update(&server, directory.path(FILE));
-    assert_eq!(server.token_requests().len(), 1);
+    let client = builder(&server, directory.path(FILE)).build().unwrap();
+    // The server knows no sessions to read, which matters to this test only in that a token was fetched.
+    let _ = client.authenticate();
+    assert_eq!(server.token_requests().len(), 2);
+    assert_eq!(content(directory.path(FILE))["access_token"], "token-2");
+    update(&server, directory.path(FILE));
+    assert_eq!(server.token_requests().len(), 2);
 }
 
 #[test]
 fn the_file_is_its_owners_alone_and_holds_no_other_secret() {
     let (server, directory) = (counting(), Directory::new());
     update(&server, directory.path(FILE));
-    assert_eq!(mode(&directory.path(FILE)), 0o600);
+    assert_eq!(mode(directory.path(FILE)), 0o600);
     let text = fs::read_to_string(directory.path(FILE)).unwrap();
     assert!(!text.contains(CLIENT_SECRET), "{text}");
     assert!(!text.contains("dGhlLWNsaWVudC1pZDp0aGUtY2xpZW50LXNlY3JldA"), "{text}");
-    let content = content(&directory.path(FILE));
+    let content = content(directory.path(FILE));
     assert_eq!(content["access_token"], "token-1");
     assert_eq!(content["client_id"], CLIENT_ID);
     let lifetime = content["expires_at"].as_u64().unwrap() - content["fetched_at"].as_u64().unwrap();
@@ -110,9 +106,9 @@ fn replacing_leaves_an_open_file_as_it_was() {
     update(&server, directory.path(FILE));
     let before = File::open(directory.path(FILE)).unwrap();
     let old = fs::read_to_string(directory.path(FILE)).unwrap();
-    let mut expired = content(&directory.path(FILE));
+    let mut expired = content(directory.path(FILE));
     expired["expires_at"] = json!(1);
-    write_private(&directory.path(FILE), expired.to_string());
+    write_private(directory.path(FILE), expired.to_string());
 
     update(&server, directory.path(FILE));
     assert_ne!(
@@ -120,7 +116,7 @@ fn replacing_leaves_an_open_file_as_it_was() {
         fs::metadata(directory.path(FILE)).unwrap().ino(),
         "a new file in the place of the old one"
     );
-    assert_eq!(content(&directory.path(FILE))["access_token"], "token-2");
+    assert_eq!(content(directory.path(FILE))["access_token"], "token-2");
     assert_ne!(fs::read_to_string(directory.path(FILE)).unwrap(), old);
     assert_eq!(directory.names(), ["token.json"]);
 }
@@ -138,8 +134,8 @@ fn not_trusted(what: &str, replaced: bool, prepare: impl Fn(&Directory, &Server)
     update(&server, directory.path(FILE));
     assert_eq!(server.token_requests().len(), if replaced { 1 } else { 2 }, "{what}");
     if replaced {
-        assert_eq!(mode(&directory.path(FILE)), 0o600, "{what}");
-        assert_eq!(content(&directory.path(FILE))["access_token"], "token-1", "{what}");
+        assert_eq!(mode(directory.path(FILE)), 0o600, "{what}");
+        assert_eq!(content(directory.path(FILE))["access_token"], "token-1", "{what}");
     }
     let temporary = directory.names().into_iter().filter(|name| name.ends_with(".tmp"));
     assert_eq!(temporary.count(), 0, "{what}");
@@ -163,7 +159,7 @@ fn good(server: &Server) -> Value {
 #[test]
 fn a_good_file_is_trusted_or_the_following_would_prove_nothing() {
     let (server, directory) = (counting(), Directory::new());
-    write_private(&directory.path(FILE), good(&server).to_string());
+    write_private(directory.path(FILE), good(&server).to_string());
     update(&server, directory.path(FILE));
     assert_eq!(bearers(&server), ["Bearer planted"]);
     assert_eq!(server.token_requests().len(), 0);
@@ -173,7 +169,7 @@ fn a_good_file_is_trusted_or_the_following_would_prove_nothing() {
 fn a_file_that_others_can_read_or_write_is_not_trusted() {
     for mode in [0o644, 0o640, 0o604, 0o620, 0o602, 0o660, 0o666, 0o777, 0o601] {
         not_trusted(&format!("mode {mode:o}"), true, |directory, server| {
-            write_private(&directory.path(FILE), good(server).to_string());
+            write_private(directory.path(FILE), good(server).to_string());
             fs::set_permissions(directory.path(FILE), Permissions::from_mode(mode)).unwrap();
         });
     }
@@ -198,13 +194,13 @@ fn a_symlink_is_neither_followed_nor_written_through() {
 #[test]
 fn what_belongs_to_another_user_is_not_trusted() {
     let directory = Directory::new();
-    write_private(&directory.path(FILE), "");
+    write_private(directory.path(FILE), "");
     if lchown(directory.path(FILE), Some(12345), None).is_err() {
         eprintln!("skipped: only root can give a file to another user");
         return;
     }
     not_trusted("another user's file", true, |directory, server| {
-        write_private(&directory.path(FILE), good(server).to_string());
+        write_private(directory.path(FILE), good(server).to_string());
         lchown(directory.path(FILE), Some(12345), None).unwrap();
     });
     not_trusted("another user's link to our own file", false, |directory, server| {
@@ -246,20 +242,20 @@ fn what_is_no_file_is_not_trusted_and_no_failure() {
 fn garbage_is_not_trusted() {
     for garbage in ["", "\0", "garbage", "{", "{}", "null", "[]", "\u{feff}{}", "token"] {
         not_trusted(&format!("{garbage:?}"), true, |directory, _| {
-            write_private(&directory.path(FILE), garbage);
+            write_private(directory.path(FILE), garbage);
         });
     }
     not_trusted("invalid UTF-8", true, |directory, _| {
-        write_private(&directory.path(FILE), b"{\"access_token\":\"\xff\"}");
+        write_private(directory.path(FILE), b"{\"access_token\":\"\xff\"}");
     });
     not_trusted("half a file", true, |directory, server| {
         let text = good(server).to_string();
-        write_private(&directory.path(FILE), &text[..text.len() - 3]);
+        write_private(directory.path(FILE), &text[..text.len() - 3]);
     });
     for size in [64 * 1024 + 1, 100 << 20] {
         not_trusted(&format!("{size} bytes"), true, |directory, server| {
             let text = good(server).to_string();
-            write_private(&directory.path(FILE), format!("{text}{}", " ".repeat(64 * 1024)));
+            write_private(directory.path(FILE), format!("{text}{}", " ".repeat(64 * 1024)));
             File::options()
                 .write(true)
                 .open(directory.path(FILE))
@@ -268,6 +264,39 @@ fn garbage_is_not_trusted() {
                 .unwrap();
         });
     }
+}
+
+#[test]
+fn a_file_that_holds_something_else_is_left_alone() {
+    for something in [
+        "session_id,new_status\n4c5c7f3a,Approved\n",
+        "#!/bin/sh\necho\n",
+        r#"{"new_status":"Approved"}"#,
+    ] {
+        let (server, directory) = (counting(), Directory::new());
+        write_private(directory.path(FILE), something);
+        update(&server, directory.path(FILE));
+        assert_eq!(fs::read_to_string(directory.path(FILE)).unwrap(), something);
+        assert_eq!(directory.names(), ["token.json"]);
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_behind_is_cleared_away_but_not_what_another_is_writing() {
+    let (server, directory) = (counting(), Directory::new());
+    let temporary = directory.file("token.json.tmp", "half a tok");
+    update(&server, directory.path(FILE));
+    assert_eq!(directory.names(), ["token.json.tmp"], "another process is writing it");
+    let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    File::options()
+        .write(true)
+        .open(&temporary)
+        .unwrap()
+        .set_modified(an_hour_ago)
+        .unwrap();
+    update(&server, directory.path(FILE));
+    assert_eq!(directory.names(), ["token.json"]);
+    assert_eq!(mode(directory.path(FILE)), 0o600);
 }
 
 #[test]
@@ -302,7 +331,7 @@ fn a_token_of_another_client_host_or_time_is_not_trusted() {
             for (key, value) in change.as_object().unwrap() {
                 content[key] = value.clone();
             }
-            write_private(&directory.path(FILE), content.to_string());
+            write_private(directory.path(FILE), content.to_string());
         });
     }
 }
@@ -315,10 +344,10 @@ fn a_token_from_the_file_that_the_api_refuses_is_replaced_there_too() {
         Some("Bearer fresh") => confirmed(),
         _ => answer(401, &[], ""),
     });
-    write_private(&directory.path(FILE), good(&server).to_string());
+    write_private(directory.path(FILE), good(&server).to_string());
     update(&server, directory.path(FILE));
     assert_eq!(bearers(&server), ["Bearer planted", "Bearer fresh"]);
-    assert_eq!(content(&directory.path(FILE))["access_token"], "fresh");
+    assert_eq!(content(directory.path(FILE))["access_token"], "fresh");
     update(&server, directory.path(FILE));
     assert_eq!(server.token_requests().len(), 1);
 }
@@ -337,7 +366,7 @@ fn a_refused_token_that_another_process_replaced_is_taken_from_the_file() {
         }
         _ => confirmed(),
     });
-    write_private(&directory.path(FILE), good(&server).to_string());
+    write_private(directory.path(FILE), good(&server).to_string());
     update(&server, directory.path(FILE));
     assert_eq!(bearers(&server), ["Bearer planted", "Bearer by-another"]);
     assert_eq!(server.token_requests().len(), 0);
@@ -383,11 +412,11 @@ fn a_failed_fetch_leaves_the_file_alone() {
     let refusing = Server::start(|_| answer(401, &[], r#"{"error":"invalid_client"}"#));
     let mut expired = good(&refusing);
     expired["expires_at"] = json!(now() - 1);
-    write_private(&directory.path(FILE), expired.to_string());
+    write_private(directory.path(FILE), expired.to_string());
     let client = builder(&server, directory.path(FILE)).auth_url(refusing.url());
     let error = client.build().unwrap().authenticate().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Authentication);
-    assert_eq!(content(&directory.path(FILE)), expired);
+    assert_eq!(content(directory.path(FILE)), expired);
 }
 
 /// Starts one test of this file as a process of its own, which makes one update.
@@ -464,7 +493,7 @@ fn twenty_processes_at_once_and_two_hundred_after_them_share_one_file() {
         assert!(seen > 0);
     });
     assert_eq!(server.session_requests().len(), 220);
-    assert_eq!(mode(&directory.path(FILE)), 0o600);
+    assert_eq!(mode(directory.path(FILE)), 0o600);
     assert_eq!(directory.names(), ["token.json"]);
 }
 

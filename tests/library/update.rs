@@ -3,8 +3,9 @@
 use std::sync::Barrier;
 use std::thread;
 
-use crate::support::*;
 use didit::{Client, ClientBuilder, Credentials, ErrorKind, StatusUpdate, Verdict};
+
+use crate::support::*;
 
 /// The headers that are documented, and those that HTTP needs, in no order.
 fn headers(request: &Request) -> Vec<(&str, &str)> {
@@ -240,4 +241,42 @@ fn sixteen_threads_keep_their_connections() {
         });
     }
     assert!(server.connections() <= THREADS, "{} connections", server.connections());
+}
+
+#[test]
+fn a_confirmation_that_contradicts_itself_or_the_update_leaves_it_in_doubt() {
+    for (body, words) in [
+        (
+            format!(r#"{{"session_id":"{SESSION}","status":"Declined"}}"#),
+            "says that the session is Declined",
+        ),
+        (
+            format!(r#"{{"session_id":"{SESSION}","session_id":"{SESSION}"}}"#),
+            "answered 200 with JSON that is not Didit's",
+        ),
+    ] {
+        let server = Server::always(answer(200, &[], body));
+        let error = server
+            .client()
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedResponse);
+        assert_eq!((error.verdict(), error.is_retryable()), (Verdict::Unknown, false));
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(server.session_requests().len(), 1);
+    }
+    let server = Server::always(answer(
+        200,
+        &[],
+        format!(r#"{{"session_id":"{SESSION}","status":"approved"}}"#),
+    ));
+    let updated = server.client().update_status(&session_id(), &StatusUpdate::approved());
+    assert_eq!(updated.unwrap().session_id, session_id());
+}
+
+#[test]
+fn a_client_may_be_used_on_both_sides_of_a_caught_panic() {
+    fn is_unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    is_unwind_safe::<Client>();
+    is_unwind_safe::<didit::Error>();
 }

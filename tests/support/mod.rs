@@ -64,6 +64,11 @@ pub fn token(value: &str) -> Vec<Step> {
     answer(200, &[], format!(r#"{{"access_token":"{value}","expires_in":86400}}"#))
 }
 
+/// What Didit answers when a session is read that does not exist.
+pub fn no_such_session() -> Vec<Step> {
+    answer(404, &[], r#"{"detail":"Not found."}"#)
+}
+
 /// One turn for each request, in order. One request more fails the test.
 pub fn in_turn(turns: Vec<Vec<Step>>) -> impl Fn(&Request) -> Vec<Step> + Send + Sync {
     let turns: Mutex<VecDeque<_>> = Mutex::new(turns.into());
