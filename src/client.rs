@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Verdict};
 use crate::http::{Http, MAX_BODY, Request, host};
 use crate::rate_limit::RateLimit;
 use crate::retry::RetryPolicy;
-use crate::session::{ApiVersion, Ensured, Session, SessionId, SessionStatus, StatusUpdate, UpdatedSession};
+use crate::session::{ApiVersion, Ensured, Session, SessionId, StatusUpdate, UpdatedSession};
 use crate::verdict::{self, Operation};
 
 /// A whole session with all that was found out about the person: 4 MiB.
@@ -229,11 +229,10 @@ impl Inner {
             let operation = Operation::ReadSession;
             let answer = self.exchange("GET", &url, None, operation, call)?;
             let answer = answer_about(id, &answer, &url, operation)?;
-            let status = answer.status.map(SessionStatus::from_wire);
+            let unnamed = || verdict::unconfirmed("Didit answered 200, but names no status", operation);
             Ok(Session {
                 session_id: id.clone(),
-                status: status
-                    .ok_or_else(|| verdict::unconfirmed("Didit answered 200, but names no status", operation))?,
+                status: answer.status.ok_or_else(unnamed)?.into(),
             })
         })
     }

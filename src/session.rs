@@ -1,9 +1,12 @@
 //! Sessions and what can be said about them: pure data, checked when it is made.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 
@@ -12,13 +15,13 @@ const MAX_ID: usize = 128;
 /// The id of a verification session: 1 to 128 of `A-Z a-z 0-9 - _`.
 ///
 /// Anything else is refused when the id is made, so an id can never change the path of a request. Didit's own ids
-/// are UUIDs (didit-api.md §4).
+/// are UUIDs (didit-api.md §4). Two ids are equal if they are spelled the same, letter case included.
 ///
 /// ```
 /// use didit::SessionId;
 ///
 /// let id: SessionId = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?;
-/// assert_eq!(id.to_string(), "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10");
+/// assert_eq!(id, "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10");
 /// assert!("../../v1/x".parse::<SessionId>().is_err());
 /// # Ok::<(), didit::Error>(())
 /// ```
@@ -27,6 +30,12 @@ const MAX_ID: usize = 128;
 pub struct SessionId(Box<str>);
 
 impl SessionId {
+    /// The id as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether `other` names this session: Didit may write an id in another letter case.
     pub(crate) fn is(&self, other: &str) -> bool {
         self.0.eq_ignore_ascii_case(other)
@@ -83,6 +92,18 @@ impl AsRef<str> for SessionId {
     }
 }
 
+impl PartialEq<str> for SessionId {
+    fn eq(&self, other: &str) -> bool {
+        &*self.0 == other
+    }
+}
+
+impl PartialEq<&str> for SessionId {
+    fn eq(&self, other: &&str) -> bool {
+        *self == **other
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
@@ -91,8 +112,8 @@ impl fmt::Display for SessionId {
 
 /// A status that a reviewer may set (didit-api.md §4).
 ///
-/// Displayed as on the wire; parsed in any letter case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+/// Displayed and serialized as on the wire; parsed and deserialized in any letter case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NewStatus {
     /// The person is accepted. Safe to repeat.
@@ -104,7 +125,9 @@ pub enum NewStatus {
 }
 
 impl NewStatus {
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// The status as Didit writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             NewStatus::Approved => "Approved",
             NewStatus::Declined => "Declined",
@@ -137,8 +160,22 @@ impl FromStr for NewStatus {
     }
 }
 
+impl Serialize for NewStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for NewStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 /// A step that a person is asked to repeat, for [`StatusUpdate::resubmitted`] (didit-api.md §4).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Node {
     /// The node in the session's workflow, for example `feature_ocr_1`.
     pub node_id: String,
@@ -158,7 +195,7 @@ impl Node {
 
 /// Which generation of Didit's session API is called (didit-api.md §3, §4).
 ///
-/// Any version takes either kind of credential. The default is [`V1`](ApiVersion::V1) for client credentials and
+/// Displayed as `v1`, `v2` or `v3`. Any version takes either kind of credential. The default is [`V1`](ApiVersion::V1) for client credentials and
 /// [`V3`](ApiVersion::V3) for an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -172,12 +209,20 @@ pub enum ApiVersion {
 }
 
 impl ApiVersion {
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// The version as it stands in a request's path: `v1`, `v2` or `v3`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             ApiVersion::V1 => "v1",
             ApiVersion::V2 => "v2",
             ApiVersion::V3 => "v3",
         }
+    }
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
@@ -206,30 +251,68 @@ const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi h
 /// let update = StatusUpdate::declined().comment("Duplicated user");
 /// assert_eq!(update.new_status().to_string(), "Declined");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+///
+/// An update can wait in a queue. It goes through serde, in formats that name their fields such as JSON, under the
+/// names of a row of `didit batch`: `new_status`, `comment`, `nodes` (or `nodes_to_resubmit`), `email` and
+/// `email_language`. All but `new_status` are optional, and other names are refused. What comes back is checked when
+/// it is sent, or by [`Client::check`](crate::Client::check).
+///
+/// ```
+/// use didit::{SessionId, StatusUpdate};
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Job {
+///     session_id: SessionId,
+///     #[serde(flatten)]
+///     update: StatusUpdate,
+/// }
+///
+/// let job: Job = serde_json::from_str(r#"{"session_id":"abc","new_status":"declined","comment":"Duplicated user"}"#)?;
+/// assert_eq!(job.update, StatusUpdate::declined().comment("Duplicated user"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// `Debug` hides the comment and the email address.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[must_use = "an update does nothing until a client sends it"]
 pub struct StatusUpdate {
     new_status: NewStatus,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     comment: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    nodes_to_resubmit: Vec<Node>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    send_email: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    email_address: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "nodes_to_resubmit")]
+    nodes: Vec<Node>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     email_language: Option<String>,
 }
 
+/// An update as Didit wants it (didit-api.md §4).
+#[derive(Serialize)]
+struct Body<'a> {
+    new_status: NewStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    nodes_to_resubmit: &'a [Node],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_email: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_address: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_language: Option<&'a str>,
+}
+
 impl StatusUpdate {
-    fn new(new_status: NewStatus) -> StatusUpdate {
+    /// An update to this status, with nothing else said. Resubmitted needs nodes as well: see
+    /// [`resubmitted`](StatusUpdate::resubmitted).
+    pub fn new(new_status: NewStatus) -> StatusUpdate {
         StatusUpdate {
             new_status,
             comment: None,
-            nodes_to_resubmit: Vec::new(),
-            send_email: None,
-            email_address: None,
+            nodes: Vec::new(),
+            email: None,
             email_language: None,
         }
     }
@@ -247,7 +330,7 @@ impl StatusUpdate {
     /// Ask the person to repeat these steps, of which there must be at least one. v3 only.
     pub fn resubmitted(nodes: impl IntoIterator<Item = Node>) -> StatusUpdate {
         StatusUpdate {
-            nodes_to_resubmit: nodes.into_iter().collect(),
+            nodes: nodes.into_iter().collect(),
             ..StatusUpdate::new(NewStatus::Resubmitted)
         }
     }
@@ -260,8 +343,7 @@ impl StatusUpdate {
 
     /// Email the person at this address. v3 only.
     pub fn email(mut self, address: impl Into<String>) -> StatusUpdate {
-        self.send_email = Some(true);
-        self.email_address = Some(address.into());
+        self.email = Some(address.into());
         self
     }
 
@@ -280,48 +362,92 @@ impl StatusUpdate {
         self.new_status
     }
 
+    /// The steps that the person is asked to repeat.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The comment, if there is one.
+    #[must_use]
+    pub fn comment_text(&self) -> Option<&str> {
+        self.comment.as_deref()
+    }
+
+    /// The address that the person is emailed at, if they are.
+    #[must_use]
+    pub fn email_address(&self) -> Option<&str> {
+        self.email.as_deref()
+    }
+
+    /// The email's language, if one was chosen.
+    #[must_use]
+    pub fn email_language_code(&self) -> Option<&str> {
+        self.email_language.as_deref()
+    }
+
     /// The request's body, once the update is one that `version` knows.
     pub(crate) fn to_body(&self, version: ApiVersion) -> Result<Vec<u8>> {
         let resubmitted = self.new_status == NewStatus::Resubmitted;
+        let (email, language) = (self.email.as_deref(), self.email_language.as_deref());
         let problem = if version != ApiVersion::V3 && resubmitted {
-            format!("{} knows no Resubmitted: use API version v3", version.as_str())
-        } else if version != ApiVersion::V3 && (self.send_email.is_some() || self.email_language.is_some()) {
-            format!("{} sends no email: use API version v3", version.as_str())
-        } else if resubmitted && self.nodes_to_resubmit.is_empty() {
+            format!("{version} knows no Resubmitted: use API version v3")
+        } else if version != ApiVersion::V3 && (email.is_some() || language.is_some()) {
+            format!("{version} sends no email: use API version v3")
+        } else if resubmitted && self.nodes.is_empty() {
             "Resubmitted needs at least one node to repeat".into()
+        } else if !resubmitted && !self.nodes.is_empty() {
+            "nodes to repeat go with Resubmitted only".into()
         } else if self
-            .nodes_to_resubmit
+            .nodes
             .iter()
             .any(|node| node.node_id.is_empty() || node.feature.is_empty())
         {
             "a node to repeat needs a node id and a feature".into()
-        } else if self
-            .email_address
-            .as_deref()
-            .is_some_and(|address| !is_address(address))
-        {
+        } else if email.is_some_and(|address| !is_address(address)) {
             "not an email address".into()
-        } else if self
-            .email_language
-            .as_deref()
-            .is_some_and(|code| !LANGUAGES.split(' ').any(|known| known == code))
-        {
+        } else if language.is_some_and(|code| !LANGUAGES.split(' ').any(|known| known == code)) {
             format!("not a language that Didit writes emails in: use one of {LANGUAGES}")
-        } else if self.email_language.is_some() && self.email_address.is_none() {
+        } else if language.is_some() && email.is_none() {
             "an email language needs an email address".into()
         } else {
-            // Strings, a bool and enums: there is nothing in it that JSON could refuse.
-            return serde_json::to_vec(self).map_err(|_| Error::input("the update is not JSON"));
+            let body = Body {
+                new_status: self.new_status,
+                comment: self.comment.as_deref(),
+                nodes_to_resubmit: &self.nodes,
+                send_email: email.map(|_| true),
+                email_address: email,
+                email_language: language,
+            };
+            // Strings, a bool and a list of strings: there is nothing in it that JSON could refuse.
+            return serde_json::to_vec(&body).map_err(|_| Error::input("the update is not JSON"));
         };
         Err(Error::input(problem))
     }
+}
+
+impl fmt::Debug for StatusUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusUpdate")
+            .field("new_status", &self.new_status)
+            .field("comment", &hidden(&self.comment))
+            .field("nodes", &self.nodes)
+            .field("email", &hidden(&self.email))
+            .field("email_language", &self.email_language)
+            .finish()
+    }
+}
+
+/// Tells whether there is a value, and not what it is.
+fn hidden(value: &Option<String>) -> Option<&'static str> {
+    value.as_ref().map(|_| "[hidden]")
 }
 
 /// Enough to catch a slip; whether the address exists only its mail server knows.
 fn is_address(address: &str) -> bool {
     address
         .split_once('@')
-        .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty())
+        .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'))
         && !address.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
@@ -341,7 +467,6 @@ pub struct UpdatedSession {
 
 impl fmt::Debug for UpdatedSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hidden = |value: &Option<String>| value.as_ref().map(|_| "[hidden]");
         f.debug_struct("UpdatedSession")
             .field("session_id", &self.session_id)
             .field("session_token", &hidden(&self.session_token))
@@ -350,9 +475,12 @@ impl fmt::Debug for UpdatedSession {
     }
 }
 
-/// The status that a session has (didit-api.md §5). Displayed as on the wire.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
+/// The status that a session has (didit-api.md §5). Displayed and serialized as on the wire.
+///
+/// Two statuses are equal if Didit writes them the same. What is parsed or deserialized becomes `Other` only if it is
+/// none of the others, letter case included.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "String")]
 #[allow(missing_docs)] // Didit's own words; the docs define them no further.
 pub enum SessionStatus {
     NotStarted,
@@ -369,34 +497,66 @@ pub enum SessionStatus {
     Other(String),
 }
 
-const STATUSES: [(SessionStatus, &str); 10] = [
-    (SessionStatus::NotStarted, "Not Started"),
-    (SessionStatus::InProgress, "In Progress"),
-    (SessionStatus::InReview, "In Review"),
-    (SessionStatus::Approved, "Approved"),
-    (SessionStatus::Declined, "Declined"),
-    (SessionStatus::Resubmitted, "Resubmitted"),
-    (SessionStatus::Abandoned, "Abandoned"),
-    (SessionStatus::Expired, "Expired"),
-    (SessionStatus::KycExpired, "Kyc Expired"),
-    (SessionStatus::AwaitingUser, "Awaiting User"),
-];
-
 impl SessionStatus {
-    pub(crate) fn from_wire(status: String) -> SessionStatus {
-        match STATUSES.iter().find(|(_, name)| *name == status) {
-            Some((known, _)) => known.clone(),
-            None => SessionStatus::Other(status),
+    const KNOWN: [SessionStatus; 10] = [
+        SessionStatus::NotStarted,
+        SessionStatus::InProgress,
+        SessionStatus::InReview,
+        SessionStatus::Approved,
+        SessionStatus::Declined,
+        SessionStatus::Resubmitted,
+        SessionStatus::Abandoned,
+        SessionStatus::Expired,
+        SessionStatus::KycExpired,
+        SessionStatus::AwaitingUser,
+    ];
+
+    /// The status as Didit writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            SessionStatus::NotStarted => "Not Started",
+            SessionStatus::InProgress => "In Progress",
+            SessionStatus::InReview => "In Review",
+            SessionStatus::Approved => "Approved",
+            SessionStatus::Declined => "Declined",
+            SessionStatus::Resubmitted => "Resubmitted",
+            SessionStatus::Abandoned => "Abandoned",
+            SessionStatus::Expired => "Expired",
+            SessionStatus::KycExpired => "Kyc Expired",
+            SessionStatus::AwaitingUser => "Awaiting User",
+            SessionStatus::Other(name) => name,
         }
     }
+}
 
-    fn as_str(&self) -> &str {
-        match self {
-            SessionStatus::Other(name) => name,
-            known => STATUSES
-                .iter()
-                .find(|(status, _)| status == known)
-                .map_or("", |(_, name)| name),
+impl From<String> for SessionStatus {
+    fn from(status: String) -> SessionStatus {
+        let known = SessionStatus::KNOWN.into_iter().find(|known| known.as_str() == status);
+        known.unwrap_or(SessionStatus::Other(status))
+    }
+}
+
+impl From<&str> for SessionStatus {
+    fn from(status: &str) -> SessionStatus {
+        status.to_owned().into()
+    }
+}
+
+impl FromStr for SessionStatus {
+    type Err = Infallible;
+
+    fn from_str(status: &str) -> Result<Self, Infallible> {
+        Ok(status.into())
+    }
+}
+
+impl From<NewStatus> for SessionStatus {
+    fn from(new: NewStatus) -> SessionStatus {
+        match new {
+            NewStatus::Approved => SessionStatus::Approved,
+            NewStatus::Declined => SessionStatus::Declined,
+            NewStatus::Resubmitted => SessionStatus::Resubmitted,
         }
     }
 }
@@ -407,9 +567,36 @@ impl fmt::Display for SessionStatus {
     }
 }
 
+impl Serialize for SessionStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+// By the text, so that an `Other("Approved")` of a caller's own making is the same as `Approved`.
+impl PartialEq for SessionStatus {
+    fn eq(&self, other: &SessionStatus) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for SessionStatus {}
+
+impl Hash for SessionStatus {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
 impl PartialEq<NewStatus> for SessionStatus {
     fn eq(&self, new: &NewStatus) -> bool {
         self.as_str() == new.as_str()
+    }
+}
+
+impl PartialEq<SessionStatus> for NewStatus {
+    fn eq(&self, status: &SessionStatus) -> bool {
+        status == self
     }
 }
 
@@ -447,7 +634,15 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_displayed_as_on_the_wire_and_parsed_in_any_letter_case() {
+    fn an_id_is_compared_with_text_by_its_spelling() {
+        let id: SessionId = "Abc".parse().unwrap();
+        assert_eq!(id.as_str(), "Abc");
+        assert!(id == *"Abc" && id == "Abc");
+        assert!(id != *"abc" && id != "abc");
+    }
+
+    #[test]
+    fn a_new_status_is_displayed_as_on_the_wire_and_parsed_in_any_letter_case() {
         for (status, name) in [
             (NewStatus::Approved, "Approved"),
             (NewStatus::Declined, "Declined"),
@@ -455,12 +650,72 @@ mod tests {
         ] {
             assert_eq!(status.to_string(), name);
             assert_eq!(name.to_uppercase().parse::<NewStatus>().unwrap(), status);
-            assert_eq!(SessionStatus::from_wire(name.into()), status);
+            assert_eq!(serde_json::to_value(status).unwrap(), name);
+            let lower = name.to_lowercase();
+            assert_eq!(serde_json::from_value::<NewStatus>(lower.into()).unwrap(), status);
+
+            assert_eq!(SessionStatus::from(status).as_str(), name);
+            assert_eq!(SessionStatus::from(name), status);
+            assert_eq!(status, SessionStatus::from(name));
             assert_ne!(SessionStatus::InReview, status);
+            assert_ne!(status, SessionStatus::InReview);
         }
         assert!("In Review".parse::<NewStatus>().is_err());
+    }
+
+    #[test]
+    fn a_version_is_displayed_as_in_the_path_and_parsed_in_any_letter_case() {
         assert_eq!("V2".parse::<ApiVersion>().unwrap(), ApiVersion::V2);
         assert!("2".parse::<ApiVersion>().is_err());
+        let names = [ApiVersion::V1, ApiVersion::V2, ApiVersion::V3].map(|version| version.to_string());
+        assert_eq!(names, ["v1", "v2", "v3"]);
+    }
+
+    #[test]
+    fn a_known_status_is_never_other_however_it_was_made() {
+        for known in SessionStatus::KNOWN {
+            let name = known.to_string();
+            for made in [
+                SessionStatus::from(name.as_str()),
+                SessionStatus::from(name.clone()),
+                name.parse().unwrap(),
+                serde_json::from_value(name.clone().into()).unwrap(),
+            ] {
+                assert!(!matches!(made, SessionStatus::Other(_)), "{name}");
+                assert_eq!(made, known);
+            }
+            assert_eq!(serde_json::to_value(&known).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_new_to_us_goes_through_as_it_is() {
+        for name in ["Escalated", "approved", ""] {
+            let status = SessionStatus::from(name);
+            assert!(matches!(&status, SessionStatus::Other(text) if text == name));
+            assert_eq!(status.as_str(), name);
+            assert_eq!(serde_json::to_value(&status).unwrap(), name);
+            assert_ne!(status, NewStatus::Approved);
+        }
+    }
+
+    #[test]
+    fn statuses_are_equal_and_hashed_by_their_text() {
+        let by_hand = SessionStatus::Other("Approved".into());
+        assert_eq!(by_hand, SessionStatus::Approved);
+        assert_eq!(by_hand, NewStatus::Approved);
+        let mut set = std::collections::HashSet::from([SessionStatus::Approved, SessionStatus::Declined]);
+        assert!(!set.insert(by_hand));
+        assert!(set.insert(SessionStatus::Other("Escalated".into())));
+    }
+
+    #[test]
+    fn debug_of_an_update_shows_neither_comment_nor_address() {
+        let update = StatusUpdate::declined().comment("she lied").email("ann@example.org");
+        assert_eq!(
+            format!("{update:?}"),
+            r#"StatusUpdate { new_status: Declined, comment: Some("[hidden]"), nodes: [], email: Some("[hidden]"), email_language: None }"#
+        );
     }
 
     #[test]
@@ -470,6 +725,8 @@ mod tests {
             ("ann", false),
             ("@example.org", false),
             ("ann@", false),
+            ("ann@example@org", false),
+            ("ann@@example.org", false),
             ("an n@example.org", false),
             ("ann@example.org\n", false),
         ] {

@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod properties;
 mod proxy;
+mod queue;
 mod rate_limit;
 mod read_back;
 mod retry;

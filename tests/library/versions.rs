@@ -264,6 +264,7 @@ fn an_email_needs_an_address() {
         "@example.org",
         "ann@example.org\n",
         "ann @example.org",
+        "ann@example@org",
     ] {
         let message = refused(ApiVersion::V3, &StatusUpdate::approved().email(address));
         assert!(message.contains("not an email address"), "{message}");
