@@ -13,7 +13,7 @@
 //! They never hold a secret, but at `trace` the target `ureq_proto` of the HTTP library dumps the wire, secrets included:
 //! leave it off.
 //!
-//! References to `didit-api.md` are to the notes on Didit's API that this crate was made from.
+//! What the crate knows of Didit's API, and from where, stands in [`didit_api`]; `didit-api.md §4` is its fourth section.
 
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -42,6 +42,10 @@ pub use retry::RetryPolicy;
 pub use session::{
     ApiVersion, Ensured, NewStatus, Node, Session, SessionId, SessionStatus, StatusUpdate, UpdatedSession,
 };
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/didit-api.md")]
+pub mod didit_api {}
 
 /// The README's code, compiled.
 #[cfg(doctest)]
