@@ -88,16 +88,22 @@ pub(crate) fn with_retries<T>(
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     let mut in_doubt = None;
+    let mut earlier = None;
     let mut attempts = 0;
     loop {
-        let error = match attempt() {
+        let mut error = match attempt() {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        attempts += 1;
+        // An attempt that was not begun for want of time says less than the one before it.
+        let not_begun = error.is_out_of_time() && error.verdict() == Verdict::NotApplied;
+        match earlier.take().filter(|_| not_begun) {
+            Some(earlier) => error = Error::out_of_time(earlier),
+            None => attempts += 1,
+        }
         let retry_after = policy.wait(&error, attempts - 1, fastrand::f64());
         let enough_time = retry_after.is_none_or(|wait| deadline.leaves_a_fair_share_after(wait));
-        if let Some(wait) = retry_after.filter(|_| enough_time) {
+        if let Some(wait) = retry_after.filter(|_| enough_time && !error.is_out_of_time()) {
             if error.verdict() == Verdict::Unknown {
                 in_doubt.get_or_insert((attempts, error.what_happened()));
             }
@@ -109,6 +115,7 @@ pub(crate) fn with_retries<T>(
                 wait.as_millis(),
                 policy.limit(),
             );
+            earlier = Some(error);
             std::thread::sleep(wait);
             continue;
         }
@@ -256,6 +263,34 @@ mod tests {
             error.unwrap_err().to_string(),
             "trying: trying: no; gave up after 3 attempts; nothing was changed"
         );
+    }
+
+    #[test]
+    fn an_attempt_that_was_not_begun_for_want_of_time_leaves_the_earlier_failure_standing() {
+        let limited = || {
+            Error::new(ErrorKind::RateLimited, "limited")
+                .retryable(true)
+                .with_retry_after(Some(Duration::ZERO))
+        };
+        let mut failures = [passed("too late"), limited()].to_vec();
+        let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(failures.pop().unwrap())).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::RateLimited, Verdict::NotApplied)
+        );
+        assert_eq!(error.retry_after(), Some(Duration::ZERO));
+        assert!(error.is_out_of_time() && failures.is_empty());
+        assert_eq!(error.to_string(), "trying: limited; nothing was changed");
+
+        let mut failures = [passed("too late"), limited().unknown()].to_vec();
+        let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(failures.pop().unwrap())).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::RateLimited, Verdict::Unknown)
+        );
+
+        let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(passed("too late"))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
     }
 
     #[test]
