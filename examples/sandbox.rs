@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, fs, process, thread};
@@ -35,7 +35,7 @@ usage: sandbox [--port N] [--token-ttl SECONDS] [--rate-limit N] [--rate-window 
   --client ID:SECRET     the only client credentials that are accepted
   --api-key KEY          the only API key that is accepted";
 
-struct Options {
+pub struct Options {
     port: u16,
     token_ttl: f64,
     rate_limit: Option<usize>,
@@ -49,7 +49,7 @@ struct Options {
 }
 
 impl Options {
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+    pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         fn number<T: std::str::FromStr>(name: &str, value: String) -> Result<T, String> {
             value.parse().map_err(|_| format!("{name}: not a number it can use"))
         }
@@ -109,24 +109,31 @@ fn main() -> io::Result<()> {
         eprintln!("sandbox: {problem}");
         process::exit(2);
     });
-    let listener = TcpListener::bind(("127.0.0.1", options.port))?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let (id, secret) = match &options.client {
-        Some(client) => client.split_once(':').unwrap_or((client, "")),
-        None => ("sandbox", "sandbox-secret"),
-    };
+    let client = options.client.clone().unwrap_or("sandbox:sandbox-secret".into());
+    let (id, secret) = client.split_once(':').unwrap_or((&client, ""));
+    let url = format!("http://{}", serve(options)?);
     let mut out = io::stdout().lock();
     writeln!(out, "export DIDIT_BASE_URL={url} DIDIT_AUTH_URL={url}")?;
     writeln!(out, "export DIDIT_CLIENT_ID={id} DIDIT_CLIENT_SECRET={secret}")?;
     out.flush()?;
-
-    let sandbox = Arc::new(Sandbox::new(options));
-    for stream in listener.incoming() {
-        let sandbox = sandbox.clone();
-        // A connection that breaks is the client's business.
-        thread::spawn(move || stream.and_then(|stream| sandbox.serve(stream)));
+    loop {
+        thread::park();
     }
-    Ok(())
+}
+
+/// Listens, and answers until the process ends.
+pub fn serve(options: Options) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", options.port))?;
+    let address = listener.local_addr()?;
+    let sandbox = Arc::new(Sandbox::new(options));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let sandbox = sandbox.clone();
+            // A connection that breaks is the client's business.
+            thread::spawn(move || stream.and_then(|stream| sandbox.serve(stream)));
+        }
+    });
+    Ok(address)
 }
 
 struct Session {

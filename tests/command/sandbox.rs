@@ -1,18 +1,32 @@
-//! What the tests of the command share: the built binary, the sandbox it talks to, and a directory of its own.
+//! What the tests of the command share: the built binary and the sandbox that it talks to.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
+
+// Compiled in, so that it is never an older one.
+#[allow(dead_code)]
+#[path = "../../examples/sandbox.rs"]
+mod server;
+
+/// How long the command, or the sandbox's answer to a test, may take before the test fails.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The command, with nothing of this process's environment.
 pub fn didit(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_didit"));
-    command.args(args).env_clear().stdin(Stdio::null());
+    command.args(args).env_clear();
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -25,7 +39,37 @@ pub struct Run {
 
 impl Run {
     pub fn of(command: &mut Command) -> Run {
-        Run::from(command.output().unwrap())
+        Run::end(command.spawn().unwrap())
+    }
+
+    /// Waits for a child to end, and kills one that does not.
+    pub fn end(mut child: Child) -> Run {
+        let (sender, texts) = mpsc::channel();
+        let out = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+        let err = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+        for (is_out, pipe) in [(true, out), (false, err)] {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                if let Some(mut pipe) = pipe {
+                    pipe.read_to_end(&mut bytes).unwrap();
+                }
+                sender.send((is_out, bytes)).unwrap();
+            });
+        }
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            match texts.recv_timeout(LIMIT) {
+                Ok((true, bytes)) => stdout = bytes,
+                Ok((false, bytes)) => stderr = bytes,
+                Err(_) => {
+                    let _ = child.kill();
+                    panic!("still running after {LIMIT:?}");
+                }
+            }
+        }
+        let status = child.wait().unwrap();
+        Run::from(Output { status, stdout, stderr })
     }
 
     /// Its standard error, if that is one line.
@@ -72,28 +116,18 @@ impl fmt::Display for Run {
     }
 }
 
-/// `examples/sandbox.rs`, running until it is dropped.
+/// `examples/sandbox.rs`, running in this process until its end.
 pub struct Sandbox {
-    child: Child,
     pub url: String,
 }
 
 impl Sandbox {
     pub fn start(args: &[&str]) -> Sandbox {
-        let bin = Path::new(env!("CARGO_BIN_EXE_didit"));
-        let path = bin
-            .with_file_name("examples")
-            .join("sandbox")
-            .with_extension(std::env::consts::EXE_EXTENSION);
-        let spawned = Command::new(&path).args(args).stdout(Stdio::piped()).spawn();
-        // `cargo test` builds it; with `--test` it has to be asked for.
-        let mut child = spawned.unwrap_or_else(|error| panic!("cargo build --example sandbox: {error}"));
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let url = line.trim().rsplit_once('=').unwrap().1.to_owned();
-        Sandbox { child, url }
+        let options = server::Options::parse(args.iter().map(ToString::to_string)).unwrap();
+        let address = server::serve(options).unwrap();
+        Sandbox {
+            url: format!("http://{address}"),
+        }
     }
 
     /// The command, with client credentials that the sandbox takes.
@@ -155,6 +189,7 @@ impl Sandbox {
     /// A request that does not go through the command; the answer's body.
     pub fn request(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
         let length = body.len();
         write!(
             stream,
@@ -176,12 +211,5 @@ impl Sandbox {
         let mut body = String::new();
         reader.take(length).read_to_string(&mut body).unwrap();
         body
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
