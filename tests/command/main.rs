@@ -3,6 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arguments;
+mod auth;
 mod batch;
-mod one;
+mod exit;
+mod output;
 mod sandbox;
+mod status;
+mod update;

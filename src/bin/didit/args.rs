@@ -1,317 +1,295 @@
-//! What the command was asked to do: arguments in, plain data out.
+//! The command line: arguments in, plain data out.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use didit::{NewStatus, Node, SessionId};
-use lexopt::{Arg, Parser};
 
-use crate::batch::input::Format;
-use crate::help;
+const ENVIRONMENT: &str = "\
+No option takes a secret: credentials come from the environment.
 
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-pub enum Parsed {
-    /// To be printed: help or the version.
-    Special(String),
-    Run(Command, Output),
+Environment:
+  DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET   client credentials, or
+  DIDIT_API_KEY                          an API key
+  DIDIT_API_VERSION                      v1, v2 or v3 (by default v1 with client
+                                         credentials and v3 with an API key)
+  DIDIT_BASE_URL, DIDIT_AUTH_URL         where sessions are, and where tokens
+                                         are fetched
+  DIDIT_TIMEOUT                          seconds for one request (30)
+  DIDIT_DEADLINE                         seconds for one session, with all its
+                                         requests and waits (no limit)
+  DIDIT_MAX_RETRIES                      retries for one session (2); a batch
+                                         repeats on its own
+  DIDIT_TOKEN_FILE                       keeps the token for the next run
+  DIDIT_CA_FILE                          the certificates to trust, PEM
+  ALL_PROXY, HTTPS_PROXY, HTTP_PROXY, NO_PROXY";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  1  a batch ended with rows that were refused
+  2  a mistake in the command line, the configuration or the input; nothing
+     was sent
+  3  Didit refused the credentials
+  4  refused by Didit; nothing was changed
+  5  unknown whether it was applied: read the session back
+  6  not done, nothing was changed; the message says whether trying again can
+     help";
+
+const BATCH: &str = "\
+FILE is CSV with a header, or NDJSON with the same names.
+
+Columns, in any order:
+  session_id, new_status   required
+  comment                  a comment for the review
+  nodes                    steps to repeat: NODE_ID:FEATURE, separated by spaces
+                           or semicolons; in NDJSON a list of
+                           {\"node_id\": ..., \"feature\": ...}
+  email, email_language    email the person
+
+The whole input is checked before anything is sent. What was done is kept in a
+journal: after a crash or a kill, the same command goes on where it stopped, and
+settles what was in doubt by reading the session back. Results are printed one a
+line: the rows that were not applied, or every row with --json.";
+
+const BATCH_EXIT_STATUS: &str = "  If several apply to a batch, the first of 3, 5, 6, 1 counts.";
+const SEE_ENVIRONMENT: &str = "The credentials come from the environment: see 'didit --help'.";
+
+/// Set the status of Didit identity-verification sessions, and say what became of it
+#[derive(Debug, Parser)]
+#[command(name = "didit", bin_name = "didit", version, propagate_version = true)]
+#[command(
+    args_override_self = true,
+    arg_required_else_help = true,
+    subcommand_value_name = "COMMAND"
+)]
+#[command(after_help = format!("{ENVIRONMENT}\n\n{EXIT_STATUS}"))]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub output: Output,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Set the status of one session
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
     Update(Update),
-    Status(SessionId),
+
+    /// Read the status of one session back
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
+    Status {
+        /// The session to read
+        #[arg(value_name = "SESSION_ID")]
+        id: SessionId,
+    },
+
+    /// Set the statuses of many sessions, from a CSV or NDJSON file
+    #[command(after_help = format!("{BATCH}\n\n{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}\n{BATCH_EXIT_STATUS}"))]
     Batch(Batch),
+
+    /// Check that Didit accepts the credentials; changes nothing
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
     Auth,
+
+    /// Print a script that completes this command in a shell
+    Completions {
+        /// The shell that will read the script
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the manual page, to be read with 'man -l -'
+    Man {
+        /// The command whose page to print; without one, that of didit itself
+        #[arg(value_parser = PossibleValuesParser::new(COMMANDS))]
+        command: Option<String>,
+    },
 }
 
-/// How results are told.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+const COMMANDS: [&str; 6] = ["update", "status", "batch", "auth", "completions", "man"];
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, clap::Args)]
 pub struct Output {
+    /// Print results as JSON objects, one a line
+    #[arg(long, global = true, display_order = 900)]
     pub json: bool,
+
+    /// Print only results that were asked for, and errors
+    #[arg(short, long, global = true, display_order = 901)]
     pub quiet: bool,
+
+    /// Report each request on standard error, without secrets
+    #[arg(short, long, global = true, display_order = 902)]
     pub verbose: bool,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, clap::Args)]
 pub struct Update {
+    /// The session to update
+    #[arg(value_name = "SESSION_ID")]
     pub id: SessionId,
+
+    /// The status to set, in any letter case
+    #[arg(ignore_case = true, value_parser = PossibleValuesParser::new(STATUSES).try_map(|name| name.parse::<NewStatus>()))]
     pub status: NewStatus,
+
+    /// A comment for the review
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub comment: Option<String>,
+
+    /// A step to repeat, such as feature_ocr_1:OCR; goes with resubmitted, may be repeated (v3)
+    #[arg(long = "node", value_name = "NODE_ID:FEATURE", value_parser = node)]
     pub nodes: Vec<Node>,
+
+    /// Email the person at this address (v3)
+    #[arg(long, value_name = "ADDRESS")]
     pub email: Option<String>,
+
+    /// The language of the email, such as en or pt-BR
+    #[arg(long, value_name = "CODE", requires = "email")]
     pub email_language: Option<String>,
+
+    /// Read the session first, and update it only if it has another status
+    #[arg(long)]
     pub ensure: bool,
 }
 
-#[derive(Debug, PartialEq)]
+const STATUSES: [&str; 3] = ["approved", "declined", "resubmitted"];
+
+#[derive(Debug, PartialEq, clap::Args)]
 pub struct Batch {
-    /// `None` is stdin.
-    pub file: Option<PathBuf>,
+    /// The rows to send; - is standard input
+    // `None` is standard input. Spelled out, so that clap does not take the argument for optional.
+    #[arg(value_parser = PathBufValueParser::new().map(|file| (file != Path::new("-")).then_some(file)))]
+    pub file: std::option::Option<PathBuf>,
+
+    /// The format of FILE; by default its name decides: .ndjson and .jsonl are NDJSON, all else is CSV
+    #[arg(long = "format", value_name = "FORMAT")]
+    given_format: Option<Format>,
+
+    #[arg(skip = Format::Csv)]
     pub format: Format,
-    /// `None` only on a dry run.
+
+    /// Where to keep what was done [default: FILE.journal, beside the input]
+    // `None` only on a dry run.
+    #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
+
+    /// Requests a minute, at most; fewer when the server asks
+    #[arg(long, value_name = "PER_MINUTE", default_value = "300", value_parser = |text: &str| whole(text, MAX_RATE))]
+    #[arg(allow_negative_numbers = true)]
     pub rate: u32,
+
+    /// How many requests may be under way at once
+    #[arg(long, value_name = "N", default_value = "4", value_parser = |text: &str| whole(text, MAX_JOBS))]
+    #[arg(allow_negative_numbers = true)]
     pub jobs: u32,
+
+    /// Check the input and send nothing
+    #[arg(long)]
     pub dry_run: bool,
+
+    /// Also take up rows that ended so in an earlier run; may be repeated
+    #[arg(long, value_name = "WHICH", value_delimiter = ',')]
+    pub retry: Vec<Retry>,
+
+    /// Stop once Didit has been out of reach for this long
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    #[arg(allow_negative_numbers = true)]
+    pub max_outage: Duration,
 }
 
 const MAX_RATE: u32 = 10_000_000;
 const MAX_JOBS: u32 = 64;
 
-/// Reads the arguments, without the program's name.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Format {
+    Csv,
+    Ndjson,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Retry {
+    Unknown,
+    Refused,
+}
+
+/// Reads the arguments, the program's name first.
 ///
 /// # Errors
-/// A line that names the option or argument. It never repeats a value: one may be a secret that was put there by mistake.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, String> {
-    let mut line = Line::default();
-    let mut parser = Parser::from_args(args);
-    while let Some(arg) = parser.next().map_err(|error| told(&error))? {
-        match arg {
-            Arg::Short('h') | Arg::Long("help") => line.help = true,
-            Arg::Short('V') | Arg::Long("version") => {
-                return Ok(Parsed::Special(
-                    concat!("didit ", env!("CARGO_PKG_VERSION"), "\n").into(),
-                ));
-            }
-            Arg::Long("json") => line.output.json = true,
-            Arg::Short('q') | Arg::Long("quiet") => line.output.quiet = true,
-            Arg::Short('v') | Arg::Long("verbose") => line.output.verbose = true,
-            Arg::Value(word) if line.command.is_none() => line.command = Some(Name::parse(&word)?),
-            Arg::Value(word) => line.words.push(word),
-            Arg::Short(letter) => return Err(unknown_option(&format!("-{letter}"), line.command)),
-            Arg::Long(name) => {
-                let name = name.to_owned();
-                line.option(&name, &mut parser)?;
-            }
+/// What to print: a mistake; or help or the version, which were asked for. A secret that was given as an option is not
+/// repeated.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    let mut args = Args::try_parse_from(args).map_err(hide_secrets)?;
+    let (command, checked) = match &mut args.command {
+        Command::Update(update) => ("update", update.check()),
+        Command::Batch(batch) => ("batch", batch.complete()),
+        _ => return Ok(args),
+    };
+    match checked {
+        Ok(()) => Ok(args),
+        Err(problem) => Err(mistake(command, problem)),
+    }
+}
+
+/// A mistake in the arguments of a command, with its usage.
+fn mistake(command: &str, problem: &str) -> clap::Error {
+    let mut didit = Args::command();
+    didit.build();
+    let command = didit.find_subcommand_mut(command).expect("one of our own commands");
+    command.error(ErrorKind::ValueValidation, problem)
+}
+
+impl Update {
+    fn check(&self) -> Result<(), &'static str> {
+        match (self.status, self.nodes.is_empty()) {
+            (NewStatus::Resubmitted, true) => Err("resubmitted needs a step to repeat: --node NODE_ID:FEATURE"),
+            (NewStatus::Resubmitted, false) | (_, true) => Ok(()),
+            (_, false) => Err("--node goes with resubmitted only"),
         }
     }
-    line.finish()
 }
 
-fn told(error: &lexopt::Error) -> String {
-    match error {
-        lexopt::Error::UnexpectedValue { option, .. } => format!("{option}: it takes no value"),
-        lexopt::Error::MissingValue { option: Some(option) } => format!("{option}: a value is missing"),
-        _ => "these arguments cannot be understood".into(),
-    }
-}
-
-fn unknown_option(option: &str, command: Option<Name>) -> String {
-    let command = command.map_or(String::new(), |name| format!(" {}", name.as_str()));
-    format!("{option}: no such option; see `didit{command} --help`. Credentials are taken from the environment only")
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Name {
-    Update,
-    Status,
-    Batch,
-    Auth,
-}
-
-impl Name {
-    fn as_str(self) -> &'static str {
-        match self {
-            Name::Update => "update",
-            Name::Status => "status",
-            Name::Batch => "batch",
-            Name::Auth => "auth",
-        }
-    }
-
-    fn parse(word: &OsString) -> Result<Name, String> {
-        [Name::Update, Name::Status, Name::Batch, Name::Auth]
-            .into_iter()
-            .find(|name| word == name.as_str())
-            .ok_or_else(|| "the first argument has to be update, status, batch or auth; see `didit --help`".into())
-    }
-}
-
-/// What has been read of the line, not yet checked as a whole.
-#[derive(Default)]
-struct Line {
-    command: Option<Name>,
-    help: bool,
-    output: Output,
-    words: Vec<OsString>,
-    comment: Option<String>,
-    nodes: Vec<Node>,
-    email: Option<String>,
-    email_language: Option<String>,
-    ensure: bool,
-    format: Option<Format>,
-    journal: Option<PathBuf>,
-    rate: Option<u32>,
-    jobs: Option<u32>,
-    dry_run: bool,
-}
-
-impl Line {
-    fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), String> {
-        let option = format!("--{name}");
-        let mut value = || {
-            let value = parser.value().map_err(|error| told(&error))?;
-            value
-                .into_string()
-                .map_err(|_| format!("{option}: the value is not UTF-8"))
-        };
-        let of_update = matches!(self.command, None | Some(Name::Update));
-        let of_batch = matches!(self.command, None | Some(Name::Batch));
-        match name {
-            "comment" if of_update => self.comment = Some(value()?),
-            "node" if of_update => self
-                .nodes
-                .push(node(&value()?).map_err(|problem| format!("{option}: {problem}"))?),
-            "email" if of_update => self.email = Some(value()?),
-            "email-language" if of_update => self.email_language = Some(value()?),
-            "ensure" if of_update => self.ensure = true,
-            "format" if of_batch => {
-                self.format = Some(match value()?.as_str() {
-                    "csv" => Format::Csv,
-                    "ndjson" => Format::Ndjson,
-                    _ => return Err(format!("{option}: it has to be csv or ndjson")),
+impl Batch {
+    /// Fills in what depends on the file.
+    fn complete(&mut self) -> Result<(), &'static str> {
+        let extension = self.file.as_ref().and_then(|file| file.extension()?.to_str());
+        self.format = self.given_format.unwrap_or(match extension {
+            Some("ndjson" | "jsonl") => Format::Ndjson,
+            _ => Format::Csv,
+        });
+        if self.journal.is_none() {
+            self.journal = self
+                .file
+                .as_deref()
+                .filter(|file| can_have_a_journal_beside_it(file))
+                .map(|file| {
+                    let mut name = file.as_os_str().to_owned();
+                    name.push(".journal");
+                    name.into()
                 });
-            }
-            "journal" if of_batch => {
-                self.journal = Some(parser.value().map_err(|error| told(&error))?.into());
-            }
-            "rate" if of_batch => self.rate = Some(within(&option, &value()?, MAX_RATE)?),
-            "jobs" if of_batch => self.jobs = Some(within(&option, &value()?, MAX_JOBS)?),
-            "dry-run" if of_batch => self.dry_run = true,
-            _ => return Err(unknown_option(&option, self.command)),
+        }
+        if self.journal.is_none() && !self.dry_run {
+            return Err(
+                "--journal FILE is needed when the rows do not come from a regular file: the batch goes on from it \
+                 after a stop",
+            );
         }
         Ok(())
     }
-
-    fn finish(self) -> Result<Parsed, String> {
-        if self.help {
-            let text = match self.command {
-                None => help::DIDIT,
-                Some(Name::Update) => help::UPDATE,
-                Some(Name::Status) => help::STATUS,
-                Some(Name::Batch) => help::BATCH,
-                Some(Name::Auth) => help::AUTH,
-            };
-            return Ok(Parsed::Special(text.into()));
-        }
-        let output = self.output;
-        let command = match self.command {
-            None => return Err("a command is missing: update, status, batch or auth; see `didit --help`".into()),
-            Some(Name::Update) => Command::Update(self.update()?),
-            Some(Name::Status) => {
-                self.no_batch_options("status")?;
-                let [id] = exactly(self.words, "status", ["SESSION_ID"])?;
-                Command::Status(session_id(id)?)
-            }
-            Some(Name::Batch) => Command::Batch(self.batch()?),
-            Some(Name::Auth) => {
-                self.no_batch_options("auth")?;
-                let [] = exactly(self.words, "auth", [])?;
-                Command::Auth
-            }
-        };
-        Ok(Parsed::Run(command, output))
-    }
-
-    fn update(self) -> Result<Update, String> {
-        self.no_batch_options("update")?;
-        let [id, status] = exactly(self.words, "update", ["SESSION_ID", "STATUS"])?;
-        let id = session_id(id)?;
-        let status = status.into_string().ok().and_then(|word| word.parse().ok());
-        let status = status.ok_or("STATUS: it has to be approved, declined or resubmitted")?;
-        match status {
-            NewStatus::Resubmitted if self.nodes.is_empty() => {
-                return Err("resubmitted needs a step to repeat: --node NODE_ID:FEATURE".into());
-            }
-            NewStatus::Resubmitted => {}
-            _ if self.nodes.is_empty() => {}
-            _ => return Err("--node: it goes with resubmitted only".into()),
-        }
-        if self.email_language.is_some() && self.email.is_none() {
-            return Err("--email-language: it goes with --email only".into());
-        }
-        Ok(Update {
-            id,
-            status,
-            comment: self.comment,
-            nodes: self.nodes,
-            email: self.email,
-            email_language: self.email_language,
-            ensure: self.ensure,
-        })
-    }
-
-    fn batch(self) -> Result<Batch, String> {
-        self.no_update_options("batch")?;
-        let [file] = exactly(self.words, "batch", ["FILE"])?;
-        let file = (file != "-").then(|| PathBuf::from(file));
-        let journal = self.journal.or_else(|| {
-            let mut name = file.clone()?.into_os_string();
-            name.push(".journal");
-            Some(name.into())
-        });
-        if journal.is_none() && !self.dry_run {
-            return Err("--journal: it is needed when the rows come from standard input, to go on after a stop".into());
-        }
-        let extension = file.as_ref().and_then(|file| file.extension());
-        let by_name = match extension.and_then(|extension| extension.to_str()) {
-            Some("ndjson" | "jsonl") => Format::Ndjson,
-            _ => Format::Csv,
-        };
-        Ok(Batch {
-            format: self.format.unwrap_or(by_name),
-            file,
-            journal,
-            rate: self.rate.unwrap_or(300),
-            jobs: self.jobs.unwrap_or(4),
-            dry_run: self.dry_run,
-        })
-    }
-
-    /// Options that came before the command's name are checked here.
-    fn no_batch_options(&self, command: &str) -> Result<(), String> {
-        let given = self.format.is_some() || self.journal.is_some() || self.rate.is_some() || self.jobs.is_some();
-        if given || self.dry_run {
-            return Err(format!(
-                "{command} takes no option of batch; see `didit {command} --help`"
-            ));
-        }
-        if command == "update" {
-            Ok(())
-        } else {
-            self.no_update_options(command)
-        }
-    }
-
-    fn no_update_options(&self, command: &str) -> Result<(), String> {
-        let given = self.comment.is_some() || self.email.is_some() || self.email_language.is_some() || self.ensure;
-        match given || !self.nodes.is_empty() {
-            true => Err(format!(
-                "{command} takes no option of update; see `didit {command} --help`"
-            )),
-            false => Ok(()),
-        }
-    }
 }
 
-fn exactly<const N: usize>(words: Vec<OsString>, command: &str, names: [&str; N]) -> Result<[OsString; N], String> {
-    if let Some(missing) = names.get(words.len()) {
-        return Err(format!("{missing} is missing; see `didit {command} --help`"));
-    }
-    words
-        .try_into()
-        .map_err(|_| format!("there are too many arguments; see `didit {command} --help`"))
-}
-
-fn session_id(word: OsString) -> Result<SessionId, String> {
-    let word = word.into_string().map_err(|_| "SESSION_ID: not UTF-8")?;
-    word.parse().map_err(|error| format!("SESSION_ID: {error}"))
-}
-
-fn within(option: &str, value: &str, max: u32) -> Result<u32, String> {
-    let number = value.parse().ok().filter(|number| (1..=max).contains(number));
-    number.ok_or_else(|| format!("{option}: it has to be a whole number from 1 to {max}"))
+/// A pipe or a device cannot, nor can `/dev/stdin`, even where a regular file is behind it. A file that does not exist
+/// is left to be found missing when it is opened.
+fn can_have_a_journal_beside_it(file: &Path) -> bool {
+    let special = ["/dev", "/proc"].iter().any(|root| file.starts_with(root));
+    !special && file.metadata().map_or(true, |file| file.is_file() || file.is_dir())
 }
 
 /// `NODE_ID:FEATURE`.
@@ -322,115 +300,212 @@ pub fn node(text: &str) -> Result<Node, String> {
     }
 }
 
+fn whole(text: &str, max: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| format!("it has to be a whole number from 1 to {max}"))
+}
+
+/// At most 30 years: times that far off can still be added to any clock.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=1e9).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "it has to be a number of seconds, such as 60 or 2.5".into())
+}
+
+/// Makes sure that a mistake repeats no credentials, and says where they belong.
+fn hide_secrets(mut error: clap::Error) -> clap::Error {
+    let (ErrorKind::UnknownArgument, Some(ContextValue::String(arg))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    else {
+        return error;
+    };
+    if arg.starts_with('-') {
+        let arg = arg.to_ascii_lowercase();
+        let words = ["key", "secret", "token", "password", "client", "credential"];
+        if !words.iter().any(|word| arg.contains(word)) {
+            return error;
+        }
+    } else {
+        // Nothing but credentials would be given to `auth`.
+        let usage = error.get(ContextKind::Usage).map_or(String::new(), ToString::to_string);
+        if !usage.contains("didit auth") {
+            return error;
+        }
+        error.insert(ContextKind::InvalidArg, ContextValue::String("[hidden]".into()));
+    }
+    error.remove(ContextKind::SuggestedArg);
+    let hint = "credentials come from the environment: set DIDIT_API_KEY, or DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET";
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    error
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run(line: &str) -> Result<Parsed, String> {
-        parse(line.split(' ').filter(|word| !word.is_empty()).map(OsString::from))
+    fn run(line: &str) -> Result<Args, clap::Error> {
+        parse(["didit"].into_iter().chain(line.split_whitespace()).map(OsString::from))
     }
 
     fn update(line: &str) -> Update {
-        match run(line) {
-            Ok(Parsed::Run(Command::Update(update), _)) => update,
+        match run(line).map(|args| args.command) {
+            Ok(Command::Update(update)) => update,
             other => panic!("{line}: {other:?}"),
         }
     }
 
     fn batch(line: &str) -> Batch {
-        match run(line) {
-            Ok(Parsed::Run(Command::Batch(batch), _)) => batch,
+        match run(line).map(|args| args.command) {
+            Ok(Command::Batch(batch)) => batch,
             other => panic!("{line}: {other:?}"),
         }
     }
 
     #[test]
-    fn an_option_may_stand_anywhere_and_the_last_one_wins() {
+    fn the_definition_is_sound_and_every_command_has_a_page() {
+        let mut didit = Args::command();
+        didit.build();
+        didit.clone().debug_assert();
+        let names = didit.get_subcommands().map(|command| command.get_name());
+        assert_eq!(names.filter(|name| *name != "help").collect::<Vec<_>>(), COMMANDS);
+    }
+
+    #[test]
+    fn an_option_may_stand_anywhere_after_its_command_and_the_last_one_wins() {
         let expected = update("update abc declined --comment two");
         assert_eq!(expected.comment.as_deref(), Some("two"));
         for line in [
             "update --comment=two abc declined",
-            "--comment two update abc DECLINED",
+            "update abc DECLINED --comment two",
             "update abc --comment one declined --comment two",
         ] {
             assert_eq!(update(line), expected, "{line}");
         }
-        assert_eq!(update("update abc declined -- ").comment, None);
-        assert_eq!(update("update -- -abc declined").id.as_ref(), "-abc");
+        let batch = batch("batch a.csv --rate 1 --jobs 1 --rate 2 --jobs 2 --dry-run --dry-run");
+        assert_eq!((batch.rate, batch.jobs), (2, 2));
     }
 
     #[test]
-    fn nodes_add_up() {
-        let update = update("update abc resubmitted --node a:OCR --node b:FACE:2");
-        assert_eq!(update.nodes, [Node::new("a", "OCR"), Node::new("b", "FACE:2")]);
-    }
-
-    #[test]
-    fn a_batch_has_defaults_that_follow_the_file() {
-        let csv = batch("batch rows.csv");
+    fn a_comment_may_begin_with_a_hyphen() {
         assert_eq!(
-            (csv.format, csv.rate, csv.jobs, csv.dry_run),
-            (Format::Csv, 300, 4, false)
+            update("update abc declined --comment -v").comment.as_deref(),
+            Some("-v")
         );
-        assert_eq!(csv.journal, Some("rows.csv.journal".into()));
-        assert_eq!(batch("batch rows.jsonl").format, Format::Ndjson);
-        assert_eq!(batch("batch rows.jsonl --format csv").format, Format::Csv);
-        let stdin = batch("batch - --journal j --format ndjson");
-        assert_eq!((stdin.file, stdin.journal), (None, Some("j".into())));
-        assert_eq!(batch("batch - --dry-run").journal, None);
+        assert_eq!(
+            update("update abc declined --comment --ensure").comment.as_deref(),
+            Some("--ensure")
+        );
+        // Elsewhere a value that looks like an option is a forgotten value.
+        assert!(run("batch a.csv --journal --dry-run").is_err());
+        assert_eq!(batch("batch a.csv --journal=-x").journal, Some("-x".into()));
+        assert!(matches!(run("status -- -abc").unwrap().command, Command::Status { id } if id.as_ref() == "-abc"));
     }
 
     #[test]
-    fn every_mistake_names_its_option_and_repeats_no_value() {
-        for (line, name) in [
-            ("", "a command is missing"),
-            ("hunter2", "update, status, batch or auth"),
-            ("update", "SESSION_ID"),
-            ("update abc", "STATUS"),
-            ("update abc hunter2", "STATUS"),
-            ("update ../hunter2 approved", "SESSION_ID"),
-            ("update abc approved hunter2", "too many arguments"),
-            ("update abc approved --comment", "--comment"),
-            ("update abc approved --node hunter2", "--node"),
-            ("update abc approved --node a:b", "--node"),
-            ("update abc resubmitted", "--node"),
-            ("update abc approved --email-language en", "--email-language"),
-            ("update abc approved --ensure=hunter2", "--ensure"),
-            ("update abc approved --api-key=hunter2", "--api-key"),
-            ("update abc approved --rate 3", "--rate"),
-            ("--rate 3 update abc approved", "option of batch"),
-            ("update abc approved -x", "-x"),
-            ("--comment hunter2 status abc", "option of update"),
-            ("status", "SESSION_ID"),
-            ("auth hunter2", "too many arguments"),
-            ("batch", "FILE"),
-            ("batch -", "--journal"),
-            ("batch a.csv --rate 0", "--rate"),
-            ("batch a.csv --rate hunter2", "--rate"),
-            ("batch a.csv --jobs 65", "--jobs"),
-            ("batch a.csv --format hunter2", "--format"),
-            ("batch a.csv --comment hunter2", "--comment"),
+    fn a_batch_has_defaults() {
+        let expected = Batch {
+            file: Some("a.csv".into()),
+            given_format: None,
+            format: Format::Csv,
+            journal: Some("a.csv.journal".into()),
+            rate: 300,
+            jobs: 4,
+            dry_run: false,
+            retry: Vec::new(),
+            max_outage: Duration::from_secs(60),
+        };
+        assert_eq!(batch("batch a.csv"), expected);
+    }
+
+    #[test]
+    fn the_name_of_the_input_decides_where_nothing_is_said() {
+        for (line, format) in [
+            ("batch a.ndjson", Format::Ndjson),
+            ("batch a.jsonl", Format::Ndjson),
+            ("batch a.txt", Format::Csv),
+            ("batch a", Format::Csv),
+            ("batch a.ndjson --format csv", Format::Csv),
+            ("batch - --journal j --format ndjson", Format::Ndjson),
         ] {
-            let problem = run(line).unwrap_err();
-            assert!(problem.contains(name), "{line}: {problem}");
-            assert!(!problem.contains("hunter2"), "{line}: {problem}");
-            assert!(!problem.contains('\n'), "{line}: {problem}");
+            assert_eq!(batch(line).format, format, "{line}");
         }
     }
 
     #[test]
-    fn help_and_version_need_nothing_else() {
+    fn rows_to_take_up_again_are_named_one_by_one_or_by_commas() {
+        assert_eq!(batch("batch a.csv --retry unknown").retry, [Retry::Unknown]);
+        let both = [Retry::Unknown, Retry::Refused];
+        assert_eq!(batch("batch a.csv --retry unknown,refused").retry, both);
+        assert_eq!(batch("batch a.csv --retry unknown --retry refused").retry, both);
         for line in [
-            "--help",
-            "-h",
-            "update --help",
-            "status abc --help",
-            "batch --help",
-            "auth -h",
-            "--version",
-            "-V",
+            "batch a.csv --retry",
+            "batch a.csv --retry sent",
+            "batch a.csv --retry=",
         ] {
-            assert!(matches!(run(line), Ok(Parsed::Special(_))), "{line}");
+            assert!(run(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_limits() {
+        assert_eq!(
+            batch("batch a.csv --max-outage 2.5").max_outage,
+            Duration::from_millis(2500)
+        );
+        assert_eq!(batch("batch a.csv --max-outage 0").max_outage, Duration::ZERO);
+        assert_eq!(batch("batch a.csv --jobs 64 --rate 10000000").jobs, 64);
+        for option in [
+            "--max-outage nan",
+            "--max-outage inf",
+            "--max-outage -1",
+            "--max-outage 1e10",
+            "--max-outage soon",
+            "--jobs 0",
+            "--jobs 65",
+            "--jobs -1",
+            "--rate 0",
+            "--rate 10000001",
+            "--rate 1.5",
+        ] {
+            let problem = run(&format!("batch a.csv {option}")).unwrap_err().to_string();
+            assert!(problem.contains("it has to be a"), "{option}: {problem}");
+        }
+    }
+
+    #[test]
+    fn only_a_regular_file_has_a_journal_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.csv");
+        std::fs::write(&file, "").unwrap();
+        let journal = batch(&format!("batch {}", file.display())).journal.unwrap();
+        assert_eq!(journal, dir.path().join("a.csv.journal"));
+        let mut special = ["-", "/dev/stdin", "/dev/null", "/dev/fd/0", "/proc/self/fd/0"]
+            .map(String::from)
+            .to_vec();
+        #[cfg(unix)]
+        {
+            let socket = dir.path().join("socket");
+            std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            special.push(socket.display().to_string());
+        }
+        for input in special {
+            let problem = run(&format!("batch {input}")).unwrap_err().to_string();
+            assert!(problem.contains("--journal FILE is needed"), "{input}: {problem}");
+            assert_eq!(batch(&format!("batch {input} --dry-run")).journal, None, "{input}");
+            assert_eq!(
+                batch(&format!("batch {input} --journal j")).journal,
+                Some("j".into()),
+                "{input}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_step_has_an_id_and_a_feature() {
+        assert_eq!(node("a:b:c"), Ok(Node::new("a", "b:c")));
+        for text in ["", ":", "a:", ":b", "ab"] {
+            assert!(node(text).is_err(), "{text}");
         }
     }
 }

@@ -1,11 +1,12 @@
-//! What is told, and what the exit status says.
+//! What is printed, and what the exit status says.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use didit::{Error, Verdict};
+use didit::{Error, ErrorKind as Kind, Verdict};
 use log::{LevelFilter, Log, Metadata, Record};
+use serde_json::Value;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,13 +27,16 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
+    /// 3 and 4 are said of Didit's own answers only: those in which the library found an error's words. Anything else,
+    /// such as a gateway's page or a proxy's refusal, says nothing about the credentials or the session.
     pub fn of(error: &Error) -> Exit {
+        let by_didit = error.message().is_some() && error.status() != Some(407);
         match error.kind() {
             _ if error.verdict() == Verdict::Unknown => Exit::Unknown,
-            didit::ErrorKind::Config | didit::ErrorKind::InvalidInput => Exit::Usage,
-            didit::ErrorKind::Authentication => Exit::Credentials,
-            _ if error.is_retryable() => Exit::NotSent,
-            _ => Exit::Refused,
+            Kind::Config | Kind::InvalidInput => Exit::Usage,
+            Kind::Authentication if by_didit => Exit::Credentials,
+            Kind::Forbidden | Kind::NotFound | Kind::Rejected if by_didit => Exit::Refused,
+            _ => Exit::NotSent,
         }
     }
 }
@@ -51,6 +55,38 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// Says that a result could not be printed, and ends a command that had nothing else to do.
+pub fn unprintable(error: &io::Error) -> Exit {
+    diagnose(&format!("standard output cannot be written: {error}"));
+    Exit::NotSent
+}
+
+/// Prints what clap has to say: help and the version, which were asked for, or a mistake in the arguments.
+pub fn help_or_mistake(error: &clap::Error) -> Exit {
+    if error.use_stderr() {
+        let lines: Vec<_> = error
+            .to_string()
+            .lines()
+            .map(|line| escaped(line).into_owned())
+            .collect();
+        let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+        return Exit::Usage;
+    }
+    match print(&error.to_string()) {
+        Ok(()) => Exit::Done,
+        Err(error) => unprintable(&error),
+    }
+}
+
+/// Why a result is not what was asked for. The keys are always there.
+pub fn add_reason(object: &mut Value, error: &Error, reason: &str) {
+    object["reason"] = reason.into();
+    object["status_code"] = error.status().into();
+    object["code"] = error.code().into();
+    object["request_id"] = error.request_id().into();
+    object["retry_after"] = error.retry_after().map(|wait| wait.as_secs_f64()).into();
+}
+
 /// Text from outside may hold what would steer a terminal.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
@@ -63,7 +99,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     text.chars().map(escape).collect::<String>().into()
 }
 
-/// Tells the library's own log lines. Never another crate's: at trace, ureq's hold the wire and so the secrets.
+/// Prints the library's own log lines. Never another crate's: at trace, ureq's hold the wire and so the secrets.
 pub fn log_to_stderr() {
     // Only main calls this, once.
     let _ = log::set_logger(&StderrLog);

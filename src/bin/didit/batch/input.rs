@@ -6,13 +6,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use serde::{Deserialize, Serialize};
 
 use super::quotes::Quotes;
-use crate::args::node;
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Format {
-    Csv,
-    Ndjson,
-}
+use crate::args::{Format, node};
 
 /// A row as it was written.
 #[derive(Default, Deserialize)]

@@ -17,8 +17,7 @@ use didit::{Client, ClientBuilder, NewStatus, RetryPolicy};
 use serde_json::json;
 
 use crate::args::{Batch, Output};
-use crate::one::unprintable;
-use crate::report::{Exit, diagnose, print};
+use crate::report::{Exit, diagnose, print, unprintable};
 use journal::{Header, Journal, Told, VERSION};
 use results::{Counts, Lines};
 use rows::{Fnv, Rows};

@@ -4,8 +4,7 @@ use std::fmt;
 
 use super::journal::Outcome;
 use crate::args::Output;
-use crate::one::unprintable;
-use crate::report::{Exit, escaped, print};
+use crate::report::{Exit, escaped, print, unprintable};
 
 /// How many rows have come to which end, those of earlier runs included.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,7 +8,8 @@ use std::io::Read;
 use didit::{NewStatus, Node, SessionId, StatusUpdate};
 use serde::{Deserialize, Serialize};
 
-use super::input::{Entry, Format, Step, read};
+use super::input::{Entry, Step, read};
+use crate::args::Format;
 use crate::one::status_update;
 
 #[derive(Default)]

@@ -1,0 +1,67 @@
+//! What is made from the definition of the command line: completions and manual pages.
+
+use std::io::Write;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use crate::args::Args;
+use crate::report::{Exit, print, unprintable};
+
+pub fn completions(shell: Shell) -> Exit {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "didit", &mut script);
+    output(&String::from_utf8_lossy(&script))
+}
+
+/// The page of one command, or of `didit` itself.
+pub fn man(command: Option<&str>) -> Exit {
+    let mut didit = Args::command();
+    didit.build();
+    let command = command.and_then(|name| didit.find_subcommand(name)).unwrap_or(&didit);
+    output(&page(command))
+}
+
+fn output(text: &str) -> Exit {
+    match print(text) {
+        Ok(()) => Exit::Done,
+        Err(error) => unprintable(&error),
+    }
+}
+
+fn page(command: &clap::Command) -> String {
+    let help = command.get_after_help().map_or(String::new(), ToString::to_string);
+    // What clap_mangen makes of it would lose the lines of the tables.
+    let man = Man::new(command.clone().after_help(None::<&str>))
+        .source(concat!("didit ", env!("CARGO_PKG_VERSION")))
+        .manual("didit");
+    let (prose, tables): (Vec<_>, Vec<_>) = help
+        .split("\n\n")
+        .map(section)
+        .partition(|text| text.starts_with(".PP"));
+    let mut page = Vec::new();
+    let rendered = man
+        .render_title(&mut page)
+        .and_then(|()| man.render_name_section(&mut page))
+        .and_then(|()| man.render_synopsis_section(&mut page))
+        .and_then(|()| man.render_description_section(&mut page))
+        .and_then(|()| page.write_all(prose.concat().as_bytes()))
+        .and_then(|()| man.render_options_section(&mut page))
+        .and_then(|()| match command.has_subcommands() {
+            true => man.render_subcommands_section(&mut page),
+            false => Ok(()),
+        })
+        .and_then(|()| page.write_all(tables.concat().as_bytes()));
+    debug_assert!(rendered.is_ok(), "memory takes all that is written to it");
+    String::from_utf8_lossy(&page).into_owned()
+}
+
+/// One paragraph of a help text: a table under its title, or prose.
+fn section(paragraph: &str) -> String {
+    let text = paragraph.replace('\\', "\\e").replace('-', "\\-");
+    match text.split_once(":\n  ") {
+        Some((title, table)) => format!(".SH {}\n.nf\n  {table}\n.fi\n", title.to_uppercase()),
+        None => format!(".PP\n{text}\n"),
+    }
+}

@@ -1,0 +1,354 @@
+//! The command line: help, mistakes, and what is made from its definition.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::sandbox::{Run, Sandbox, didit};
+use serde_json::json;
+
+const COMMON: [&str; 5] = ["--json", "--quiet", "--verbose", "--help", "--version"];
+
+/// Each command with the options and arguments that are its own.
+const COMMANDS: [(&str, &[&str]); 6] = [
+    (
+        "update",
+        &[
+            "<SESSION_ID>",
+            "approved, declined, resubmitted",
+            "--comment <TEXT>",
+            "--node <NODE_ID:FEATURE>",
+            "--email <ADDRESS>",
+            "--email-language <CODE>",
+            "--ensure",
+        ],
+    ),
+    ("status", &["<SESSION_ID>"]),
+    (
+        "batch",
+        &[
+            "<FILE>",
+            "--format <FORMAT>",
+            "--journal <FILE>",
+            "--rate <PER_MINUTE>",
+            "[default: 300]",
+            "--jobs <N>",
+            "[default: 4]",
+            "--dry-run",
+            "--retry <WHICH>",
+            "--max-outage <SECONDS>",
+            "[default: 60]",
+            "session_id, new_status",
+            "email_language",
+            "3, 5, 6, 1",
+        ],
+    ),
+    ("auth", &[]),
+    ("completions", &["bash, elvish, fish, powershell, zsh"]),
+    ("man", &["update, status, batch, auth"]),
+];
+
+const VARIABLES: [&str; 14] = [
+    "DIDIT_CLIENT_ID",
+    "DIDIT_CLIENT_SECRET",
+    "DIDIT_API_KEY",
+    "DIDIT_API_VERSION",
+    "DIDIT_BASE_URL",
+    "DIDIT_AUTH_URL",
+    "DIDIT_TIMEOUT",
+    "DIDIT_DEADLINE",
+    "DIDIT_MAX_RETRIES",
+    "DIDIT_TOKEN_FILE",
+    "DIDIT_CA_FILE",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+];
+
+/// The help that all the ways to ask for it print.
+fn help(ways: &[Vec<&str>]) -> String {
+    let texts = ways.iter().map(|args| {
+        let run = Run::of(&mut didit(args)).exits(0);
+        assert_eq!(run.err, "", "{args:?}");
+        run.out
+    });
+    let texts: Vec<String> = texts.collect();
+    assert!(texts.iter().all(|text| *text == texts[0]), "{ways:?}");
+    texts.into_iter().next().unwrap()
+}
+
+#[test]
+fn help_names_every_command_option_variable_and_exit_status() {
+    let text = help(&[vec!["--help"], vec!["-h"], vec!["help"]]);
+    let commands = COMMANDS.map(|(command, _)| command);
+    for word in COMMON.iter().chain(&VARIABLES).chain(&commands) {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    for (command, own) in COMMANDS {
+        let text = help(&[vec![command, "--help"], vec![command, "-h"], vec!["help", command]]);
+        let unwrapped = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for word in COMMON.iter().chain(own) {
+            assert!(unwrapped.contains(word), "{command}: {word}: {text}");
+        }
+        let long: Vec<_> = text.lines().filter(|line| line.chars().count() > 100).collect();
+        assert!(long.is_empty(), "{command}: {long:?}");
+    }
+}
+
+#[test]
+fn help_says_what_each_exit_status_means() {
+    for args in [
+        vec!["--help"],
+        vec!["update", "--help"],
+        vec!["status", "--help"],
+        vec!["batch", "--help"],
+        vec!["auth", "--help"],
+    ] {
+        let text = help(&[args]);
+        for status in 0..=6 {
+            assert!(text.contains(&format!("\n  {status}  ")), "{status}: {text}");
+        }
+    }
+}
+
+#[test]
+fn the_version_is_printed() {
+    let run = Run::of(&mut didit(&["--version"])).exits(0);
+    assert_eq!(run.out, concat!("didit ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(Run::of(&mut didit(&["-V"])).exits(0).out, run.out);
+}
+
+#[test]
+fn without_a_command_the_help_is_a_mistakes_answer() {
+    let run = Run::of(&mut didit(&[])).exits(2);
+    assert_eq!(run.out, "");
+    assert!(run.err.contains("Usage: didit [OPTIONS] <COMMAND>"), "{run}");
+}
+
+#[test]
+fn a_mistake_in_the_command_line_is_exit_2_prints_no_result_and_sends_nothing() {
+    let sandbox = Sandbox::start(&[]);
+    for (args, expected) in [
+        (vec!["upgrade"], "a similar subcommand exists: 'update'"),
+        (vec!["update"], "<SESSION_ID>"),
+        (vec!["update", "abc"], "<STATUS>"),
+        (
+            vec!["update", "abc", "in-review"],
+            "[possible values: approved, declined, resubmitted]",
+        ),
+        (vec!["update", "abc", "approved", "x"], "unexpected argument 'x'"),
+        (
+            vec!["update", "a/../b", "approved"],
+            "not a session id: it contains '/'",
+        ),
+        (vec!["update", "", "approved"], "not a session id: it is empty"),
+        (
+            vec!["update", "abc", "approved", "--coment", "x"],
+            "a similar argument exists: '--comment'",
+        ),
+        (
+            vec!["update", "abc", "approved", "--comment"],
+            "a value is required for '--comment <TEXT>'",
+        ),
+        (
+            vec!["update", "abc", "approved", "--rate", "3"],
+            "unexpected argument '--rate'",
+        ),
+        (vec!["update", "abc", "resubmitted"], "--node NODE_ID:FEATURE"),
+        (
+            vec!["update", "abc", "resubmitted", "--node", "x"],
+            "a step has to be NODE_ID:FEATURE",
+        ),
+        (
+            vec!["update", "abc", "approved", "--node", "a:b"],
+            "--node goes with resubmitted only",
+        ),
+        (
+            vec!["update", "abc", "approved", "--email-language", "en"],
+            "--email <ADDRESS>",
+        ),
+        (vec!["status", "abc", "def"], "unexpected argument 'def'"),
+        (vec!["status", "abc", "--ensure"], "unexpected argument '--ensure'"),
+        (vec!["auth", "now"], "unexpected argument"),
+        (vec!["batch"], "<FILE>"),
+        (vec!["batch", "-"], "--journal FILE is needed"),
+        (vec!["batch", "/dev/stdin"], "--journal FILE is needed"),
+        (
+            vec!["batch", "x.csv", "--rate", "fast"],
+            "it has to be a whole number from 1 to 10000000",
+        ),
+        (
+            vec!["batch", "x.csv", "--jobs", "-1"],
+            "it has to be a whole number from 1 to 64",
+        ),
+        (
+            vec!["batch", "x.csv", "--max-outage", "soon"],
+            "it has to be a number of seconds",
+        ),
+        (
+            vec!["batch", "x.csv", "--retry", "all"],
+            "[possible values: unknown, refused]",
+        ),
+        (vec!["completions", "tcsh"], "[possible values: bash,"),
+        (vec!["man", "auht"], "a similar value exists: 'auth'"),
+    ] {
+        let run = sandbox.run(&[&["--json"], &args[..]].concat()).exits(2);
+        assert!(run.err.starts_with("error: "), "{args:?}: {run}");
+        assert!(run.err.contains(expected), "{args:?}: {run}");
+        assert_eq!(run.out, "", "{args:?}");
+    }
+    assert_eq!(sandbox.log(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+fn what_this_api_version_cannot_carry_is_exit_2_and_sends_nothing() {
+    let sandbox = Sandbox::start(&[]);
+    for (args, expected) in [
+        (
+            vec!["update", "abc", "resubmitted", "--node", "a:b"],
+            "v1 knows no Resubmitted: use API version v3",
+        ),
+        (
+            vec!["update", "abc", "approved", "--email", "a@b.example"],
+            "use API version v3",
+        ),
+    ] {
+        let run = sandbox.run(&args).exits(2);
+        assert!(run.line().contains(expected), "{args:?}: {run}");
+        assert_eq!(run.out, "", "{args:?}");
+    }
+    assert_eq!(sandbox.log(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+fn missing_or_wrong_configuration_is_exit_2_and_names_the_variable_but_no_value() {
+    let of = |vars: &[(&str, &str)], expected: &str| {
+        let run = Run::of(didit(&["status", "abc"]).envs(vars.iter().copied())).exits(2);
+        assert!(run.line().contains(expected), "{vars:?}: {run}");
+        assert!(!run.err.contains("hunter2"), "{run}");
+    };
+    of(&[], "set DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET, or DIDIT_API_KEY");
+    of(&[("DIDIT_CLIENT_ID", "me")], "DIDIT_CLIENT_SECRET is not");
+    of(&[("DIDIT_API_KEY", "k"), ("DIDIT_TIMEOUT", "hunter2")], "DIDIT_TIMEOUT");
+    of(
+        &[("DIDIT_API_KEY", "k"), ("DIDIT_BASE_URL", "http://hunter2.example")],
+        "DIDIT_BASE_URL",
+    );
+}
+
+#[test]
+fn credentials_are_no_options_and_are_not_repeated() {
+    for option in ["--api-key", "--secret", "--client-secret", "--token", "--client-id"] {
+        let joined = format!("{option}=hunter2");
+        for args in [
+            vec![option, "hunter2", "auth"],
+            vec!["auth", option, "hunter2"],
+            vec!["auth", &joined],
+            vec!["update", "abc", "approved", option, "hunter2"],
+            vec!["batch", "rows.csv", &joined],
+        ] {
+            let run = Run::of(&mut didit(&args)).exits(2);
+            assert!(
+                run.err.contains(&format!("unexpected argument '{option}'")),
+                "{args:?}: {run}"
+            );
+            assert!(
+                run.err.contains("credentials come from the environment"),
+                "{args:?}: {run}"
+            );
+            assert!(run.err.contains("DIDIT_API_KEY"), "{args:?}: {run}");
+            assert!(!run.err.contains("hunter2"), "{args:?}: {run}");
+            assert_eq!(run.out, "", "{args:?}");
+        }
+    }
+    let run = Run::of(&mut didit(&["auth", "hunter2"])).exits(2);
+    assert!(run.err.contains("credentials come from the environment"), "{run}");
+    assert!(!run.err.contains("hunter2"), "{run}");
+}
+
+#[test]
+fn a_mistake_cannot_steer_the_terminal() {
+    let run = Run::of(&mut didit(&["status", "a\u{1b}[2Jb"])).exits(2);
+    assert!(!run.err.contains('\u{1b}'), "{run}");
+}
+
+#[test]
+fn the_last_of_a_repeated_option_is_sent_and_may_begin_with_a_hyphen() {
+    let sandbox = Sandbox::start(&[]);
+    let args = ["--comment", "one", "--comment", "-v two"];
+    sandbox
+        .run(&[&["update", "abc", "aPPROVED"][..], &args].concat())
+        .exits(0);
+    let expected = json!({"new_status": "Approved", "comment": "-v two"});
+    assert_eq!(sandbox.updates()[0]["body"], expected);
+}
+
+/// Runs a program on a text, where there is such a program.
+fn through(program: &str, args: &[&str], input: &str) -> Option<Run> {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().ok()?;
+    // One that does not read to its end says why on its standard error.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    Some(Run::end(child))
+}
+
+#[test]
+fn completions_for_each_shell_know_the_commands_and_are_well_formed() {
+    for (shell, check) in [
+        ("bash", Some(["-n"])),
+        ("zsh", Some(["-n"])),
+        ("fish", Some(["--no-execute"])),
+        ("powershell", None),
+        ("elvish", None),
+    ] {
+        let run = Run::of(&mut didit(&["completions", shell])).exits(0);
+        assert_eq!(run.err, "", "{shell}");
+        for word in ["update", "batch", "--max-outage", "--dry-run", "resubmitted"] {
+            let word = if shell == "fish" {
+                word.trim_start_matches('-')
+            } else {
+                word
+            };
+            // What the last two complete is options and commands, not values.
+            let values = !matches!(shell, "powershell" | "elvish");
+            assert!(
+                run.out.contains(word) || (word == "resubmitted" && !values),
+                "{shell}: {word}: {run}"
+            );
+        }
+        if let Some(check) = check.and_then(|args| through(shell, &args, &run.out)) {
+            check.exits(0);
+        }
+    }
+}
+
+#[test]
+fn a_manual_page_for_each_command_can_be_read() {
+    let pages = COMMANDS.map(|(command, own)| (vec!["man", command], own));
+    for (args, own) in pages.into_iter().chain([(vec!["man"], &VARIABLES[..])]) {
+        let page = Run::of(&mut didit(&args)).exits(0).out;
+        assert!(page.contains(".TH didit"), "{args:?}: {page}");
+        let plain = page
+            .replace('\\', "")
+            .replace("fB", "")
+            .replace("fR", "")
+            .replace("fI", "");
+        let options = own
+            .iter()
+            .filter(|word| word.starts_with("--") || word.starts_with("DIDIT_"));
+        for option in options {
+            let option = option.split(' ').next().unwrap();
+            assert!(plain.contains(option), "{args:?}: {option}: {page}");
+        }
+        if let Some(run) = through("man", &["-l", "-"], &page) {
+            let run = run.exits(0);
+            assert!(run.out.contains("SYNOPSIS"), "{run}");
+        }
+    }
+    let page = Run::of(&mut didit(&["man"])).exits(0).out;
+    assert!(page.contains("\n.SH EXIT STATUS\n.nf\n  0  done\n"), "{page}");
+}

@@ -1,0 +1,43 @@
+//! `didit auth`: whether Didit accepts the credentials.
+
+use crate::sandbox::{Run, Sandbox};
+use serde_json::json;
+
+#[test]
+fn credentials_that_are_accepted_are_said_to_be() {
+    let sandbox = Sandbox::start(&[]);
+    assert_eq!(sandbox.run(&["auth"]).exits(0).out, "Didit accepts the credentials\n");
+    let run = Run::of(&mut sandbox.with_key(&["auth", "--json"])).exits(0);
+    assert_eq!(run.objects(), [json!({"result": "accepted"})]);
+    assert!(sandbox.updates().is_empty());
+}
+
+#[test]
+fn refused_credentials_are_exit_3_for_every_command() {
+    let sandbox = Sandbox::start(&[]);
+    for (args, result) in [
+        (vec!["auth", "--json"], "refused"),
+        (vec!["status", "abc", "--json"], "not_done"),
+        (vec!["update", "abc", "approved", "--json"], "not_sent"),
+    ] {
+        for run in [
+            Run::of(sandbox.didit(&args).env("DIDIT_CLIENT_SECRET", "wrong")),
+            Run::of(sandbox.with_key(&args).env("DIDIT_API_KEY", "wrong")),
+        ] {
+            let run = run.exits(3);
+            assert!(run.line().contains("401"), "{run}");
+            assert_eq!(run.objects()[0]["result"], result, "{run}");
+            assert_eq!(run.objects()[0]["status_code"], 401, "{run}");
+        }
+    }
+    assert!(!sandbox.sessions().contains_key("abc"));
+}
+
+#[test]
+fn a_token_that_is_not_accepted_is_replaced_once_and_then_it_is_exit_3() {
+    let sandbox = Sandbox::start(&["--token-ttl", "0"]);
+    sandbox.run(&["update", "abc", "approved"]).exits(3);
+    let count = |method: &str| sandbox.log().iter().filter(|entry| entry["method"] == method).count();
+    assert_eq!((count("POST"), count("PATCH")), (2, 2));
+    assert!(!sandbox.sessions().contains_key("abc"));
+}

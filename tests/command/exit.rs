@@ -1,0 +1,145 @@
+//! What the exit status says: whose word it is, and what is certain.
+
+use crate::sandbox::{Run, Sandbox, didit};
+use crate::support::{Server, Step, answer};
+use serde_json::json;
+use std::net::TcpListener;
+use std::process::Command;
+
+const HTML: &str = "<html><h1>Sign in</h1></html>";
+const WORDS: &str = r#"{"detail": "No."}"#;
+
+/// The command against a server, with an API key and no retries.
+fn with_key(url: &str, args: &[&str]) -> Command {
+    let mut command = didit(args);
+    command
+        .env("DIDIT_API_KEY", "k")
+        .env("DIDIT_BASE_URL", url)
+        .env("DIDIT_MAX_RETRIES", "0");
+    command
+}
+
+#[test]
+fn only_didits_own_words_are_a_refusal_by_didit() {
+    for (status, body, exit) in [
+        (401, WORDS, 3),
+        (403, WORDS, 4),
+        (404, WORDS, 4),
+        (400, WORDS, 4),
+        (402, WORDS, 4),
+        // A proxy's status, whatever it says.
+        (407, WORDS, 6),
+        (401, HTML, 6),
+        (403, HTML, 6),
+        (404, HTML, 6),
+        (400, "{}", 6),
+        (407, HTML, 6),
+        (413, HTML, 6),
+        (308, "", 6),
+        (429, WORDS, 6),
+    ] {
+        let server = Server::always(answer(status, &[], body));
+        for args in [
+            vec!["status", "abc", "--json"],
+            vec!["update", "abc", "approved", "--json"],
+            vec!["update", "abc", "approved", "--ensure", "--json"],
+        ] {
+            let run = Run::of(&mut with_key(&server.url(), &args)).exits(exit);
+            let result = match (exit, args[0]) {
+                (4, _) => "refused",
+                (_, "status") => "not_done",
+                _ => "not_sent",
+            };
+            assert_eq!(run.objects().len(), 1, "{run}");
+            assert_eq!(run.objects()[0]["result"], result, "{status} {body}: {run}");
+            assert_eq!(run.objects()[0]["reason"], run.line(), "{run}");
+        }
+    }
+}
+
+#[test]
+fn a_token_host_that_is_not_didits_says_nothing_about_the_credentials() {
+    for (status, body, exit) in [
+        (401, r#"{"error": "invalid_client"}"#, 3),
+        (400, r#"{"error": "invalid_client"}"#, 3),
+        (401, HTML, 6),
+        (302, "", 6),
+        (404, HTML, 6),
+        (413, HTML, 6),
+        (200, HTML, 6),
+        (503, HTML, 6),
+    ] {
+        let server = Server::start(move |_| answer(status, &[], body));
+        for args in [vec!["auth"], vec!["status", "abc"], vec!["update", "abc", "approved"]] {
+            let mut command = didit(&args);
+            command
+                .env("DIDIT_CLIENT_ID", "me")
+                .env("DIDIT_CLIENT_SECRET", "hunter2");
+            command
+                .env("DIDIT_BASE_URL", server.url())
+                .env("DIDIT_AUTH_URL", server.url());
+            let run = Run::of(command.env("DIDIT_MAX_RETRIES", "0")).exits(exit);
+            assert!(!run.line().contains("hunter2"), "{run}");
+        }
+        assert!(server.session_requests().is_empty());
+    }
+}
+
+#[test]
+fn what_is_no_http_is_exit_6_for_a_read_and_in_doubt_for_an_update() {
+    let server = Server::always(vec![
+        Step::Send(b"220 mail.example ready\r\n\r\n".to_vec()),
+        Step::Close,
+    ]);
+    Run::of(&mut with_key(&server.url(), &["status", "abc"])).exits(6);
+    // It reads first, and goes no further.
+    Run::of(&mut with_key(&server.url(), &["update", "abc", "approved", "--ensure"])).exits(6);
+    Run::of(&mut with_key(&server.url(), &["update", "abc", "approved"])).exits(5);
+}
+
+#[test]
+fn what_could_not_be_sent_is_exit_6() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for (args, result) in [
+        (vec!["update", "abc", "approved", "--json"], "not_sent"),
+        (vec!["status", "abc", "--json"], "not_done"),
+    ] {
+        let run = Run::of(&mut with_key(&url, &args)).exits(6);
+        assert!(run.line().contains("try again"), "{run}");
+        assert_eq!(run.objects()[0]["result"], result);
+    }
+    let mut auth = didit(&["auth", "--json"]);
+    auth.env("DIDIT_CLIENT_ID", "me")
+        .env("DIDIT_CLIENT_SECRET", "s")
+        .env("DIDIT_MAX_RETRIES", "0");
+    let run = Run::of(auth.env("DIDIT_AUTH_URL", &url).env("DIDIT_BASE_URL", &url)).exits(6);
+    assert_eq!(run.objects()[0]["result"], "not_done");
+}
+
+#[test]
+fn a_rate_limit_that_asks_for_too_long_a_wait_is_exit_6() {
+    let sandbox = Sandbox::start(&["--rate-limit", "1", "--rate-window", "600"]);
+    Run::of(&mut sandbox.with_key(&["update", "abc", "approved"])).exits(0);
+    let run = Run::of(&mut sandbox.with_key(&["update", "def", "approved", "--json"])).exits(6);
+    assert!(run.line().contains("nothing was changed; try again later"), "{run}");
+    assert_eq!(run.objects()[0]["retry_after"], 600.0);
+}
+
+#[test]
+fn a_refusal_says_that_nothing_was_changed() {
+    let sandbox = Sandbox::start(&[]);
+    let run = sandbox.run(&["update", "unknown-1", "approved"]).exits(4);
+    assert!(run.line().contains("unknown-1"), "{run}");
+    assert!(run.line().contains("Session not found."), "{run}");
+    assert!(run.line().contains("nothing was changed"), "{run}");
+
+    let run = sandbox.run(&["update", "unfinished-1", "approved", "--json"]).exits(4);
+    assert!(run.line().contains("nothing was changed"), "{run}");
+    let object = &run.objects()[0];
+    assert_eq!(
+        (&object["result"], &object["status_code"]),
+        (&json!("refused"), &json!(400))
+    );
+}

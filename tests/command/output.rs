@@ -1,0 +1,167 @@
+//! How results are printed: as text or JSON, to whom, and never with a secret.
+
+#[cfg(target_os = "linux")]
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::sandbox::{Run, Sandbox, didit};
+use crate::support::directory::Directory;
+use crate::support::{Server, Step, answer};
+use serde_json::json;
+
+#[test]
+fn a_failure_as_json_always_has_the_same_keys() {
+    let reason = ["code", "reason", "request_id", "result", "retry_after", "status_code"];
+    let of = |run: Run, own: &[&str]| {
+        let objects = run.objects();
+        assert_eq!(objects.len(), 1, "{run}");
+        let keys: Vec<_> = objects[0].as_object().unwrap().keys().cloned().collect();
+        let mut expected = [own, &reason].concat();
+        expected.sort_unstable();
+        assert_eq!(keys, expected, "{run}");
+        assert_eq!(objects[0]["reason"], run.line(), "{run}");
+    };
+    let sandbox = Sandbox::start(&["--rate-limit", "0", "--rate-window", "600"]);
+    let unconfigured = |args: &[&str]| Run::of(&mut didit(args));
+    for (args, own) in [
+        (vec!["status", "abc", "--json"], &["session_id", "status"][..]),
+        (
+            vec!["update", "abc", "approved", "--json"],
+            &["new_status", "session_id"],
+        ),
+    ] {
+        of(unconfigured(&args), own);
+        of(sandbox.run(&args), own);
+        of(Run::of(sandbox.didit(&args).env("DIDIT_CLIENT_SECRET", "wrong")), own);
+    }
+    of(unconfigured(&["auth", "--json"]), &[]);
+    of(
+        Run::of(sandbox.didit(&["auth", "--json"]).env("DIDIT_CLIENT_SECRET", "wrong")),
+        &[],
+    );
+}
+
+#[test]
+fn quiet_prints_only_what_was_asked_for_and_errors() {
+    let sandbox = Sandbox::start(&[]);
+    for args in [vec!["update", "abc", "approved", "-q"], vec!["auth", "--quiet"]] {
+        let run = sandbox.run(&args).exits(0);
+        assert_eq!((run.out.as_str(), run.err.as_str()), ("", ""), "{args:?}");
+    }
+    assert_eq!(sandbox.run(&["-q", "status", "abc"]).exits(0).out, "Approved\n");
+    assert!(!sandbox.run(&["status", "unknown-1", "-q"]).exits(4).line().is_empty());
+}
+
+#[test]
+fn verbose_reports_each_request() {
+    let sandbox = Sandbox::start(&[]);
+    let run = sandbox.run(&["update", "abc", "approved", "-v"]).exits(0);
+    assert!(run.err.contains("didit: POST /auth/v2/token/: 200"), "{run}");
+    assert!(
+        run.err.contains("didit: PATCH /v1/session/abc/update-status/: 200"),
+        "{run}"
+    );
+    assert_eq!(run.out, "abc is Approved now\n");
+}
+
+#[test]
+fn no_secret_is_printed_whatever_happens() {
+    let echo = Server::start(|request| {
+        // What the server was sent, sent back as its error.
+        let sent: Vec<_> = request.headers.iter().map(|(_, value)| value.as_str()).collect();
+        let body = json!({"detail": sent.join(" "), "code": sent.join(" ")});
+        answer(403, &[], body.to_string())
+    });
+    let closing = Server::always(vec![Step::Close]);
+    let sandbox = Sandbox::start(&[]);
+    let basic = "bWU6aHVudGVyMg";
+    for url in [echo.url(), closing.url(), sandbox.url.clone()] {
+        for args in [
+            vec!["-v", "--json", "update", "abc", "approved"],
+            vec!["-v", "--json", "update", "abc", "approved", "--ensure"],
+            vec!["-v", "--json", "status", "abc"],
+            vec!["-v", "--json", "auth"],
+        ] {
+            let mut client = didit(&args);
+            client
+                .env("DIDIT_CLIENT_ID", "me")
+                .env("DIDIT_CLIENT_SECRET", "hunter2")
+                .env("DIDIT_AUTH_URL", &url);
+            let mut key = didit(&args);
+            key.env("DIDIT_API_KEY", "hunter2");
+            for mut command in [client, key] {
+                let run = Run::of(command.env("DIDIT_BASE_URL", &url).env("DIDIT_MAX_RETRIES", "0"));
+                assert!(run.err.contains("didit: "), "{run}");
+                for secret in ["hunter2", basic, "sandbox-token"] {
+                    assert!(!run.to_string().contains(secret), "{secret}: {run}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_server_says_cannot_steer_the_terminal() {
+    let dir = Directory::new();
+    let sessions = dir.file("sessions", "abc,In\u{1b}[2J Review\n");
+    let sandbox = Sandbox::start(&["--sessions", &sessions]);
+    assert_eq!(sandbox.run(&["status", "abc"]).exits(0).out, "In\\u{1b}[2J Review\n");
+    let run = sandbox.run(&["update", "abc", "approved"]).exits(4);
+    assert!(run.line().contains("In\\u{1b}[2J Review"), "{run}");
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_error() {
+    let mut command = didit(&["batch", "-", "--dry-run"]);
+    command.env("DIDIT_API_KEY", "k").stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    // It prints once it has read all of its input.
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"session_id,new_status\nabc,Approved\n").unwrap();
+    drop(stdin);
+    let run = Run::end(child).exits(0);
+    assert_eq!(run.err, "");
+}
+
+#[cfg(target_os = "linux")]
+fn full() -> File {
+    OpenOptions::new().write(true).open("/dev/full").unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_printed_is_not_done() {
+    let sandbox = Sandbox::start(&[]);
+    for args in [
+        vec!["status", "abc"],
+        vec!["status", "abc", "--json"],
+        vec!["auth"],
+        vec!["completions", "bash"],
+        vec!["man"],
+        vec!["--help"],
+        vec!["--version"],
+    ] {
+        let run = Run::of(sandbox.didit(&args).stdout(full())).exits(6);
+        assert!(
+            run.line().contains("standard output cannot be written"),
+            "{args:?}: {run}"
+        );
+    }
+}
+
+/// A script that took another status for a failure would decide again.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_applied_update_is_exit_0_whoever_can_be_told() {
+    let sandbox = Sandbox::start(&[]);
+    for args in [
+        vec!["update", "abc", "approved"],
+        vec!["update", "abc", "approved", "--json"],
+    ] {
+        let run = Run::of(sandbox.didit(&args).stdout(full())).exits(0);
+        assert!(run.line().starts_with("abc is Approved now"), "{run}");
+        assert!(run.line().contains("standard output cannot be written"), "{run}");
+    }
+}

@@ -1,0 +1,169 @@
+//! `didit update`: what is sent, and what is said of it.
+
+use crate::sandbox::{Run, Sandbox, didit};
+use crate::support::{Server, Step, answer, in_turn};
+use serde_json::json;
+
+#[test]
+fn an_update_is_sent_and_told() {
+    let sandbox = Sandbox::start(&[]);
+    let run = sandbox
+        .run(&["update", "abc", "DECLINED", "--comment", "Duplicated user"])
+        .exits(0);
+    assert_eq!((run.out.as_str(), run.err.as_str()), ("abc is Declined now\n", ""));
+    let updates = sandbox.updates();
+    assert_eq!(updates.len(), 1);
+    assert_eq!(updates[0]["path"], "/v1/session/abc/update-status/");
+    assert_eq!(
+        updates[0]["body"],
+        json!({"new_status": "Declined", "comment": "Duplicated user"})
+    );
+
+    let run = sandbox.run(&["--json", "update", "abc", "approved"]).exits(0);
+    let told = json!({"session_id": "abc", "new_status": "Approved", "result": "applied"});
+    assert_eq!(run.objects(), [told]);
+    assert_eq!(sandbox.status("abc"), "Approved");
+}
+
+#[test]
+fn steps_and_an_email_are_sent_with_a_resubmission() {
+    let sandbox = Sandbox::start(&[]);
+    let args = [
+        "update",
+        "abc",
+        "resubmitted",
+        "--node",
+        "feature_ocr_1:OCR",
+        "--node=feature_face_1:FACE_MATCH",
+    ];
+    let email = ["--email", "p@example.com", "--email-language", "pt-BR"];
+    Run::of(&mut sandbox.with_key(&[&args[..], &email].concat())).exits(0);
+    let updates = sandbox.updates();
+    assert_eq!(updates[0]["path"], "/v3/session/abc/update-status/");
+    let expected = json!({
+        "new_status": "Resubmitted",
+        "nodes_to_resubmit": [
+            {"node_id": "feature_ocr_1", "feature": "OCR"},
+            {"node_id": "feature_face_1", "feature": "FACE_MATCH"},
+        ],
+        "send_email": true,
+        "email_address": "p@example.com",
+        "email_language": "pt-BR",
+    });
+    assert_eq!(updates[0]["body"], expected);
+}
+
+#[test]
+fn ensure_sends_nothing_where_nothing_is_to_be_done() {
+    let sandbox = Sandbox::start(&[]);
+    let first = sandbox.run(&["update", "abc", "approved", "--ensure"]).exits(0);
+    assert_eq!(first.out, "abc is Approved now\n");
+    let second = sandbox.run(&["update", "abc", "approved", "--ensure"]).exits(0);
+    assert_eq!(second.out, "abc was Approved already\n");
+    let third = sandbox
+        .run(&["update", "abc", "approved", "--ensure", "--json"])
+        .exits(0);
+    assert_eq!(third.objects()[0]["result"], "already");
+    assert_eq!(sandbox.updates().len(), 1);
+}
+
+#[test]
+fn an_empty_comment_is_none() {
+    let sandbox = Sandbox::start(&[]);
+    sandbox.run(&["update", "abc", "approved", "--comment", ""]).exits(0);
+    assert_eq!(sandbox.updates()[0]["body"], json!({"new_status": "Approved"}));
+}
+
+/// A server that is asked for an update, which it leaves in doubt, and then for the status.
+fn doubt(read: Vec<Step>) -> Server {
+    Server::start(in_turn(vec![vec![Step::Close], read]))
+}
+
+fn is(status: &str) -> Vec<Step> {
+    answer(200, &[], json!({"session_id": "abc", "status": status}).to_string())
+}
+
+fn run(server: &Server, args: &[&str]) -> Run {
+    let mut command = didit(&[&["update", "abc"], args].concat());
+    command.env("DIDIT_API_KEY", "k").env("DIDIT_BASE_URL", server.url());
+    Run::of(command.env("DIDIT_MAX_RETRIES", "0"))
+}
+
+fn methods(server: &Server) -> Vec<String> {
+    server.requests().into_iter().map(|request| request.method).collect()
+}
+
+#[test]
+fn an_update_in_doubt_is_read_back_and_done_where_the_session_has_the_status() {
+    let server = doubt(is("Approved"));
+    let ended = run(&server, &["approved"]).exits(0);
+    assert_eq!(
+        ended.out,
+        "abc is Approved now (confirmed by reading the session back)\n"
+    );
+    assert_eq!(ended.err, "");
+    assert_eq!(methods(&server), ["PATCH", "GET"]);
+
+    let ended = run(&doubt(is("Declined")), &["declined", "--json"]).exits(0);
+    let expected = json!({"session_id": "abc", "new_status": "Declined", "result": "applied"});
+    assert_eq!(ended.objects(), [expected]);
+
+    run(&doubt(is("Resubmitted")), &["resubmitted", "--node", "a:b"]).exits(0);
+}
+
+#[test]
+fn an_update_in_doubt_whose_session_has_another_status_stays_in_doubt_and_the_status_is_said() {
+    for status in ["In Review", "Declined"] {
+        let server = doubt(is(status));
+        let run = run(&server, &["approved", "--json"]).exits(5);
+        assert!(run.line().contains("whether it was applied is unknown"), "{run}");
+        assert!(
+            run.line()
+                .contains(&format!("Read back just now, the session is {status}, but")),
+            "{run}"
+        );
+        assert!(
+            run.line().ends_with("look again in a minute with `didit status abc`"),
+            "{run}"
+        );
+        assert!(!run.line().contains("nothing was changed"), "{run}");
+        let object = &run.objects()[0];
+        assert_eq!(
+            (&object["result"], &object["status"]),
+            (&json!("unknown"), &json!(status))
+        );
+        assert_eq!(object["reason"], run.line());
+        assert_eq!(methods(&server), ["PATCH", "GET"]);
+    }
+}
+
+#[test]
+fn an_update_in_doubt_that_cannot_be_read_back_stays_in_doubt_and_says_so() {
+    for read in [
+        vec![Step::Close],
+        answer(404, &[], r#"{"detail": "Session not found."}"#),
+    ] {
+        let server = doubt(read);
+        let run = run(&server, &["approved", "--json"]).exits(5);
+        assert!(run.line().contains("whether it was applied is unknown"), "{run}");
+        assert!(
+            run.line().contains("It cannot be read back (reading session abc: "),
+            "{run}"
+        );
+        assert!(!run.line().contains("nothing was changed"), "{run}");
+        let object = &run.objects()[0];
+        assert_eq!(
+            (&object["result"], &object["status"]),
+            (&json!("unknown"), &json!(null))
+        );
+        assert_eq!(methods(&server), ["PATCH", "GET"]);
+    }
+}
+
+#[test]
+fn ensure_settles_its_own_doubt() {
+    let server = Server::start(in_turn(vec![is("In Review"), vec![Step::Close], is("In Review")]));
+    let run = run(&server, &["approved", "--ensure", "--json"]).exits(5);
+    assert_eq!(methods(&server), ["GET", "PATCH", "GET"]);
+    assert_eq!(run.objects()[0]["result"], "unknown");
+}
