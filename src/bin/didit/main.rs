@@ -13,6 +13,7 @@ use args::{Args, Command};
 use report::Exit;
 
 fn main() -> ExitCode {
+    report::end_panics_with_a_verdict();
     match args::parse(env::args_os()) {
         Ok(args) => run(args),
         Err(error) => report::help_or_mistake(&error),

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
-use std::process::ExitCode;
+use std::panic;
+use std::process::{self, ExitCode};
 
 use didit::{Error, ErrorKind as Kind, Verdict};
 use log::{LevelFilter, Log, Metadata, Record};
@@ -87,6 +88,18 @@ pub fn add_reason(object: &mut Value, error: &Error, reason: &str) {
     object["retry_after"] = error.retry_after().map(|wait| wait.as_secs_f64()).into();
 }
 
+/// A bug must not end the command without a word on the decision: whatever it stopped may have been sent. Of the panic
+/// only its place is printed, as its message might quote anything.
+pub fn end_panics_with_a_verdict() {
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
+        diagnose(&format!(
+            "stopped by a bug{place}; whether anything was applied is unknown; read the session back before anything else"
+        ));
+        process::exit(Exit::Unknown as i32)
+    }));
+}
+
 /// Text from outside may hold what would steer a terminal.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
@@ -124,11 +137,33 @@ impl Log for StderrLog {
 
 #[cfg(test)]
 mod tests {
+    use std::{env, thread};
+
     use super::*;
 
     #[test]
     fn text_from_outside_cannot_steer_the_terminal() {
         assert_eq!(escaped("a\u{1b}[2Jb\nc\u{9b}"), "a\\u{1b}[2Jb\\nc\\u{9b}");
         assert_eq!(escaped("Zoë – ok"), "Zoë – ok");
+    }
+    #[test]
+    fn a_panic_in_any_thread_is_one_line_and_exit_5() {
+        if env::var_os("TEST_CHILD").is_some() {
+            end_panics_with_a_verdict();
+            let _ = thread::spawn(|| panic!("hunter2")).join();
+            return;
+        }
+        let name = "a_panic_in_any_thread_is_one_line_and_exit_5";
+        let mut child = process::Command::new(env::current_exe().unwrap());
+        let output = child
+            .args([name, "--nocapture"])
+            .env("TEST_CHILD", "1")
+            .output()
+            .unwrap();
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(5), "{line}");
+        assert!(line.starts_with("didit: stopped by a bug at "), "{line}");
+        assert!(line.contains("whether anything was applied is unknown"), "{line}");
+        assert!(line.lines().count() == 1 && !line.contains("hunter2"), "{line}");
     }
 }
