@@ -465,7 +465,7 @@ fn a_batch_stops_where_the_account_may_not_do_this() {
     let run = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
     assert!(run.err.contains("5 refused, 0 unknown, 45 not sent"), "{run}");
     assert!(
-        run.err.contains("stopped: ") && run.err.contains("check the permissions"),
+        run.err.contains("stopped: ") && run.err.contains("check what the application may do"),
         "{run}"
     );
     assert_eq!(sandbox.updates().len(), 5);
