@@ -10,6 +10,7 @@ const login = await fetch(`${DIDIT_AUTH_URL}/auth/v2/token/`, {
     Authorization: "Basic " + Buffer.from(`${DIDIT_CLIENT_ID}:${DIDIT_CLIENT_SECRET}`).toString("base64"),
   },
   body: "grant_type=client_credentials",
+  signal: AbortSignal.timeout(30_000),
 });
 const { access_token } = await login.json();
 
@@ -18,6 +19,7 @@ async function update() {
     method: "PATCH",
     headers: { "Content-Type": "application/json", Authorization: `Bearer ${access_token}` },
     body: JSON.stringify({ new_status: "Declined", comment: "Duplicated user" }),
+    signal: AbortSignal.timeout(30_000),
   });
   const updated = await answer.json();
   if (answer.status !== 200 || updated.session_id !== session) throw new Error("not confirmed");

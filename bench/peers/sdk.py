@@ -10,7 +10,7 @@ SESSION = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10"
 
 
 def main() -> None:
-    client = Didit(api_key="key", base_url=os.environ["DIDIT_BASE_URL"] + "/v3")
+    client = Didit(api_key="key", base_url=os.environ["DIDIT_BASE_URL"] + "/v3", timeout=30)
 
     def update() -> None:
         answer = client.sessions.update_status(SESSION, "Declined", comment="Duplicated user")

@@ -1,8 +1,9 @@
 //! What every contender does alike: where the server is, what is sent, what counts as an answer, and the timing.
 
 use std::env;
+use std::error::Error;
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,10 @@ impl Task {
 
 /// The body of an update, made anew each time as a program would.
 pub fn body() -> Vec<u8> {
-    let update = Update { new_status: "Declined", comment: "Duplicated user" };
+    let update = Update {
+        new_status: "Declined",
+        comment: "Duplicated user",
+    };
     serde_json::to_vec(&update).unwrap()
 }
 
@@ -62,23 +66,54 @@ pub fn bearer(answer: &[u8]) -> String {
     format!("Bearer {}", token.access_token)
 }
 
+/// What an update came to.
+pub type Outcome = Result<(), Box<dyn Error>>;
+
+/// What bounds one request, for every contender that has such limits: the defaults of didit.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// An update counts only if the server confirmed this session.
-pub fn check(status: u16, answer: &[u8]) {
-    assert_eq!(status, 200);
-    let updated: Updated = serde_json::from_slice(answer).unwrap();
-    assert_eq!(updated.session_id, SESSION);
+pub fn check(status: u16, answer: &[u8]) -> Outcome {
+    if status != 200 {
+        return Err(status.to_string().into());
+    }
+    let updated: Updated = serde_json::from_slice(answer)?;
+    if updated.session_id == SESSION {
+        Ok(())
+    } else {
+        Err("another session".into())
+    }
 }
 
-/// `once`: one update. `warm N`: one, then N more, whose nanoseconds are printed.
-pub fn run(mut update: impl FnMut()) {
-    update();
+/// - `once`: one update.
+/// - `warm N`: one, then N more; prints the nanoseconds that these took.
+/// - `serve`: one, then N more for each line `N` on standard input; answers with how many failed and the milliseconds
+///   that the longest took.
+pub fn run(mut update: impl FnMut() -> Outcome) {
+    update().unwrap();
     let arguments: Vec<String> = env::args().collect();
-    if arguments.get(1).map(String::as_str) == Some("warm") {
-        let count: u32 = arguments[2].parse().unwrap();
-        let start = Instant::now();
-        for _ in 0..count {
-            black_box(update());
+    match arguments.get(1).map(String::as_str) {
+        Some("warm") => {
+            let count: u32 = arguments[2].parse().unwrap();
+            let start = Instant::now();
+            for _ in 0..count {
+                black_box(update()).unwrap();
+            }
+            println!("{}", start.elapsed().as_nanos());
         }
-        println!("{}", start.elapsed().as_nanos());
+        Some("serve") => {
+            println!("ready");
+            for line in std::io::stdin().lines() {
+                let (mut failed, mut longest) = (0, Duration::ZERO);
+                for _ in 0..line.unwrap().parse::<u32>().unwrap() {
+                    let start = Instant::now();
+                    failed += u32::from(update().is_err());
+                    longest = longest.max(start.elapsed());
+                }
+                println!("{failed} {}", longest.as_millis());
+            }
+        }
+        _ => {}
     }
 }

@@ -15,7 +15,9 @@ fn main() -> didit::Result<()> {
         for _ in 0..threads {
             scope.spawn(|| {
                 for _ in 0..updates {
-                    client.update_status(&id, &StatusUpdate::declined().comment("Duplicated user")).unwrap();
+                    client
+                        .update_status(&id, &StatusUpdate::declined().comment("Duplicated user"))
+                        .unwrap();
                 }
             });
         }

@@ -1,13 +1,15 @@
 // It has no connection pool: every update connects anew.
 
 use attohttpc::Session;
-use common::{FORM, GRANT, JSON, Task, bearer, body, check, run};
+use common::{CONNECT_TIMEOUT, FORM, GRANT, JSON, TIMEOUT, Task, bearer, body, check, run};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 fn main() {
     let task = Task::from_env();
     let mut session = Session::new();
+    session.timeout(TIMEOUT);
+    session.connect_timeout(CONNECT_TIMEOUT);
     if let Some(pem) = &task.ca {
         session.add_root_certificate(CertificateDer::from_pem_slice(pem).unwrap());
     }
@@ -27,8 +29,7 @@ fn main() {
             .header("content-type", JSON)
             .header("accept", JSON)
             .bytes(body())
-            .send()
-            .unwrap();
-        check(answer.status().as_u16(), &answer.bytes().unwrap());
+            .send()?;
+        check(answer.status().as_u16(), &answer.bytes()?)
     });
 }

@@ -1,12 +1,13 @@
+use common::{Outcome, run};
 use didit::{Client, StatusUpdate};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Outcome {
     let client = Client::from_env()?;
     let id = common::SESSION.parse()?;
-    let update = || {
+    run(|| {
         let update = StatusUpdate::declined().comment("Duplicated user");
-        client.update_status(&id, &update).map(drop).unwrap_or_else(|error| panic!("{error}"));
-    };
-    common::run(update);
+        client.update_status(&id, &update)?;
+        Ok(())
+    });
     Ok(())
 }

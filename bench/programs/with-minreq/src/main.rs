@@ -1,6 +1,6 @@
 // It has no connection pool: every update connects anew.
 
-use common::{FORM, GRANT, JSON, Task, bearer, body, check, run};
+use common::{FORM, GRANT, JSON, TIMEOUT, Task, bearer, body, check, run};
 
 fn main() {
     let task = Task::from_env();
@@ -17,8 +17,8 @@ fn main() {
             .with_header("content-type", JSON)
             .with_header("accept", JSON)
             .with_body(body())
-            .send()
-            .unwrap();
-        check(answer.status_code as u16, answer.as_bytes());
+            .with_timeout(TIMEOUT.as_secs())
+            .send()?;
+        check(answer.status_code as u16, answer.as_bytes())
     });
 }

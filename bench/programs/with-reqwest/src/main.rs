@@ -1,10 +1,10 @@
-use common::{FORM, GRANT, JSON, Task, bearer, body, check, run};
+use common::{CONNECT_TIMEOUT, FORM, GRANT, JSON, TIMEOUT, Task, bearer, body, check, run};
 use reqwest::Certificate;
 use reqwest::blocking::Client;
 
 fn main() {
     let task = Task::from_env();
-    let mut client = Client::builder();
+    let mut client = Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
     if let Some(pem) = &task.ca {
         client = client.tls_certs_only([Certificate::from_pem(pem).unwrap()]);
     }
@@ -25,8 +25,7 @@ fn main() {
             .header("content-type", JSON)
             .header("accept", JSON)
             .body(body())
-            .send()
-            .unwrap();
-        check(answer.status().as_u16(), &answer.bytes().unwrap());
+            .send()?;
+        check(answer.status().as_u16(), &answer.bytes()?)
     });
 }

@@ -21,7 +21,11 @@ struct Url<'a> {
 fn parse(url: &str) -> Url<'_> {
     let (scheme, rest) = url.split_once("://").unwrap();
     let slash = rest.find('/').unwrap();
-    Url { secure: scheme == "https", host: &rest[..slash], path: &rest[slash..] }
+    Url {
+        secure: scheme == "https",
+        host: &rest[..slash],
+        path: &rest[slash..],
+    }
 }
 
 fn connect(url: &Url<'_>, ca: Option<&[u8]>) -> Box<dyn Stream> {
@@ -32,7 +36,9 @@ fn connect(url: &Url<'_>, ca: Option<&[u8]>) -> Box<dyn Stream> {
     }
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.unwrap()).unwrap()).unwrap();
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let name = url.host.rsplit_once(':').unwrap().0.to_owned();
     let session = ClientConnection::new(Arc::new(config), ServerName::try_from(name).unwrap()).unwrap();
     Box::new(StreamOwned::new(session, stream))
@@ -48,7 +54,9 @@ fn exchange(stream: &mut dyn Stream, request: &[u8], buffer: &mut [u8]) -> (u16,
         length += read;
         let text = std::str::from_utf8(&buffer[..length]).unwrap();
         let Some(head) = text.find("\r\n\r\n") else { continue };
-        let size = text[..head].lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let size = text[..head]
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "));
         let end = head + 4 + size.unwrap().parse::<usize>().unwrap();
         if length >= end {
             return (text[9..12].parse().unwrap(), head + 4..end);
@@ -84,6 +92,6 @@ fn main() {
     run(|| {
         let request = request("PATCH", &url, JSON, &bearer, &body());
         let (status, answer) = exchange(&mut *stream, &request, &mut buffer);
-        check(status, &buffer[answer]);
+        check(status, &buffer[answer])
     });
 }

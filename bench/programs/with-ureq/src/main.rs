@@ -1,11 +1,13 @@
-use std::time::Duration;
-
-use common::{FORM, GRANT, JSON, Task, bearer, body, check, run};
+use common::{CONNECT_TIMEOUT, FORM, GRANT, JSON, TIMEOUT, Task, bearer, body, check, run};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 fn main() {
     let task = Task::from_env();
-    let provider = if cfg!(feature = "rustls") { TlsProvider::Rustls } else { TlsProvider::NativeTls };
+    let provider = if cfg!(feature = "rustls") {
+        TlsProvider::Rustls
+    } else {
+        TlsProvider::NativeTls
+    };
     let mut tls = TlsConfig::builder().provider(provider);
     if let Some(pem) = &task.ca {
         let certificates: Vec<_> = parse_pem(pem)
@@ -22,9 +24,9 @@ fn main() {
     if std::env::var_os("BENCH_LIMITS").is_some() {
         // What didit sets, so that no call lasts for ever; ureq alone has no limits.
         config = config
-            .timeout_global(Some(Duration::from_secs(30)))
-            .timeout_resolve(Some(Duration::from_secs(10)))
-            .timeout_connect(Some(Duration::from_secs(10)));
+            .timeout_global(Some(TIMEOUT))
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT));
     }
     let agent = config.build().new_agent();
     let token = agent
@@ -41,8 +43,7 @@ fn main() {
             .header("authorization", &bearer)
             .header("content-type", JSON)
             .header("accept", JSON)
-            .send(&body()[..])
-            .unwrap();
-        check(answer.status().as_u16(), &answer.body_mut().read_to_vec().unwrap());
+            .send(&body()[..])?;
+        check(answer.status().as_u16(), &answer.body_mut().read_to_vec()?)
     });
 }

@@ -1,0 +1,124 @@
+"""Who is measured: installed or built here, and how each is called."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+TARGET = HERE / "target"
+VENV = TARGET / "venv"
+COMMAND = TARGET / "release/didit"
+SKIPPED: list[str] = []
+
+# A contender's command, and what it reads besides what all read.
+Contender = tuple[list[str], dict[str, str]]
+
+SOCKET = "bare socket (rustls)"
+UREQ = "ureq, no limits on time"
+LIMITED = "ureq"
+DIDIT = "**didit**"
+REQWEST = "reqwest::blocking"
+PYTHON = "Python didit-sdk 0.4.0"
+NODE = "Node fetch"
+
+# The three whose costs are compared, and what each is built with: TLS library and opt-level.
+COMPARED = {"with-ureq": LIMITED, "with-didit": DIDIT, "with-reqwest": REQWEST}
+BUILDS = [("rustls", "z"), ("rustls", "3"), ("native-tls", "z")]
+
+
+def quiet(*command: str, **options) -> bool:
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options).returncode == 0
+
+
+def install() -> None:
+    tools = {
+        "nginx": "nginx-light",
+        "openssl": "openssl",
+        "valgrind": "valgrind",
+        "strace": "strace",
+        "curl": "curl",
+        "node": "nodejs",
+        "unshare": "util-linux",
+        "ip": "iproute2",
+        "time": "time",
+    }
+    missing = [package for tool, package in tools.items() if not shutil.which(tool)]
+    if not quiet("pkg-config", "--exists", "openssl"):
+        missing += ["libssl-dev", "pkg-config"]
+    if missing and shutil.which("apt-get"):
+        sudo = ["sudo"] if os.geteuid() and shutil.which("sudo") else []
+        quiet(*sudo, "apt-get", "update")
+        quiet(*sudo, "apt-get", "install", "-y", *missing)
+    if not (VENV / "bin/python").exists():
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=False)
+    quiet(str(VENV / "bin/pip"), "install", "didit-sdk==0.4.0")
+    if not quiet(str(VENV / "bin/python"), "-c", "import didit"):
+        SKIPPED.append(PYTHON)
+    SKIPPED.extend(tool for tool in ("node", "curl", "valgrind", "time") if not shutil.which(tool))
+    # Where a process may not be traced, it is there but does nothing.
+    if not quiet("strace", "-f", "-c", "true"):
+        SKIPPED.append("strace")
+    if not shutil.which("nginx") or not shutil.which("openssl"):
+        sys.exit("nginx and openssl are needed, and could not be installed")
+
+
+def binary(program: str, tls: str = "rustls", opt: str = "z") -> pathlib.Path:
+    """Each build of the three has a target directory of its own: its time is that of a cold build."""
+    return (TARGET / f"{tls}-{opt}" / program if program in COMPARED else TARGET) / "release" / program
+
+
+def build(wanted: list[str]) -> dict[tuple[str, str, str], float]:
+    """Builds what the wanted questions need; the seconds that each of the three took. One at a time: built together,
+    one contender's features of a shared crate would become every one's."""
+    seconds = {}
+    for program in sorted(path.name for path in (HERE / "programs").iterdir()):
+        if program not in COMPARED:
+            subprocess.run(["cargo", "build", "--release", "--quiet", "-p", program], cwd=HERE, check=True)
+    command = ["cargo", "build", "--release", "--quiet", "--features", "cli", "--bin", "didit", "--target-dir", TARGET]
+    subprocess.run(command, cwd=HERE.parent, check=True)
+    needed = BUILDS if "cost" in wanted else BUILDS[: 2 if "warm" in wanted else 1]
+    for tls, opt in needed:
+        for program in COMPARED:
+            target = binary(program, tls, opt).parent.parent
+            if "cost" in wanted:
+                shutil.rmtree(target, ignore_errors=True)
+            start = time.perf_counter()
+            command = ["cargo", "build", "--release", "--quiet", "--target-dir", str(target), *features(program, tls)]
+            options = os.environ | {"CARGO_PROFILE_RELEASE_OPT_LEVEL": opt}
+            if subprocess.run(command, cwd=HERE, env=options).returncode == 0:
+                seconds[program, tls, opt] = time.perf_counter() - start
+            else:
+                SKIPPED.append(f"{program} with {tls} at opt-level {opt}")
+    return seconds
+
+
+def features(program: str, tls: str) -> list[str]:
+    return ["--no-default-features", "--features", tls, "-p", program]
+
+
+def rust(program: str, opt: str = "z", **environment: str) -> Contender:
+    return [str(binary(program, opt=opt))], environment
+
+
+def peers() -> dict[tuple[str, str], Contender]:
+    """By name and opt-level, all that can do both a warm update and a whole process."""
+    found = {
+        (SOCKET, "z"): rust("with-socket"),
+        (UREQ, "z"): rust("with-ureq"),
+        (LIMITED, "z"): rust("with-ureq", BENCH_LIMITS="1"),
+        (DIDIT, "z"): rust("with-didit"),
+        (REQWEST, "z"): rust("with-reqwest"),
+        ("attohttpc", "z"): rust("with-attohttpc"),
+        ("minreq", "z"): rust("with-minreq"),
+        (LIMITED, "3"): rust("with-ureq", opt="3", BENCH_LIMITS="1"),
+        (DIDIT, "3"): rust("with-didit", opt="3"),
+        (REQWEST, "3"): rust("with-reqwest", opt="3"),
+    }
+    if PYTHON not in SKIPPED:
+        found[PYTHON, ""] = ([str(VENV / "bin/python"), str(HERE / "peers/sdk.py")], {})
+    if "node" not in SKIPPED:
+        found[NODE, ""] = (["node", str(HERE / "peers/fetch.mjs")], {})
+    return found

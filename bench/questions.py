@@ -1,0 +1,267 @@
+"""One function a question: it measures, and gives the lines of its tables."""
+
+import os
+import statistics
+
+import names as name_server
+from contenders import (
+    BUILDS, COMMAND, COMPARED, DIDIT, HERE, LIMITED, NODE, PYTHON, REQWEST, SKIPPED, SOCKET, UREQ,
+    binary, features, peers,
+)  # fmt: skip
+from measure import instructions, of_one, output, peak, spread, system_calls, wall_and_cpu
+from server import SESSIONS, Delay, Server
+
+SESSION = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10"
+UPDATE = [str(COMMAND), "update", SESSION, "declined", "--comment", "Duplicated user"]
+AWAY = 0.04
+
+
+def table(title: str, head: list[str], rows: list[list[str]], note: str = "") -> list[str]:
+    lines = ["", f"## {title}", "", "| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return lines + (["", note] if note else [])
+
+
+def ratio(value: float | None, base: float | None) -> str:
+    return f"{value / base:.2f} ×" if value and base else ""
+
+
+def warm(server: Server, rounds: int, seconds: float) -> list[str]:
+    contenders, lines = peers(), []
+    for protocol, title in (("TLS13", "TLS 1.3"), ("PLAIN", "plain HTTP")):
+        env = server.env(protocol)
+        times: dict[tuple[str, str], list[float]] = {key: [] for key in contenders}
+        counts: dict[tuple[str, str], int] = {}
+        for round_ in range(rounds + 1):
+            for key, (command, extra) in contenders.items():
+                count = counts.get(key, 30)
+                each = int(output([*command, "warm", str(count)], env | extra)) / count
+                if round_ == 0:
+                    # Not counted: it tells how many updates fill a round.
+                    counts[key] = max(30, min(5000, int(seconds * 1e9 / each)))
+                else:
+                    times[key].append(each / 1000)
+        instructions_, calls = {}, {}
+        for key in [(SOCKET, "z"), *((name, opt) for opt in "z3" for name in (UREQ, LIMITED, DIDIT, REQWEST))]:
+            if key in contenders:
+                command, extra = contenders[key]
+                instructions_[key] = of_one(instructions, command, env | extra)
+                calls[key] = of_one(system_calls, command, env | extra)
+        base = statistics.median(times[SOCKET, "z"])
+        rows = []
+        for key, values in times.items():
+            name, opt = key
+            counted, of_ureq, called = instructions_.get(key), instructions_.get((LIMITED, opt)), calls.get(key)
+            rows.append([
+                name,
+                opt,
+                spread(values),
+                ratio(statistics.median(values), base),
+                f"{counted / 1000:.1f} k" if counted else "",
+                ratio(counted, of_ureq),
+                f"{called:.0f}" if called else "",
+            ])  # fmt: skip
+        head = ["", "opt-level", "µs (least–most)", "to the socket", "instructions", "to ureq", "system calls"]
+        note = (
+            f"Median of {rounds} interleaved rounds of about {seconds} s. Where nothing else is said, with didit's "
+            "limits on time: 30 s in all, 10 s to connect. The hosts are addresses, so no name server is asked. "
+            "attohttpc and minreq keep no connection."
+        )
+        lines += table(f"A warm update over {title}", head, rows, note)
+    return lines
+
+
+def process(server: Server, rounds: int, figures: dict) -> list[str]:
+    token_file = {"DIDIT_TOKEN_FILE": str(server.folder / "token")}
+    found = peers()
+    program = lambda key: ([*found[key][0], "once"], found[key][1])
+    contenders = {
+        "**didit update**": ("z", UPDATE, {}),
+        "**didit update**, warm token file": ("z", UPDATE, token_file),
+        "**a minimal program on didit**": ("z", *program((DIDIT, "z"))),
+        "a minimal program on ureq": ("z", *program((LIMITED, "z"))),
+        "a minimal program on reqwest::blocking": ("z", *program((REQWEST, "z"))),
+    }
+    if "curl" not in SKIPPED:
+        contenders["two curl calls"] = ("", [str(HERE / "peers/curl.sh")], {})
+    contenders |= {name: ("", *program((name, ""))) for name in (PYTHON, NODE) if (name, "") in found}
+    env = server.env()
+    output(UPDATE, env | token_file)
+    server.log()
+    results: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    connections: dict[str, int] = {}
+    for round_ in range(rounds):
+        for name, (_, command, extra) in contenders.items():
+            results[name].append(wall_and_cpu(command, env | extra))
+            if round_ == 0:
+                connections[name] = len({entry[0] for entry in server.log()})
+    walls = {name: [wall for wall, _ in values] for name, values in results.items()}
+    figures["process"] = {name: statistics.median(values) for name, values in walls.items()}
+    counted = {
+        name: instructions(command, env | extra)
+        for name, (opt, command, extra) in contenders.items()
+        if opt and "reqwest" not in name
+    }
+    rows = [
+        [
+            name,
+            opt,
+            spread(walls[name]),
+            ratio(figures["process"][name], figures["process"]["**didit update**"]),
+            f"{statistics.median(cpu for _, cpu in results[name]):.1f}",
+            f"{counted[name] / 1e6:.2f} M" if counted.get(name) else "",
+            ratio(counted.get(name), counted["a minimal program on ureq"]),
+            peak(command, env | extra),
+            str(connections[name]),
+        ]
+        for name, (opt, command, extra) in contenders.items()
+    ]
+    head = ["", "opt-level", "wall ms (least–most)", "to didit update", "CPU ms", "instructions", "to ureq"]
+    note = (
+        "Token and update, on two hosts as Didit has them; but for the token file, and for the Python SDK, which uses "
+        "an API key: one request each. All with the same limits on time."
+    )
+    return table("One update as a whole process, over TLS 1.3", [*head, "peak MB", "connections"], rows, note)
+
+
+def trips(server: Server, rounds: int) -> list[str]:
+    token_file = {"DIDIT_TOKEN_FILE": str(server.folder / "far-token")}
+    found = peers()
+    program = lambda key: ([*found[key][0], "once"], found[key][1])
+    contenders = {
+        (SOCKET, 1): program((SOCKET, "z")),
+        ("**didit update**", 1): (UPDATE, {}),
+        ("**didit update**, warm token file", 1): (UPDATE, token_file),
+        ("**a minimal program on didit**", 1): program((DIDIT, "z")),
+        ("a minimal program on ureq", 1): program((LIMITED, "z")),
+        ("a minimal program on reqwest::blocking", 1): program((REQWEST, "z")),
+        ("**didit update**", 2): (UPDATE, {}),
+        ("a minimal program on ureq", 2): program((LIMITED, "z")),
+        ("a minimal program on reqwest::blocking", 2): program((REQWEST, "z")),
+    }
+    if "curl" not in SKIPPED:
+        contenders["two curl calls", 2] = ([str(HERE / "peers/curl.sh")], {})
+    if (PYTHON, "") in found:
+        contenders[PYTHON, 1] = program((PYTHON, ""))
+    if (NODE, "") in found:
+        contenders[NODE, 2] = program((NODE, ""))
+    runs = [("TLS13", name, hosts) for name, hosts in contenders]
+    runs += [("TLS12", name, hosts) for name, hosts in contenders if name == "**didit update**"]
+    proxies = {protocol: Delay(server.ports[protocol], AWAY) for protocol in ("TLS13", "TLS12")}
+    rows = []
+    for protocol, name, hosts in runs:
+        command, extra = contenders[name, hosts]
+        proxy = proxies[protocol]
+        env = server.env(port=proxy.port, **({"tokens": SESSIONS} if hosts == 1 else {})) | extra
+        wall_and_cpu(command, env)  # not counted: the token file is bound to its host, and is made here
+        counted, walls = [], []
+        for _ in range(rounds):
+            proxy.ways = 0
+            walls.append(wall_and_cpu(command, env)[0])
+            counted.append(proxy.ways / 2)
+        one = "token" in name or name == PYTHON
+        tls = protocol.replace("TLS1", "1.")
+        rows.append([name, tls, "–" if one else str(hosts), f"{statistics.median(counted):g}", spread(walls, 0)])
+    head = ["", "TLS", "hosts", "round trips", "wall ms (least–most)"]
+    note = (
+        f"Every byte takes {AWAY * 1000:.0f} ms each way. Counted are the round trips that had to be made one after the "
+        "other. A request on a new connection takes three: TCP, TLS 1.3, the request itself. The bare socket keeps no "
+        "connection from the token to the update; with the token file, and from the Python SDK, there is one request."
+    )
+    return table("One update far away", head, rows, note)
+
+
+def names() -> list[str]:
+    found = name_server.answers()
+    if found is None:
+        return []
+    rows = []
+    for name, each in found.items():
+        cells = [
+            f"{failed} of {count} ({longest:.1f} s)" for failed, count, longest in (each["killed"], each["stopped"])
+        ]
+        rows.append([name, "" if name == "curl" else "z", str(each["queries"]), *cells])
+    head = [
+        "",
+        "opt-level",
+        f"queries for {name_server.UPDATES} updates",
+        "killed: failed (longest)",
+        "stopped: failed (longest)",
+    ]
+    note = (
+        "Token and updates, on two hosts, whose connections are kept. Then the name server is killed (questions are "
+        "refused at once) or stopped (never answered), and updates go on over the same connection."
+    )
+    return table("The name server", head, rows, note)
+
+
+def cost(seconds: dict[tuple[str, str, str], float], figures: dict) -> list[str]:
+    rows, sizes = [], {}
+    for tls, opt in BUILDS:
+        for program, name in COMPARED.items():
+            if (program, tls, opt) not in seconds:
+                continue
+            sizes[program, tls, opt] = size = binary(program, tls, opt).stat().st_size
+            manifest = str(HERE / "Cargo.toml")
+            command = ["cargo", "tree", "-e", "normal", "--prefix", "none", "--manifest-path", manifest]
+            tree = output([*command, *features(program, tls)], dict(os.environ))
+            # The program itself and what the contenders share are not the contender's.
+            crates = len({line.removesuffix(" (*)") for line in tree.splitlines()}) - 2
+            base = "with-ureq", tls, opt
+            taken = seconds[program, tls, opt]
+            row = [f"{name}, {tls}", opt, str(crates), f"{taken:.1f}", ratio(taken, seconds.get(base))]
+            rows.append([*row, f"{size / 1e6:.2f}", ratio(size, sizes.get(base))])
+    size = COMMAND.stat().st_size
+    rows.append(
+        [
+            "**the command `didit`**, rustls",
+            "z",
+            "",
+            "",
+            "",
+            f"{size / 1e6:.2f}",
+            ratio(size, sizes["with-ureq", "rustls", "z"]),
+        ]
+    )
+    figures["sizes"] = sizes
+    return table(
+        "What it costs to depend on it",
+        ["", "opt-level", "crates", "cold build s", "to ureq", "size MB", "to ureq"],
+        rows,
+        "A program that updates one session; serde_json, base64 and the program's own crate are in every row.",
+    )
+
+
+def threads(server: Server, updates: int) -> list[str]:
+    env, rows = server.env(), []
+    server.log()
+    for count in (1, 2, 4, 16, 64):
+        each = max(1, updates // count)
+        nanos = int(output([str(binary("threads")), str(count), str(each)], env))
+        seen = server.log()
+        sessions = {entry[0] for entry in seen if entry[1] == "PATCH"}
+        tokens = sum(entry[1] == "POST" for entry in seen)
+        rows.append([str(count), f"{count * each / nanos * 1e9:.0f}", str(len(sessions)), str(tokens)])
+    head = ["threads", "updates a second", "connections", "token requests"]
+    note = f"On {os.cpu_count()} cores, which the server shares. opt-level z."
+    return table("Many threads on one client, over TLS 1.3", head, rows, note)
+
+
+def batch(server: Server, sizes: list[int]) -> list[str]:
+    env, rows = server.env("PLAIN"), []
+    for size in sizes:
+        source, journal = server.folder / f"{size}.csv", server.folder / f"{size}.journal"
+        with source.open("w") as file:
+            file.write("session_id,new_status,comment\n")
+            for number in range(size):
+                file.write(f"{number:08x}-0000-4000-8000-000000000000,Declined,Duplicated user\n")
+        command = [str(COMMAND), "batch", str(source), "--journal", str(journal)]
+        command += ["--rate", "10000000", "--jobs", "8", "--quiet"]
+        wall, _ = wall_and_cpu(command, env)
+        written = journal.stat().st_size
+        journal.unlink()
+        rows.append([f"{size:,}", f"{size / wall * 1000:.0f}", peak(command, env), f"{written / size:.0f}"])
+        server.log()
+    title = "A long batch: `didit batch` with eight workers, no rate limit, over plain HTTP"
+    note = "Every row's intent is on disk before it is sent, and its result before the next. opt-level z."
+    return table(title, ["rows", "rows a second", "peak MB", "journal bytes a row"], rows, note)
