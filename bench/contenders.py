@@ -10,7 +10,6 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = HERE / "target"
 VENV = TARGET / "venv"
-COMMAND = TARGET / "release/didit"
 SKIPPED: list[str] = []
 
 # A contender's command, and what it reads besides what all read.
@@ -24,9 +23,14 @@ REQWEST = "reqwest::blocking"
 PYTHON = "Python didit-sdk 0.4.0"
 NODE = "Node fetch"
 
-# The three whose costs are compared, and what each is built with: TLS library and opt-level.
+# The three whose costs are compared, and the builds: program, TLS library, opt-level.
 COMPARED = {"with-ureq": LIMITED, "with-didit": DIDIT, "with-reqwest": REQWEST}
-BUILDS = [("rustls", "z"), ("rustls", "3"), ("native-tls", "z")]
+Build = tuple[str, str, str]
+BUILDS = [
+    *((program, "rustls", "z") for program in COMPARED),
+    *((program, "rustls", "3") for program in COMPARED if program != "with-reqwest"),
+    *((program, "native-tls", "z") for program in COMPARED),
+]
 
 
 def quiet(*command: str, **options) -> bool:
@@ -65,34 +69,50 @@ def install() -> None:
         sys.exit("nginx and openssl are needed, and could not be installed")
 
 
+def directory(build: Build) -> pathlib.Path:
+    """Each of these builds has a target directory of its own: its time is that of a cold build."""
+    return TARGET / "-".join(build)
+
+
 def binary(program: str, tls: str = "rustls", opt: str = "z") -> pathlib.Path:
-    """Each build of the three has a target directory of its own: its time is that of a cold build."""
-    return (TARGET / f"{tls}-{opt}" / program if program in COMPARED else TARGET) / "release" / program
+    return (directory((program, tls, opt)) if program in COMPARED else TARGET) / "release" / program
 
 
-def build(wanted: list[str]) -> dict[tuple[str, str, str], float]:
-    """Builds what the wanted questions need; the seconds that each of the three took. One at a time: built together,
-    one contender's features of a shared crate would become every one's."""
+def cargo(folder: pathlib.Path, target: pathlib.Path, *arguments: str, opt: str = "z") -> bool:
+    command = ["cargo", "build", "--release", "--quiet", "--target-dir", str(target), *arguments]
+    return (
+        subprocess.run(command, cwd=folder, env=os.environ | {"CARGO_PROFILE_RELEASE_OPT_LEVEL": opt}).returncode == 0
+    )
+
+
+def build(wanted: list[str]) -> dict[Build, float]:
+    """Builds what the wanted questions need; the seconds that each of `BUILDS` took. One at a time: built together, one
+    contender's features of a shared crate would become every one's."""
     seconds = {}
-    for program in sorted(path.name for path in (HERE / "programs").iterdir()):
-        if program not in COMPARED:
-            subprocess.run(["cargo", "build", "--release", "--quiet", "-p", program], cwd=HERE, check=True)
-    command = ["cargo", "build", "--release", "--quiet", "--features", "cli", "--bin", "didit", "--target-dir", TARGET]
-    subprocess.run(command, cwd=HERE.parent, check=True)
-    needed = BUILDS if "cost" in wanted else BUILDS[: 2 if "warm" in wanted else 1]
-    for tls, opt in needed:
-        for program in COMPARED:
-            target = binary(program, tls, opt).parent.parent
-            if "cost" in wanted:
-                shutil.rmtree(target, ignore_errors=True)
-            start = time.perf_counter()
-            command = ["cargo", "build", "--release", "--quiet", "--target-dir", str(target), *features(program, tls)]
-            options = os.environ | {"CARGO_PROFILE_RELEASE_OPT_LEVEL": opt}
-            if subprocess.run(command, cwd=HERE, env=options).returncode == 0:
-                seconds[program, tls, opt] = time.perf_counter() - start
-            else:
-                SKIPPED.append(f"{program} with {tls} at opt-level {opt}")
+    for each in BUILDS:
+        program, tls, opt = each
+        if "cost" in wanted:
+            shutil.rmtree(directory(each), ignore_errors=True)
+        elif tls != "rustls" or (opt != "z" and "warm" not in wanted):
+            continue
+        start = time.perf_counter()
+        if cargo(HERE, directory(each), *features(program, tls), opt=opt):
+            seconds[each] = time.perf_counter() - start
+        else:
+            SKIPPED.append(f"{program} with {tls} at opt-level {opt}")
+    # What didit's build has made already is not made again.
+    shared = directory(("with-didit", "rustls", "z"))
+    ok = cargo(HERE, shared, "-p", "threads")
+    ok &= cargo(HERE.parent, shared, "--features", "cli", "--bin", "didit")
+    for program in ("with-socket", "with-attohttpc", "with-minreq"):
+        ok &= cargo(HERE, TARGET, "-p", program)
+    if not ok:
+        sys.exit("not everything could be built")
     return seconds
+
+
+COMMAND = directory(("with-didit", "rustls", "z")) / "release/didit"
+THREADS = COMMAND.with_name("threads")
 
 
 def features(program: str, tls: str) -> list[str]:
@@ -115,7 +135,6 @@ def peers() -> dict[tuple[str, str], Contender]:
         ("minreq", "z"): rust("with-minreq"),
         (LIMITED, "3"): rust("with-ureq", opt="3", BENCH_LIMITS="1"),
         (DIDIT, "3"): rust("with-didit", opt="3"),
-        (REQWEST, "3"): rust("with-reqwest", opt="3"),
     }
     if PYTHON not in SKIPPED:
         found[PYTHON, ""] = ([str(VENV / "bin/python"), str(HERE / "peers/sdk.py")], {})

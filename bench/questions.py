@@ -2,10 +2,11 @@
 
 import os
 import statistics
+import time
 
 import names as name_server
 from contenders import (
-    BUILDS, COMMAND, COMPARED, DIDIT, HERE, LIMITED, NODE, PYTHON, REQWEST, SKIPPED, SOCKET, UREQ,
+    BUILDS, COMMAND, COMPARED, DIDIT, HERE, LIMITED, NODE, PYTHON, REQWEST, SKIPPED, SOCKET, THREADS, UREQ,
     binary, features, peers,
 )  # fmt: skip
 from measure import instructions, of_one, output, peak, spread, system_calls, wall_and_cpu
@@ -27,9 +28,10 @@ def ratio(value: float | None, base: float | None) -> str:
 
 
 def warm(server: Server, rounds: int, seconds: float) -> list[str]:
-    contenders, lines = peers(), []
+    lines = []
     for protocol, title in (("TLS13", "TLS 1.3"), ("PLAIN", "plain HTTP")):
         env = server.env(protocol)
+        contenders = {key: each for key, each in peers().items() if protocol != "PLAIN" or key[1] != "3"}
         times: dict[tuple[str, str], list[float]] = {key: [] for key in contenders}
         counts: dict[tuple[str, str], int] = {}
         for round_ in range(rounds + 1):
@@ -197,20 +199,19 @@ def names() -> list[str]:
 
 def cost(seconds: dict[tuple[str, str, str], float], figures: dict) -> list[str]:
     rows, sizes = [], {}
-    for tls, opt in BUILDS:
-        for program, name in COMPARED.items():
-            if (program, tls, opt) not in seconds:
-                continue
-            sizes[program, tls, opt] = size = binary(program, tls, opt).stat().st_size
-            manifest = str(HERE / "Cargo.toml")
-            command = ["cargo", "tree", "-e", "normal", "--prefix", "none", "--manifest-path", manifest]
-            tree = output([*command, *features(program, tls)], dict(os.environ))
-            # The program itself and what the contenders share are not the contender's.
-            crates = len({line.removesuffix(" (*)") for line in tree.splitlines()}) - 2
-            base = "with-ureq", tls, opt
-            taken = seconds[program, tls, opt]
-            row = [f"{name}, {tls}", opt, str(crates), f"{taken:.1f}", ratio(taken, seconds.get(base))]
-            rows.append([*row, f"{size / 1e6:.2f}", ratio(size, sizes.get(base))])
+    for build in BUILDS:
+        if build not in seconds:
+            continue
+        program, tls, opt = build
+        sizes[build] = size = binary(*build).stat().st_size
+        manifest = str(HERE / "Cargo.toml")
+        command = ["cargo", "tree", "-e", "normal", "--prefix", "none", "--manifest-path", manifest]
+        tree = output([*command, *features(program, tls)], dict(os.environ))
+        # The program itself and what the contenders share are not the contender's.
+        crates = len({line.removesuffix(" (*)") for line in tree.splitlines()}) - 2
+        base, taken = ("with-ureq", tls, opt), seconds[build]
+        row = [f"{COMPARED[program]}, {tls}", opt, str(crates), f"{taken:.1f}", ratio(taken, seconds.get(base))]
+        rows.append([*row, f"{size / 1e6:.2f}", ratio(size, sizes.get(base))])
     size = COMMAND.stat().st_size
     rows.append(
         [
@@ -237,7 +238,7 @@ def threads(server: Server, updates: int) -> list[str]:
     server.log()
     for count in (1, 2, 4, 16, 64):
         each = max(1, updates // count)
-        nanos = int(output([str(binary("threads")), str(count), str(each)], env))
+        nanos = int(output([str(THREADS), str(count), str(each)], env))
         seen = server.log()
         sessions = {entry[0] for entry in seen if entry[1] == "PATCH"}
         tokens = sum(entry[1] == "POST" for entry in seen)
@@ -257,10 +258,10 @@ def batch(server: Server, sizes: list[int]) -> list[str]:
                 file.write(f"{number:08x}-0000-4000-8000-000000000000,Declined,Duplicated user\n")
         command = [str(COMMAND), "batch", str(source), "--journal", str(journal)]
         command += ["--rate", "10000000", "--jobs", "8", "--quiet"]
-        wall, _ = wall_and_cpu(command, env)
-        written = journal.stat().st_size
-        journal.unlink()
-        rows.append([f"{size:,}", f"{size / wall * 1000:.0f}", peak(command, env), f"{written / size:.0f}"])
+        start = time.perf_counter()
+        memory = peak(command, env)
+        seconds = time.perf_counter() - start
+        rows.append([f"{size:,}", f"{size / seconds:.0f}", memory, f"{journal.stat().st_size / size:.0f}"])
         server.log()
     title = "A long batch: `didit batch` with eight workers, no rate limit, over plain HTTP"
     note = "Every row's intent is on disk before it is sent, and its result before the next. opt-level z."

@@ -19,7 +19,7 @@ import time
 
 import charts
 import questions
-from contenders import BUILDS, COMPARED, NODE, PYTHON, SKIPPED, build, install
+from contenders import COMPARED, NODE, PYTHON, SKIPPED, build, install
 from measure import output
 from server import Server
 
@@ -42,16 +42,15 @@ def draw(figures: dict) -> None:
     processes = [
         (name, taken[name], f"{taken[name]:.1f} ms" if taken[name] < 10 else f"{taken[name]:.0f} ms") for name in shown
     ]
-    charts.bars(ROOT / "docs/process.svg", "One update as a whole process: token and update over TLS", [processes])
+    charts.bars(ROOT / "docs/process.svg", "One update as a whole process, over TLS", [processes])
     sizes = figures["sizes"]
     groups = [
         [
-            (f"{name}, {tls}", size, f"{size / 1e6:.2f} MB")
-            for program, name in COMPARED.items()
-            if (size := sizes.get((program, tls, "z")))
+            (f"{COMPARED[program]}, {tls}", size, f"{size / 1e6:.2f} MB")
+            for (program, tls, opt), size in sizes.items()
+            if (tls, opt) == (group, "z")
         ]
-        for tls, opt in BUILDS
-        if opt == "z"
+        for group in ("rustls", "native-tls")
     ]
     charts.bars(ROOT / "docs/size.svg", "Size of a program that updates one session", groups)
 
@@ -75,13 +74,15 @@ def main() -> None:
 
     install()
     emit(["# Benchmarks", "", machine(), "", "Made by `bench/run.py --write`. Lower is better, but for rates."])
+    if arguments.write:
+        emit(["", "![One update as a whole process](docs/process.svg)", "", "![Size of a program](docs/size.svg)"])
     seconds, figures = build(wanted), {}
     with tempfile.TemporaryDirectory() as folder:
         server = Server(pathlib.Path(folder))
         ask = {
-            "warm": lambda: questions.warm(server, 3 if few else 9, 0.1 if few else 0.6),
+            "warm": lambda: questions.warm(server, 3 if few else 7, 0.1 if few else 0.5),
             "process": lambda: questions.process(server, 4 if few else 24, figures),
-            "trips": lambda: questions.trips(server, 3 if few else 7),
+            "trips": lambda: questions.trips(server, 3 if few else 5),
             "names": questions.names,
             "cost": lambda: questions.cost(seconds, figures),
             "threads": lambda: questions.threads(server, 2000 if few else 20000),
@@ -99,4 +100,5 @@ def main() -> None:
         draw(figures)
 
 
-main()
+if __name__ == "__main__":
+    main()
