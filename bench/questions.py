@@ -192,7 +192,8 @@ def names() -> list[str]:
     ]
     note = (
         "Token and updates, on two hosts, whose connections are kept. Then the name server is killed (questions are "
-        "refused at once) or stopped (never answered), and updates go on over the same connection."
+        "refused at once) or stopped (never answered), and updates go on over the same connection. "
+        "curl cannot be told to wait: it updates steadily, and about half of its updates come after that."
     )
     return table("The name server", head, rows, note)
 
