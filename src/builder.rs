@@ -169,13 +169,16 @@ impl ClientBuilder {
         if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
             return Err(Error::config("it has to be longer than nothing").within("deadline"));
         }
-        let http = Http::new(&self.settings)?;
-        let (default, authorization) = match self.credentials.0 {
-            Kind::ApiKey(key) => (ApiVersion::V3, Authorization::ApiKey(key)),
+        let (default, authorization, http) = match self.credentials.0 {
+            Kind::ApiKey(key) => {
+                let http = Http::new(&self.settings, &[&base])?;
+                (ApiVersion::V3, Authorization::ApiKey(key), http)
+            }
             Kind::Client { id, secret } => {
                 let auth = auth.map_or_else(|| check("https://apx.didit.me", AUTH_URL), Ok)?;
+                let http = Http::new(&self.settings, &[&base, &auth])?;
                 let source = TokenSource::new(&auth, id, secret, self.token_file);
-                (ApiVersion::V1, Authorization::Token(Box::new(source)))
+                (ApiVersion::V1, Authorization::Token(Box::new(source)), http)
             }
         };
         let version = self.api_version.unwrap_or(default);

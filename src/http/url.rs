@@ -8,12 +8,18 @@ use super::tls;
 use crate::error::{Error, Result};
 use crate::secret::is_visible_ascii;
 
+/// The longest base URL: the head of a request has to fit into ureq's buffer.
+const LONGEST: usize = 8 * 1024;
+
 /// A base URL, checked, without its trailing slash.
 ///
 /// # Errors
 /// `Config`, without the value, which may hold a secret by mistake.
 pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     let refuse = |problem: &str| Err(Error::config(problem));
+    if text.len() > LONGEST {
+        return refuse("a base URL has at most 8 KiB");
+    }
     if !is_visible_ascii(text) || text.contains(['\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
         return refuse("not a URL");
     }
@@ -44,13 +50,16 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// The host of a URL, with its port if it has one.
+/// The host of a URL, with its port where that is not the scheme's own.
 pub(crate) fn host(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split_once('/').map_or(rest, |(host, _)| host)
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let host = rest.split('/').next().unwrap_or_default();
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    host.strip_suffix(port).unwrap_or(host)
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host is this machine: `localhost`, 127.0.0.0/8, `::1`.
+pub(super) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
@@ -74,7 +83,24 @@ mod tests {
             let error = base_url(url, false).unwrap_err().to_string();
             assert!(error.contains(why), "{url}: {error}");
         }
+        let longest = format!("http://[::1]/{}", "p".repeat(LONGEST - 13));
+        assert_eq!(base_url(&longest, false).unwrap(), longest);
+        let error = base_url(&format!("{longest}p"), false).unwrap_err().to_string();
+        assert!(error.contains("at most 8 KiB"), "{error}");
         assert_eq!(base_url("http://[::1]:80/a/", false).unwrap(), "http://[::1]:80/a");
         assert_eq!(base_url("http://example.org", true).unwrap(), "http://example.org");
+    }
+
+    #[test]
+    fn a_failure_tells_the_host_and_an_unusual_port_alone() {
+        for (url, told) in [
+            ("https://example.org:8443/v1/session/a/", "example.org:8443"),
+            ("https://example.org:443/v1", "example.org"),
+            ("https://example.org:80/v1", "example.org:80"),
+            ("http://[::1]:80", "[::1]"),
+            ("http://localhost/", "localhost"),
+        ] {
+            assert_eq!(host(url), told);
+        }
     }
 }

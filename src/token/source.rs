@@ -312,13 +312,16 @@ mod tests {
     }
 
     fn http() -> Http {
-        Http::new(&Settings {
-            timeout: 5 * SECOND,
-            connect_timeout: 2 * SECOND,
-            proxy: Some(Secret::new("")),
-            root_certificates: None,
-            user_agent: "test".into(),
-        })
+        Http::new(
+            &Settings {
+                timeout: 5 * SECOND,
+                connect_timeout: 2 * SECOND,
+                proxy: Some(Secret::new("")),
+                root_certificates: None,
+                user_agent: "test".into(),
+            },
+            &["http://localhost"],
+        )
         .unwrap()
     }
 

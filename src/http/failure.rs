@@ -1,0 +1,421 @@
+//! Why there is no answer, or none that is whole, in words for people.
+
+use std::io::{self, ErrorKind as Io};
+use std::time::Duration;
+
+use ureq::Timeout;
+
+use super::MAX_HEADERS;
+use super::names::{Reason, Unresolved};
+use super::tls::{self, Refusal};
+use crate::error::{ErrorKind, sanitize};
+
+/// Why there is no answer, or none that is whole.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// For an answer that was cut short `Network`, for one that is too large `UnexpectedResponse`.
+    pub(crate) kind: ErrorKind,
+    /// Whether any of the request's body was handed to the connection. If not, the server cannot have acted on it.
+    pub(crate) sent: bool,
+    /// Whether another attempt may end differently.
+    pub(crate) retryable: bool,
+    pub(crate) advice: &'static str,
+    pub(crate) problem: String,
+}
+
+/// How far a request came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Connecting,
+    Waiting,
+    Reading,
+}
+
+/// The request that failed, as far as its failure's text needs it.
+pub(super) struct Context<'a> {
+    /// With its port, where that is not the scheme's own.
+    pub(super) host: &'a str,
+    pub(super) proxy: Option<&'a str>,
+    pub(super) timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) max_reply: u64,
+    pub(super) own_roots: bool,
+}
+
+impl Failure {
+    pub(super) fn new(error: &ureq::Error, stage: Stage, sent: bool, context: &Context<'_>) -> Failure {
+        let (kind, problem) = match stage {
+            Stage::Connecting => match tls::refusal(error, context.own_roots) {
+                Some(refusal) => return Failure::refused(&refusal, sent, context),
+                None => context.connecting(error),
+            },
+            Stage::Waiting => context.waiting(error),
+            Stage::Reading => context.reading(error),
+        };
+        let retryable = kind != ErrorKind::UnexpectedResponse;
+        Failure {
+            kind,
+            sent,
+            retryable,
+            advice: if retryable { "try again" } else { "" },
+            problem,
+        }
+    }
+
+    fn refused(refusal: &Refusal, sent: bool, context: &Context<'_>) -> Failure {
+        let mut who = context.server();
+        if refusal.of_certificate {
+            who = format!("the certificate of {who}");
+        }
+        Failure {
+            kind: ErrorKind::Network,
+            sent,
+            retryable: false,
+            advice: refusal.advice,
+            problem: format!("{who} {}", refusal.problem),
+        }
+    }
+}
+
+impl Context<'_> {
+    /// Whoever answers, as the subject of a sentence.
+    fn server(&self) -> String {
+        match self.proxy {
+            None => self.host.to_owned(),
+            Some(proxy) => format!("{}, through the proxy {proxy},", self.host),
+        }
+    }
+
+    fn connecting(&self, error: &ureq::Error) -> (ErrorKind, String) {
+        let to = match self.proxy {
+            None => format!("connecting to {}", self.host),
+            Some(proxy) => format!("connecting to {} through the proxy {proxy}", self.host),
+        };
+        let problem = match error {
+            ureq::Error::Other(other) => match other.downcast_ref::<Unresolved>() {
+                Some(unresolved) => {
+                    let kind = match unresolved.reason {
+                        Reason::TimedOut => ErrorKind::Timeout,
+                        Reason::Failed(_) | Reason::NoThread => ErrorKind::Network,
+                    };
+                    return (kind, format!("{to}: {}", sanitize(&unresolved.to_string(), 300, &[])));
+                }
+                None => other.to_string(),
+            },
+            ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
+                let limit = span(self.connect_timeout.min(self.timeout));
+                return (ErrorKind::Timeout, format!("{to}: no connection within {limit}"));
+            }
+            ureq::Error::Timeout(_) => {
+                let limit = span(self.timeout);
+                return (ErrorKind::Timeout, format!("{to}: no connection within {limit}"));
+            }
+            // "proxy server responded 407/407"
+            ureq::Error::ConnectProxyFailed(text) => match text.rsplit('/').next() {
+                Some("407") => "the proxy answered 407: it wants a user and a password, or others".into(),
+                Some(status) if status.bytes().all(|byte| byte.is_ascii_digit()) => {
+                    format!("the proxy answered {status}")
+                }
+                _ => "the proxy closed the connection".into(),
+            },
+            ureq::Error::Protocol(_) if self.proxy.is_some() => {
+                "the proxy answered with something that is not HTTP".into()
+            }
+            ureq::Error::Io(error) => words(error),
+            error => error.to_string(),
+        };
+        (ErrorKind::Network, format!("{to}: {}", sanitize(&problem, 300, &[])))
+    }
+
+    fn waiting(&self, error: &ureq::Error) -> (ErrorKind, String) {
+        let server = self.server();
+        match error {
+            ureq::Error::Timeout(_) => {
+                let limit = span(self.timeout);
+                (ErrorKind::Timeout, format!("{server} did not answer within {limit}"))
+            }
+            ureq::Error::Protocol(_) => (
+                ErrorKind::UnexpectedResponse,
+                format!("{server} answered with something that is not HTTP"),
+            ),
+            ureq::Error::LargeResponseHeader(..) => {
+                let limit = size(MAX_HEADERS as u64);
+                let problem = format!("{server} answered with headers larger than {limit}");
+                (ErrorKind::UnexpectedResponse, problem)
+            }
+            ureq::Error::Io(error) => match error.kind() {
+                Io::UnexpectedEof | Io::BrokenPipe => (
+                    ErrorKind::Network,
+                    format!("{server} closed the connection before answering"),
+                ),
+                Io::ConnectionReset | Io::ConnectionAborted => (
+                    ErrorKind::Network,
+                    format!("{server} reset the connection before answering"),
+                ),
+                _ => {
+                    let words = sanitize(&words(error), 300, &[]);
+                    (ErrorKind::Network, format!("{server} could not be heard: {words}"))
+                }
+            },
+            _ => (
+                ErrorKind::Network,
+                format!("the connection to {server} broke before it answered"),
+            ),
+        }
+    }
+
+    fn reading(&self, error: &ureq::Error) -> (ErrorKind, String) {
+        let server = self.server();
+        match error {
+            ureq::Error::Timeout(_) => {
+                let limit = span(self.timeout);
+                let problem = format!("{server} did not finish its answer within {limit}");
+                (ErrorKind::Timeout, problem)
+            }
+            ureq::Error::BodyExceedsLimit(_) => {
+                let limit = size(self.max_reply);
+                let problem = format!("{server} sent an answer larger than {limit}");
+                (ErrorKind::UnexpectedResponse, problem)
+            }
+            _ => (
+                ErrorKind::Network,
+                format!("{server} sent an answer that was cut short"),
+            ),
+        }
+    }
+}
+
+/// Where a request without a body failed: only its error can tell.
+pub(super) fn stage_of(error: &ureq::Error) -> Stage {
+    match error {
+        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Stage::Connecting,
+        ureq::Error::Timeout(_) | ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => Stage::Waiting,
+        ureq::Error::Io(error) => match error.kind() {
+            Io::UnexpectedEof | Io::BrokenPipe | Io::ConnectionReset | Io::ConnectionAborted => Stage::Waiting,
+            _ => Stage::Connecting,
+        },
+        _ => Stage::Connecting,
+    }
+}
+
+/// What the system says, without its number: "Connection refused (os error 111)".
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        Io::UnexpectedEof | Io::BrokenPipe => return "the connection was closed".into(),
+        Io::ConnectionReset | Io::ConnectionAborted => return "the connection was reset".into(),
+        _ => {}
+    }
+    let text = error.to_string();
+    let text = text
+        .split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('.');
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}
+
+fn span(time: Duration) -> String {
+    match time.as_millis() {
+        millis if millis % 1000 == 0 => format!("{} s", millis / 1000),
+        millis if millis < 1000 => format!("{millis} ms"),
+        _ => format!("{:.1} s", time.as_secs_f64()),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{} KiB", bytes / 1024),
+        _ => format!("{} MiB", bytes / 0x10_0000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTEXT: Context<'_> = Context {
+        host: "a.test:8443",
+        proxy: None,
+        timeout: Duration::from_millis(2500),
+        connect_timeout: Duration::from_secs(2),
+        max_reply: 64 * 1024,
+        own_roots: false,
+    };
+
+    fn io(kind: Io) -> ureq::Error {
+        ureq::Error::Io(kind.into())
+    }
+
+    fn unresolved(reason: Reason) -> ureq::Error {
+        let name = "a.test".into();
+        ureq::Error::Other(Box::new(Unresolved { name, reason }))
+    }
+
+    fn told(error: &ureq::Error, stage: Stage, proxy: Option<&str>) -> (ErrorKind, String, bool) {
+        let failure = Failure::new(error, stage, stage != Stage::Connecting, &Context { proxy, ..CONTEXT });
+        assert_eq!(failure.sent, stage != Stage::Connecting);
+        assert_eq!(failure.advice.is_empty(), !failure.retryable);
+        (failure.kind, failure.problem, failure.retryable)
+    }
+
+    #[test]
+    fn a_connection_that_was_not_made_is_told_in_plain_words() {
+        let proxy_said = |text: &str| ureq::Error::ConnectProxyFailed(text.into());
+        for (error, kind, problem) in [
+            (io(Io::ConnectionRefused), ErrorKind::Network, "connection refused"),
+            (io(Io::UnexpectedEof), ErrorKind::Network, "the connection was closed"),
+            (io(Io::ConnectionReset), ErrorKind::Network, "the connection was reset"),
+            (
+                ureq::Error::Timeout(Timeout::Connect),
+                ErrorKind::Timeout,
+                "no connection within 2 s",
+            ),
+            (
+                ureq::Error::Timeout(Timeout::Global),
+                ErrorKind::Timeout,
+                "no connection within 2.5 s",
+            ),
+            (
+                unresolved(Reason::TimedOut),
+                ErrorKind::Timeout,
+                "the name a.test could not be resolved in time",
+            ),
+            (
+                unresolved(Reason::Failed(String::new())),
+                ErrorKind::Network,
+                "the name a.test could not be resolved",
+            ),
+            (
+                unresolved(Reason::NoThread),
+                ErrorKind::Network,
+                "the name a.test could not be resolved: the system has no thread to spare",
+            ),
+            (
+                proxy_said("proxy server responded 502/502"),
+                ErrorKind::Network,
+                "the proxy answered 502",
+            ),
+            (
+                proxy_said("proxy server responded 407/407"),
+                ErrorKind::Network,
+                "the proxy answered 407: it wants a user and a password, or others",
+            ),
+            (
+                proxy_said("proxy server did not respond"),
+                ErrorKind::Network,
+                "the proxy closed the connection",
+            ),
+        ] {
+            let direct = format!("connecting to a.test:8443: {problem}");
+            assert_eq!(told(&error, Stage::Connecting, None), (kind, direct, true));
+            let tunnelled = format!("connecting to a.test:8443 through the proxy p:3128: {problem}");
+            assert_eq!(told(&error, Stage::Connecting, Some("p:3128")), (kind, tunnelled, true));
+        }
+    }
+
+    #[test]
+    fn an_answer_that_did_not_come_is_told_in_plain_words() {
+        for (error, stage, kind, problem) in [
+            (
+                ureq::Error::Timeout(Timeout::Global),
+                Stage::Waiting,
+                ErrorKind::Timeout,
+                "did not answer within 2.5 s",
+            ),
+            (
+                io(Io::UnexpectedEof),
+                Stage::Waiting,
+                ErrorKind::Network,
+                "closed the connection before answering",
+            ),
+            (
+                io(Io::BrokenPipe),
+                Stage::Waiting,
+                ErrorKind::Network,
+                "closed the connection before answering",
+            ),
+            (
+                io(Io::ConnectionReset),
+                Stage::Waiting,
+                ErrorKind::Network,
+                "reset the connection before answering",
+            ),
+            (
+                ureq::Error::LargeResponseHeader(2, 1),
+                Stage::Waiting,
+                ErrorKind::UnexpectedResponse,
+                "answered with headers larger than 64 KiB",
+            ),
+            (
+                ureq::Error::Timeout(Timeout::Global),
+                Stage::Reading,
+                ErrorKind::Timeout,
+                "did not finish its answer within 2.5 s",
+            ),
+            (
+                ureq::Error::BodyExceedsLimit(1),
+                Stage::Reading,
+                ErrorKind::UnexpectedResponse,
+                "sent an answer larger than 64 KiB",
+            ),
+            (
+                io(Io::UnexpectedEof),
+                Stage::Reading,
+                ErrorKind::Network,
+                "sent an answer that was cut short",
+            ),
+        ] {
+            let retryable = kind != ErrorKind::UnexpectedResponse;
+            let direct = format!("a.test:8443 {problem}");
+            assert_eq!(told(&error, stage, None), (kind, direct, retryable));
+            let tunnelled = format!("a.test:8443, through the proxy p:3128, {problem}");
+            assert_eq!(told(&error, stage, Some("p:3128")), (kind, tunnelled, retryable));
+        }
+    }
+
+    #[test]
+    fn the_error_tells_how_far_a_question_came() {
+        for (error, connecting) in [
+            (io(Io::ConnectionRefused), true),
+            (io(Io::HostUnreachable), true),
+            (ureq::Error::Io(io::Error::from_raw_os_error(24)), true),
+            (ureq::Error::Timeout(Timeout::Connect), true),
+            (ureq::Error::Timeout(Timeout::Resolve), true),
+            (unresolved(Reason::TimedOut), true),
+            (ureq::Error::ConnectProxyFailed(String::new()), true),
+            (io(Io::UnexpectedEof), false),
+            (io(Io::ConnectionReset), false),
+            (ureq::Error::Timeout(Timeout::Global), false),
+            (ureq::Error::LargeResponseHeader(2, 1), false),
+        ] {
+            assert_eq!(stage_of(&error) == Stage::Connecting, connecting, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn times_and_sizes_are_told_as_people_say_them() {
+        for (millis, told) in [(30_000, "30 s"), (250, "250 ms"), (1500, "1.5 s"), (0, "0 s")] {
+            assert_eq!(span(Duration::from_millis(millis)), told);
+        }
+        assert_eq!(size(64 * 1024), "64 KiB");
+        assert_eq!(size(4 * 1024 * 1024), "4 MiB");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_system_says_is_told_without_a_number() {
+        for (number, words) in [
+            (111, "connection refused"),
+            (24, "too many open files"),
+            (104, "the connection was reset"),
+        ] {
+            let error = ureq::Error::Io(io::Error::from_raw_os_error(number));
+            let (_, problem, _) = told(&error, Stage::Connecting, None);
+            assert_eq!(problem, format!("connecting to a.test:8443: {words}"));
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! Name resolution with a memory.
+//!
+//! ureq looks a host up before every request, even one that goes over a kept connection, and each time in a new thread.
+//! Here addresses are remembered for a minute. After that they are looked up again, and the old ones serve while the
+//! name server does not. Of `ureq::unversioned` this needs `Resolver` and the types in its signature.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+/// How long addresses are used without another lookup, as in curl.
+const FRESH: Duration = Duration::from_secs(60);
+/// How long they serve while there is no newer answer.
+const USABLE: Duration = Duration::from_secs(60 * 60);
+/// How long a lookup is waited for where older addresses are at hand.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long after a failed lookup older addresses serve without another one.
+const PAUSE: Duration = Duration::from_secs(5);
+/// What `ResolvedSocketAddrs` holds.
+const MOST: usize = 16;
+
+/// The addresses of all hosts of one client. Clones share them.
+#[derive(Clone)]
+pub(super) struct Names(Arc<Memory>);
+
+type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+type Clock = dyn Fn() -> Instant + Send + Sync;
+
+struct Memory {
+    hosts: Mutex<Vec<Host>>,
+    answered: Condvar,
+    lookup: Box<Lookup>,
+    clock: Box<Clock>,
+}
+
+struct Host {
+    name: String,
+    port: u16,
+    addresses: ResolvedSocketAddrs,
+    learned: Option<Instant>,
+    /// A connection to these addresses failed: they are looked up before their time.
+    doubted: bool,
+    /// Whether a thread is looking it up now.
+    in_flight: bool,
+    /// How many lookups have ended.
+    lookups: u64,
+    /// When and why the latest lookup failed, if it did.
+    failed: Option<(Instant, String)>,
+}
+
+/// Why there is no address.
+#[derive(Debug)]
+pub(super) struct Unresolved {
+    pub(super) name: String,
+    pub(super) reason: Reason,
+}
+
+#[derive(Debug)]
+pub(super) enum Reason {
+    /// In the words of the system.
+    Failed(String),
+    TimedOut,
+    NoThread,
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match &self.reason {
+            Reason::Failed(words) if words.is_empty() => write!(f, "the name {name} could not be resolved"),
+            Reason::Failed(words) => write!(f, "the name {name} could not be resolved ({words})"),
+            Reason::TimedOut => write!(f, "the name {name} could not be resolved in time"),
+            Reason::NoThread => write!(
+                f,
+                "the name {name} could not be resolved: the system has no thread to spare"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Unresolved {}
+
+impl Names {
+    pub(super) fn new() -> Names {
+        Names::with(|name, port| Ok((name, port).to_socket_addrs()?.collect()), Instant::now)
+    }
+
+    fn with(
+        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+        clock: impl Fn() -> Instant + Send + Sync + 'static,
+    ) -> Names {
+        Names(Arc::new(Memory {
+            hosts: Mutex::default(),
+            answered: Condvar::new(),
+            lookup: Box::new(lookup),
+            clock: Box::new(clock),
+        }))
+    }
+
+    /// A connection to this host failed: it may have moved.
+    pub(super) fn doubt(&self, uri: &Uri) {
+        let Some((name, port)) = name_and_port(uri) else {
+            return;
+        };
+        if let Some(host) = self.0.hosts().iter_mut().find(|host| host.is(name, port)) {
+            host.doubted = true;
+        }
+    }
+
+    fn addresses(&self, name: &str, port: u16, limit: Duration) -> Result<ResolvedSocketAddrs, Reason> {
+        let memory = &self.0;
+        let mut hosts = memory.hosts();
+        let index = match hosts.iter().position(|host| host.is(name, port)) {
+            Some(index) => index,
+            None => {
+                hosts.push(Host::new(name, port));
+                hosts.len() - 1
+            }
+        };
+        let now = (memory.clock)();
+        let host = &mut hosts[index];
+        let age = host.learned.map_or(USABLE, |at| now.saturating_duration_since(at));
+        if age < FRESH && !host.doubted {
+            return Ok(host.addresses.clone());
+        }
+        let old = (age < USABLE).then(|| host.addresses.clone());
+        let since_failure = host.failed.as_ref().map(|(at, _)| now.saturating_duration_since(*at));
+        let pausing = since_failure.is_some_and(|since| since < PAUSE);
+        let limit = match old {
+            // Doubted addresses are worth the wait for better ones.
+            Some(old) if pausing || (host.in_flight && !host.doubted) => return Ok(old),
+            Some(_) => limit.min(PATIENCE),
+            None => limit,
+        };
+        if !host.in_flight {
+            let (memory, name) = (memory.clone(), host.name.clone());
+            let thread = thread::Builder::new().name("didit-lookup".into());
+            if thread.spawn(move || memory.look_up(index, &name, port)).is_err() {
+                host.failed = Some((now, String::new()));
+                return old.ok_or(Reason::NoThread);
+            }
+            host.in_flight = true;
+        }
+        let lookups = host.lookups;
+        let pending = |hosts: &mut Vec<Host>| hosts[index].lookups == lookups;
+        let waited = memory.answered.wait_timeout_while(hosts, limit, pending);
+        let (hosts, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        match &hosts[index].failed {
+            _ if waited.timed_out() => old.ok_or(Reason::TimedOut),
+            Some((_, words)) => old.ok_or_else(|| Reason::Failed(words.clone())),
+            None => Ok(hosts[index].addresses.clone()),
+        }
+    }
+}
+
+impl Memory {
+    fn hosts(&self) -> MutexGuard<'_, Vec<Host>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_up(&self, index: usize, name: &str, port: u16) {
+        let found = (self.lookup)(name, port);
+        let now = (self.clock)();
+        let host = &mut self.hosts()[index];
+        host.in_flight = false;
+        host.lookups += 1;
+        match found {
+            Ok(found) if !found.is_empty() => {
+                host.addresses = array(found);
+                host.learned = Some(now);
+                host.doubted = false;
+                host.failed = None;
+            }
+            Ok(_) => host.failed = Some((now, String::new())),
+            // "failed to lookup address information: Name or service not known": what comes last says it.
+            Err(error) => {
+                let words = error.to_string();
+                let words = words.rsplit(": ").next().unwrap_or_default();
+                host.failed = Some((now, words.to_owned()));
+            }
+        }
+        self.answered.notify_all();
+    }
+}
+
+impl Host {
+    fn new(name: &str, port: u16) -> Host {
+        Host {
+            name: name.to_owned(),
+            port,
+            addresses: array([]),
+            learned: None,
+            doubted: false,
+            in_flight: false,
+            lookups: 0,
+            failed: None,
+        }
+    }
+
+    fn is(&self, name: &str, port: u16) -> bool {
+        self.port == port && self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+impl Resolver for Names {
+    fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let (name, port) = name_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
+        if let Ok(address) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
+            return Ok(array([SocketAddr::new(address, port)]));
+        }
+        self.addresses(name, port, *timeout.after).map_err(|reason| {
+            let name = name.to_owned();
+            ureq::Error::Other(Box::new(Unresolved { name, reason }))
+        })
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").finish_non_exhaustive()
+    }
+}
+
+fn name_and_port(uri: &Uri) -> Option<(&str, u16)> {
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    Some((uri.host()?, uri.port_u16().unwrap_or(default)))
+}
+
+fn array(addresses: impl IntoIterator<Item = SocketAddr>) -> ResolvedSocketAddrs {
+    let mut array = ResolvedSocketAddrs::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    for address in addresses.into_iter().take(MOST) {
+        array.push(address);
+    }
+    array
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(20);
+
+    /// A name server, and the time.
+    #[derive(Clone)]
+    struct World(Arc<State>);
+
+    struct State {
+        start: Instant,
+        later: Mutex<Duration>,
+        lookups: AtomicUsize,
+        /// The last byte of the address that it answers with; 0 fails.
+        answer: AtomicU8,
+        hanging: Mutex<bool>,
+        goes_on: Condvar,
+    }
+
+    impl World {
+        fn new() -> (World, Names) {
+            let world = World(Arc::new(State {
+                start: Instant::now(),
+                later: Mutex::default(),
+                lookups: AtomicUsize::new(0),
+                answer: AtomicU8::new(1),
+                hanging: Mutex::new(false),
+                goes_on: Condvar::new(),
+            }));
+            let (server, clock) = (world.clone(), world.clone());
+            let names = Names::with(
+                move |_, port| server.look_up(port),
+                move || clock.0.start + *clock.0.later.lock().unwrap(),
+            );
+            (world, names)
+        }
+
+        fn look_up(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
+            self.0.lookups.fetch_add(1, SeqCst);
+            let hanging = self.0.hanging.lock().unwrap();
+            let waited = self.0.goes_on.wait_timeout_while(hanging, LONG, |hanging| *hanging);
+            assert!(!waited.unwrap().1.timed_out(), "nobody let it go on");
+            match self.0.answer.load(SeqCst) {
+                0 => Err(io::Error::other("failed to lookup address information: No such name")),
+                last => Ok(vec![address(last, port)]),
+            }
+        }
+
+        fn after(&self, time: Duration) {
+            *self.0.later.lock().unwrap() += time;
+        }
+
+        fn answer(&self, last: u8) {
+            self.0.answer.store(last, SeqCst);
+        }
+
+        fn hang(&self, hanging: bool) {
+            *self.0.hanging.lock().unwrap() = hanging;
+            self.0.goes_on.notify_all();
+        }
+
+        fn lookups(&self) -> usize {
+            self.0.lookups.load(SeqCst)
+        }
+    }
+
+    fn address(last: u8, port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], port))
+    }
+
+    /// The last byte of the address that is found.
+    fn find(names: &Names, limit: Duration) -> Result<u8, Reason> {
+        let found = names.addresses("apx.didit.me", 443, limit)?;
+        match found[0].ip() {
+            IpAddr::V4(address) => Ok(address.octets()[3]),
+            IpAddr::V6(_) => unreachable!(),
+        }
+    }
+
+    fn wait_for_lookups(names: &Names, count: u64) {
+        let hosts = names.0.hosts();
+        let pending = |hosts: &mut Vec<Host>| hosts[0].lookups < count;
+        let waited = names.0.answered.wait_timeout_while(hosts, LONG, pending);
+        assert!(!waited.unwrap().1.timed_out());
+    }
+
+    #[test]
+    fn addresses_are_remembered_for_a_minute() {
+        let (world, names) = World::new();
+        for _ in 0..100 {
+            assert_eq!(find(&names, LONG).unwrap(), 1);
+        }
+        world.answer(2);
+        world.after(FRESH - SECOND);
+        assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (1, 1));
+        world.after(SECOND);
+        assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
+    }
+
+    #[test]
+    fn old_addresses_serve_for_an_hour_while_lookups_fail() {
+        let (world, names) = World::new();
+        find(&names, LONG).unwrap();
+        world.answer(0);
+        for _ in 1..60 {
+            world.after(FRESH);
+            assert_eq!(find(&names, LONG).unwrap(), 1);
+        }
+        world.after(FRESH);
+        let reason = find(&names, LONG).unwrap_err();
+        assert!(
+            matches!(&reason, Reason::Failed(words) if words == "No such name"),
+            "{reason:?}"
+        );
+    }
+
+    #[test]
+    fn a_lookup_that_failed_is_not_repeated_at_once_where_old_addresses_serve() {
+        let (world, names) = World::new();
+        find(&names, LONG).unwrap();
+        world.answer(0);
+        world.after(FRESH);
+        for _ in 0..10 {
+            find(&names, LONG).unwrap();
+        }
+        assert_eq!(world.lookups(), 2);
+        world.after(PAUSE);
+        find(&names, LONG).unwrap();
+        assert_eq!(world.lookups(), 3);
+    }
+
+    #[test]
+    fn without_old_addresses_every_request_looks_again() {
+        let (world, names) = World::new();
+        world.answer(0);
+        for lookups in 1..4 {
+            find(&names, LONG).unwrap_err();
+            assert_eq!(world.lookups(), lookups);
+        }
+        world.answer(3);
+        assert_eq!(find(&names, LONG).unwrap(), 3);
+    }
+
+    #[test]
+    fn ten_callers_share_one_lookup() {
+        let (world, names) = World::new();
+        world.hang(true);
+        let found = thread::scope(|scope| {
+            let callers: Vec<_> = (0..10).map(|_| scope.spawn(|| find(&names, LONG))).collect();
+            world.hang(false);
+            callers
+                .into_iter()
+                .map(|caller| caller.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        assert!(found.iter().all(|found| matches!(found, Ok(1))), "{found:?}");
+        assert_eq!(world.lookups(), 1);
+    }
+
+    #[test]
+    fn a_hanging_name_server_costs_one_thread_and_no_more_than_the_limit() {
+        let (world, names) = World::new();
+        world.hang(true);
+        for _ in 0..10 {
+            let reason = find(&names, SHORT).unwrap_err();
+            assert!(matches!(reason, Reason::TimedOut), "{reason:?}");
+        }
+        assert_eq!(world.lookups(), 1);
+        world.hang(false);
+        assert_eq!(find(&names, LONG).unwrap(), 1);
+        assert_eq!(world.lookups(), 1, "the late answer is taken");
+    }
+
+    #[test]
+    fn old_addresses_serve_while_a_lookup_hangs_and_its_late_answer_counts() {
+        let (world, names) = World::new();
+        find(&names, LONG).unwrap();
+        world.after(FRESH);
+        world.answer(2);
+        world.hang(true);
+        let start = Instant::now();
+        assert_eq!(find(&names, SHORT).unwrap(), 1);
+        // With a lookup in flight, no other waits for it.
+        for _ in 0..100 {
+            assert_eq!(find(&names, LONG).unwrap(), 1);
+        }
+        assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
+        assert_eq!(world.lookups(), 2);
+        world.hang(false);
+        wait_for_lookups(&names, 2);
+        assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
+    }
+
+    #[test]
+    fn a_failed_connection_makes_addresses_old_before_their_time() {
+        let (world, names) = World::new();
+        find(&names, LONG).unwrap();
+        world.answer(2);
+        names.doubt(&"https://elsewhere.test/".parse().unwrap());
+        names.doubt(&"https://apx.didit.me:8443/".parse().unwrap());
+        assert_eq!(find(&names, LONG).unwrap(), 1);
+        names.doubt(&"https://APX.didit.me/a".parse().unwrap());
+        assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
+        assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
+        // And they serve on if nothing better is found.
+        world.answer(0);
+        names.doubt(&"https://apx.didit.me/".parse().unwrap());
+        assert_eq!(find(&names, LONG).unwrap(), 2);
+    }
+
+    #[test]
+    fn an_ip_address_is_no_name() {
+        let (world, names) = World::new();
+        for (url, expected) in [
+            ("http://127.0.0.1", "127.0.0.1:80"),
+            ("https://127.0.0.1", "127.0.0.1:443"),
+            ("https://[::1]:8443/a", "[::1]:8443"),
+        ] {
+            let uri = url.parse().unwrap();
+            let found = names.resolve(&uri, &Config::default(), NextTimeout::default()).unwrap();
+            assert_eq!(found[..], [expected.parse().unwrap()]);
+        }
+        assert_eq!(world.lookups(), 0);
+    }
+
+    #[test]
+    fn each_port_has_its_addresses_and_sixteen_are_enough() {
+        let names = Names::with(|_, port| Ok(vec![address(1, port); 20]), Instant::now);
+        assert_eq!(names.addresses("a", 1, LONG).unwrap()[..], [address(1, 1); 16]);
+        assert_eq!(names.addresses("a", 2, LONG).unwrap()[..], [address(1, 2); 16]);
+        let nothing = Names::with(|_, _| Ok(vec![]), Instant::now);
+        let reason = nothing.addresses("a", 1, LONG).unwrap_err();
+        assert!(
+            matches!(&reason, Reason::Failed(words) if words.is_empty()),
+            "{reason:?}"
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_resolved_is_named() {
+        for (reason, told) in [
+            (
+                Reason::Failed(String::new()),
+                "the name apx.didit.me could not be resolved",
+            ),
+            (Reason::Failed("No such name".into()), "resolved (No such name)"),
+            (Reason::TimedOut, "the name apx.didit.me could not be resolved in time"),
+            (Reason::NoThread, "no thread to spare"),
+        ] {
+            let name = "apx.didit.me".into();
+            let shown = Unresolved { name, reason }.to_string();
+            assert!(shown.contains(told), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Which proxy a host is reached through: the one that the program names, or what the environment says, as curl reads it.
+
+use std::net::IpAddr;
+
+use ureq::http::Uri;
+use ureq::{Proxy, ProxyProtocol};
+
+use super::tls;
+use super::url::is_loopback;
+use crate::error::{Error, Result};
+
+/// What the environment says. Empty counts as unset.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The process's own environment. What is no Unicode in it cannot be a proxy either, and is refused as such.
+pub(super) fn environment(name: &str) -> Option<String> {
+    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
+}
+
+/// The longest URL of a proxy, user and password included.
+const LONGEST: usize = 8 * 1024;
+
+/// The proxy for a base URL; `named` by the program, for whatever host, or chosen by the environment.
+///
+/// # Errors
+/// `Config` for a proxy that would be used and cannot be, naming the option or the variable, never the value: it may
+/// hold a password.
+pub(super) fn choose(url: &Uri, named: Option<&str>, environment: Environment<'_>) -> Result<Option<Proxy>> {
+    let (name, proxy) = match named {
+        Some("") => return Ok(None),
+        Some(proxy) => ("proxy", proxy.to_owned()),
+        None => match from_environment(url, environment) {
+            Some(found) => found,
+            None => return Ok(None),
+        },
+    };
+    parse(&proxy)
+        .map(Some)
+        .map_err(|problem| Error::config(problem).within(name))
+}
+
+/// The variable that counts for a URL, and its value.
+fn from_environment(url: &Uri, environment: Environment<'_>) -> Option<(&'static str, String)> {
+    let value = |name: &str| environment(name).filter(|value| !value.is_empty());
+    let host = url.host()?;
+    let https = url.scheme_str() == Some("https");
+    let port = url.port_u16().unwrap_or(if https { 443 } else { 80 });
+    let exceptions = value("no_proxy").or_else(|| value("NO_PROXY")).unwrap_or_default();
+    if is_loopback(host) || is_exempt(host, port, &exceptions) {
+        return None;
+    }
+    // In a CGI program `HTTP_PROXY` is a header of the request: whoever sends one would choose the proxy.
+    let cgi = value("REQUEST_METHOD").is_some();
+    let names: &[&'static str] = match (https, cgi) {
+        (true, _) => &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
+        (false, false) => &["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
+        (false, true) => &["http_proxy", "all_proxy", "ALL_PROXY"],
+    };
+    names.iter().find_map(|name| Some((*name, value(name)?)))
+}
+
+fn parse(text: &str) -> Result<Proxy, &'static str> {
+    if text.len() > LONGEST {
+        return Err("a proxy URL has at most 8 KiB");
+    }
+    // The value is not repeated: it may hold a password.
+    let not_a_url = "not a proxy URL such as http://user:password@host:port";
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(not_a_url);
+    }
+    let proxy = Proxy::new(text).map_err(|_| not_a_url)?;
+    let authority = proxy.uri().authority().ok_or(not_a_url)?;
+    let (_, address) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
+    let port = address.strip_prefix(proxy.host()).unwrap_or_default();
+    if proxy.host().is_empty() || (!port.is_empty() && authority.port_u16().is_none_or(|port| port == 0)) {
+        return Err("its host or port cannot be used");
+    }
+    match proxy.protocol() {
+        ProxyProtocol::Http => Ok(proxy),
+        ProxyProtocol::Https if tls::ENABLED => Ok(proxy),
+        ProxyProtocol::Https => Err("an https proxy needs one of the features rustls, native-tls, platform-verifier"),
+        _ => Err("a SOCKS proxy is not supported, use an http proxy"),
+    }
+}
+
+/// Whether a host stands in `NO_PROXY`: `*`, a domain with all under it, an address, a network such as `10.0.0.0/8`;
+/// domains and addresses may have a port. Commas and spaces separate.
+fn is_exempt(host: &str, port: u16, exceptions: &str) -> bool {
+    let address = bare(host).parse::<IpAddr>().ok();
+    let host = host.trim_end_matches('.');
+    let mut entries = exceptions.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
+    entries.any(|entry| match address {
+        _ if entry == "*" => true,
+        Some(address) => covers(entry, address, port),
+        None => {
+            let (domain, fits) = at_port(entry, port);
+            let domain = domain.trim_start_matches('*').trim_matches('.');
+            fits && !domain.is_empty() && is_within(host, domain)
+        }
+    })
+}
+
+/// Whether a host is the domain, or lies under it.
+fn is_within(host: &str, domain: &str) -> bool {
+    let Some(start) = host.len().checked_sub(domain.len()) else {
+        return false;
+    };
+    let (front, end) = host.as_bytes().split_at(start);
+    end.eq_ignore_ascii_case(domain.as_bytes()) && (front.is_empty() || front.ends_with(b"."))
+}
+
+/// Whether an entry is this address, with this port if it has one, or a network with the address in it.
+fn covers(entry: &str, address: IpAddr, port: u16) -> bool {
+    if let Some((network, bits)) = entry.split_once('/') {
+        return match (bare(network).parse(), bits.parse()) {
+            (Ok(network), Ok(bits)) => is_in_network(address, network, bits),
+            _ => false,
+        };
+    }
+    // An IPv6 address has colons, and a port only after brackets.
+    if let Ok(entry) = bare(entry).parse::<IpAddr>() {
+        return entry == address;
+    }
+    let (entry, fits) = at_port(entry, port);
+    fits && bare(entry).parse() == Ok(address)
+}
+
+fn is_in_network(address: IpAddr, network: IpAddr, bits: u32) -> bool {
+    let (address, network, width) = match (address, network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => {
+            (u128::from(address.to_bits()), u128::from(network.to_bits()), 32)
+        }
+        (IpAddr::V6(address), IpAddr::V6(network)) => (address.to_bits(), network.to_bits(), 128),
+        _ => return false,
+    };
+    let Some(rest) = u32::checked_sub(width, bits) else {
+        return false;
+    };
+    // A network of no bits holds every address; a shift by the whole width would overflow.
+    address.checked_shr(rest).unwrap_or(0) == network.checked_shr(rest).unwrap_or(0)
+}
+
+/// An entry without its port, and whether it has none or this one.
+fn at_port(entry: &str, port: u16) -> (&str, bool) {
+    match entry.rsplit_once(':') {
+        Some((host, own)) => (host, own.parse() == Ok(port)),
+        None => (entry, true),
+    }
+}
+
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(url: &str, named: Option<&str>, variables: &[(&str, &str)]) -> Result<Option<String>> {
+        let environment = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let proxy = choose(&url.parse().unwrap(), named, &environment)?;
+        Ok(proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port())))
+    }
+
+    fn by(url: &str, variables: &[(&str, &str)]) -> Option<String> {
+        chosen(url, None, variables).unwrap()
+    }
+
+    #[test]
+    fn each_scheme_has_its_variables_and_the_lower_case_comes_first() {
+        let all = [
+            ("https_proxy", "http://a:1"),
+            ("HTTPS_PROXY", "http://b:1"),
+            ("all_proxy", "http://c:1"),
+            ("ALL_PROXY", "http://d:1"),
+            ("http_proxy", "http://e:1"),
+            ("HTTP_PROXY", "http://f:1"),
+        ];
+        for (url, order) in [("https://x.test", "abcd"), ("http://x.test", "efcd")] {
+            let mut left = all.to_vec();
+            for letter in order.chars() {
+                assert_eq!(by(url, &left), Some(format!("{letter}:1")), "{url}");
+                left.retain(|(_, proxy)| !proxy.contains(&format!("/{letter}:")));
+            }
+            assert_eq!(by(url, &left), None, "{url}: the other scheme's do not count");
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_is_none() {
+        let variables = [
+            ("https_proxy", ""),
+            ("HTTPS_PROXY", "http://b:1"),
+            ("no_proxy", ""),
+            ("NO_PROXY", "y.test"),
+        ];
+        assert_eq!(by("https://x.test", &variables).unwrap(), "b:1");
+        assert_eq!(by("https://y.test", &variables), None);
+        assert_eq!(by("https://x.test", &[("HTTPS_PROXY", "")]), None);
+    }
+
+    #[test]
+    fn in_a_cgi_program_whoever_sends_the_request_does_not_choose_the_proxy() {
+        let cgi = ("REQUEST_METHOD", "POST");
+        assert_eq!(by("http://x.test", &[("HTTP_PROXY", "http://b:1"), cgi]), None);
+        assert_eq!(
+            by("http://x.test", &[("http_proxy", "http://b:1"), cgi]).unwrap(),
+            "b:1"
+        );
+    }
+
+    #[test]
+    fn loopback_hosts_are_reached_directly_unless_the_program_names_a_proxy() {
+        let variables = [("all_proxy", "http://a:1")];
+        for host in ["localhost", "LOCALHOST:81", "127.0.0.1", "127.3.2.1:80", "[::1]"] {
+            for scheme in ["http", "https"] {
+                let url = format!("{scheme}://{host}");
+                assert_eq!(by(&url, &variables), None, "{url}");
+                let named = chosen(&url, Some("http://b:1"), &variables).unwrap();
+                assert_eq!(named.unwrap(), "b:1", "{url}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_program_names_comes_first_and_an_empty_one_is_none() {
+        let variables = [("https_proxy", "htp://"), ("no_proxy", "*")];
+        let named = chosen("https://x.test", Some("http://b"), &variables).unwrap();
+        assert_eq!(named.unwrap(), "b:80");
+        assert_eq!(chosen("https://x.test", Some(""), &variables).unwrap(), None);
+    }
+
+    #[test]
+    fn no_proxy_is_read_as_people_write_it() {
+        for (exceptions, host, exempt) in [
+            ("x.test", "x.test", true),
+            ("x.test", "X.TEST", true),
+            ("x.test", "x.test.", true),
+            ("x.test", "a.x.test", true),
+            ("x.test", "ax.test", false),
+            ("a.x.test", "x.test", false),
+            (".x.test", "a.x.test", true),
+            (".x.test", "x.test", true),
+            ("*.x.test", "a.x.test", true),
+            ("y.test, x.test", "x.test", true),
+            ("y.test x.test", "x.test", true),
+            (" y.test ,, x.test ", "x.test", true),
+            ("*", "x.test", true),
+            ("*", "10.1.2.3", true),
+            ("y.test,*", "x.test", true),
+            ("x.test:443", "x.test", true),
+            ("x.test:8443", "x.test", false),
+            ("x.test:8443", "x.test:8443", true),
+            ("x.test:", "x.test", false),
+            (".", "x.test", false),
+            ("", "x.test", false),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3:443", "10.1.2.3", true),
+            ("10.1.2.3:80", "10.1.2.3", false),
+            ("10.1.2.0/24", "10.1.2.3", true),
+            ("10.1.2.0/24", "10.1.3.3", false),
+            ("0.0.0.0/0", "10.1.2.3", true),
+            ("10.1.2.3/32", "10.1.2.3", true),
+            ("10.1.2.3/33", "10.1.2.3", false),
+            ("10.0.0.0/8", "x.test", false),
+            ("fd00::/8", "[fd12::1]", true),
+            ("fd00::/8", "[fe80::1]", false),
+            ("fd00::/8", "10.1.2.3", false),
+            ("::/0", "[fe80::1]", true),
+            ("fd12::1", "[fd12::1]", true),
+            ("[fd12::1]", "[fd12::1]", true),
+            ("[fd12::1]:443", "[fd12::1]", true),
+            ("[fd12::1]:80", "[fd12::1]", false),
+            ("2.3", "10.1.2.3", false),
+        ] {
+            for name in ["no_proxy", "NO_PROXY"] {
+                let variables = [("https_proxy", "http://a:1"), (name, exceptions)];
+                let proxy = by(&format!("https://{host}"), &variables);
+                assert_eq!(proxy.is_none(), exempt, "{name}={exceptions:?}: {host}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_used_is_named_and_its_value_is_not() {
+        for (value, problem) in [
+            ("htp://me:hunter2@proxy.test", "not a proxy URL"),
+            ("http://me:hunter2@proxy.test ", "not a proxy URL"),
+            ("http://proxy .test/hunter2", "not a proxy URL"),
+            ("http://pröxy.test/hunter2", "not a proxy URL"),
+            ("/hunter2", "not a proxy URL"),
+            ("http://", "not a proxy URL"),
+            ("http://me:hunter2@:3128", "its host or port"),
+            ("http://me:hunter2@proxy.test:0", "its host or port"),
+            ("http://me:hunter2@proxy.test:99999", "its host or port"),
+            ("socks5://me:hunter2@proxy.test", "SOCKS proxy is not supported"),
+            ("socks4a://me:hunter2@proxy.test", "SOCKS proxy is not supported"),
+        ] {
+            let error = chosen("https://x.test", None, &[("HTTPS_PROXY", value)]).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.starts_with("HTTPS_PROXY: "), "{value}: {shown}");
+            assert!(shown.contains(problem), "{value}: {shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+            // It is refused only where it would be used.
+            assert_eq!(by("http://x.test", &[("HTTPS_PROXY", value)]), None);
+            assert_eq!(
+                by("https://x.test", &[("HTTPS_PROXY", value), ("no_proxy", "x.test")]),
+                None
+            );
+        }
+        let long = format!("http://{}@proxy.test", "p".repeat(LONGEST));
+        let error = chosen("https://x.test", Some(&long), &[]).unwrap_err();
+        assert!(error.to_string().contains("at most 8 KiB"), "{error}");
+    }
+
+    #[test]
+    fn a_proxy_without_scheme_or_port_is_an_http_proxy_at_port_80() {
+        for proxy in [
+            "proxy.test",
+            "http://proxy.test",
+            "http://proxy.test/",
+            "HTTP://proxy.test:80",
+        ] {
+            assert_eq!(
+                by("https://x.test", &[("ALL_PROXY", proxy)]).unwrap(),
+                "proxy.test:80",
+                "{proxy}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_https_proxy_needs_tls() {
+        let result = chosen(
+            "https://x.test",
+            None,
+            &[("ALL_PROXY", "https://me:hunter2@proxy.test")],
+        );
+        if tls::ENABLED {
+            assert_eq!(result.unwrap().unwrap(), "proxy.test:443");
+        } else {
+            let error = result.unwrap_err().to_string();
+            assert!(
+                error.contains("ALL_PROXY: an https proxy needs one of the features"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A limit on the time that a proxy may take to open a tunnel.
+//!
+//! ureq gives each read of the answer to CONNECT the whole connect timeout, so that a proxy that sends it byte by byte
+//! would hold a call for ever. The connection to the proxy is made by the same connector, so it can be wrapped there.
+//! Of `ureq::unversioned` this needs `Connector`, `Transport` and the types in their signatures.
+
+use std::time::Instant;
+
+use ureq::Error;
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport, time,
+};
+
+/// The connector of a client whose connections go through a proxy.
+#[derive(Debug, Default)]
+pub(super) struct TunnelConnector(DefaultConnector);
+
+impl Connector for TunnelConnector {
+    type Out = Box<dyn Transport>;
+
+    fn connect(&self, details: &ConnectionDetails, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
+        let start = Instant::now();
+        let transport = self.0.connect(details, chained)?;
+        if details.config.proxy().is_some() {
+            return Ok(transport);
+        }
+        // This is the connection to the proxy itself.
+        let end = start.checked_add(*details.timeout.after);
+        Ok(transport.map(|transport| {
+            let stage = Stage::Asking;
+            Box::new(ToProxy { transport, stage, end }) as Box<dyn Transport>
+        }))
+    }
+}
+
+/// A connection to a proxy: until the tunnel is open, everything ends at `end`.
+#[derive(Debug)]
+struct ToProxy {
+    transport: Box<dyn Transport>,
+    stage: Stage,
+    end: Option<Instant>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Stage {
+    /// CONNECT is being sent.
+    Asking,
+    /// Its answer is being read.
+    Waiting,
+    /// Whatever is sent after that answer goes through the tunnel.
+    Open,
+}
+
+impl Transport for ToProxy {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.transport.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if self.stage == Stage::Waiting {
+            self.stage = Stage::Open;
+        }
+        self.transport.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, Error> {
+        if self.stage != Stage::Open {
+            self.stage = Stage::Waiting;
+            if let Some(end) = self.end {
+                let left = end.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(Error::Timeout(timeout.reason));
+                }
+                timeout.after = time::Duration::Exact(left.min(*timeout.after));
+            }
+        }
+        self.transport.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.transport.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.transport.is_tls()
+    }
+}
