@@ -295,6 +295,7 @@ fn an_answer_that_is_no_whole_http_is_never_taken_for_a_confirmation() {
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = format!("{:x}\r\n{body}\r\n", body.len());
     let large = "x".repeat(100_000);
+    // An answer that breaks off is worth another try over a new connection; one that is none would come again.
     for (fault, answer) in [
         (
             "cut short",
@@ -306,6 +307,8 @@ fn an_answer_that_is_no_whole_http_is_never_taken_for_a_confirmation() {
         let steps = vec![sent(&answer), Step::Close];
         check_update(fault, steps, (Network, Unknown, REPEATED));
     }
+    let reset = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{body}");
+    check_update("reset", vec![sent(&reset), Step::Reset], (Network, Unknown, REPEATED));
     for (fault, answer) in [
         ("garbage for a status line", "SSH-2.0-OpenSSH_9.9\r\n\r\n".into()),
         ("a status that is no number", format!("HTTP/1.1 OK\r\n\r\n{body}")),
@@ -806,5 +809,7 @@ fn a_reset_then_a_refused_connection_is_in_doubt() {
         let error = failed_update("refused", &client, &StatusUpdate::approved(), (Network, Unknown, true));
         assert!(error.to_string().contains("after 3 attempts"), "{error}");
         assert!(error.to_string().contains("because attempt 1 may have been"), "{error}");
+        let told = format!("connecting to {address}: connection refused");
+        assert!(error.to_string().contains(&told), "{error}");
     });
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod check;
+mod connections;
 mod env;
 mod faults;
 mod harness;

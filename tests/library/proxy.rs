@@ -4,8 +4,10 @@ use std::env;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, StatusUpdate, Verdict};
+use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, RetryPolicy, StatusUpdate, Verdict};
 
 use crate::support::process::in_child;
 use crate::support::{
@@ -201,6 +203,7 @@ fn by_environment(url: String) -> ClientBuilder {
     Client::builder(key())
         .base_url(&url)
         .auth_url(url)
+        .allow_insecure_http(true)
         .retry(quick_retries())
 }
 
@@ -209,14 +212,17 @@ fn the_environments_proxy_is_used() {
     if let Some(url) = told() {
         return decline(&by_environment(url).build().unwrap()).unwrap();
     }
-    for name in ["HTTPS_PROXY", "ALL_PROXY", "https_proxy"] {
+    for name in ["HTTP_PROXY", "ALL_PROXY", "http_proxy"] {
         let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
         in_child(
             "the_environments_proxy_is_used",
-            &[("TEST_BASE_URL", "http://127.0.0.1:9"), (name, &server.url())],
+            &[("TEST_BASE_URL", "http://sessions.test:9"), (name, &server.url())],
         );
         let head = lock(&asked)[0].clone();
-        assert!(head.starts_with("CONNECT 127.0.0.1:9 HTTP/1.1\r\n"), "{name}: {head}");
+        assert!(
+            head.starts_with("CONNECT sessions.test:9 HTTP/1.1\r\n"),
+            "{name}: {head}"
+        );
         assert_eq!(server.requests().len(), 1);
     }
 }
@@ -224,19 +230,165 @@ fn the_environments_proxy_is_used() {
 #[test]
 fn no_proxy_names_hosts_that_are_reached_directly() {
     if let Some(url) = told() {
+        // It does not exist, and only a proxy could have hidden that.
+        let error = decline(&by_environment(url).build().unwrap()).unwrap_err();
+        let words = "connecting to sessions.invalid: the name sessions.invalid could not be resolved";
+        assert!(error.to_string().contains(words), "{error}");
+        return;
+    }
+    let (server, asked) = proxy(ESTABLISHED, vec![]);
+    in_child(
+        "no_proxy_names_hosts_that_are_reached_directly",
+        &[
+            ("TEST_BASE_URL", "http://sessions.invalid"),
+            ("HTTP_PROXY", &server.url()),
+            ("NO_PROXY", "elsewhere.test, sessions.invalid:80"),
+        ],
+    );
+    assert_eq!(lock(&asked).len(), 0);
+}
+
+#[test]
+fn a_loopback_host_is_reached_directly_whatever_the_environment_says() {
+    if let Some(url) = told() {
         return decline(&by_environment(url).build().unwrap()).unwrap();
     }
     let (server, asked) = proxy(ESTABLISHED, vec![]);
     let direct = Server::always(confirmed());
+    let url = server.url();
     in_child(
-        "no_proxy_names_hosts_that_are_reached_directly",
+        "a_loopback_host_is_reached_directly_whatever_the_environment_says",
         &[
             ("TEST_BASE_URL", &direct.url()),
-            ("HTTPS_PROXY", &server.url()),
-            ("NO_PROXY", "elsewhere.test,127.0.0.1"),
+            ("HTTP_PROXY", &url),
+            ("ALL_PROXY", &url),
         ],
     );
     assert_eq!((lock(&asked).len(), direct.requests().len()), (0, 1));
+}
+
+#[test]
+fn each_host_is_reached_in_its_own_way() {
+    if let Some(url) = told() {
+        let builder = Client::builder(Credentials::client(CLIENT_ID, CLIENT_SECRET))
+            .base_url("http://sessions.test")
+            .auth_url(url)
+            .allow_insecure_http(true)
+            .retry(quick_retries());
+        return decline(&builder.build().unwrap()).unwrap();
+    }
+    let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
+    let tokens = Server::always(vec![]);
+    in_child(
+        "each_host_is_reached_in_its_own_way",
+        &[("TEST_BASE_URL", &tokens.url()), ("ALL_PROXY", &server.url())],
+    );
+    assert_eq!(lock(&asked).len(), 1);
+    assert!(lock(&asked)[0].starts_with("CONNECT sessions.test:80 "));
+    assert_eq!((server.session_requests().len(), tokens.token_requests().len()), (1, 1));
+    assert_eq!((server.requests().len(), tokens.requests().len()), (1, 1));
+}
+
+#[test]
+fn a_proxy_variable_that_cannot_be_used_is_named_and_nothing_goes_direct() {
+    if let Some(url) = told() {
+        let error = by_environment(url).build().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::Config, Verdict::NotApplied)
+        );
+        assert!(error.to_string().contains("http_proxy"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        return;
+    }
+    for value in ["htp://me:hunter2@127.0.0.1:9", "http://me:hunter2@127.0.0.1:9 "] {
+        in_child(
+            "a_proxy_variable_that_cannot_be_used_is_named_and_nothing_goes_direct",
+            &[("TEST_BASE_URL", "http://sessions.test"), ("http_proxy", value)],
+        );
+    }
+}
+
+#[test]
+fn a_failure_tells_that_a_proxy_is_between_and_never_its_password() {
+    let (server, _asked) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", vec![]);
+    let (closing, _asked) = proxy(ESTABLISHED, vec![vec![Step::Close]; 3]);
+    let (noise, _asked) = proxy("SSH-2.0-OpenSSH_9.2\r\n\r\n", vec![]);
+    let nobody = "127.0.0.1:1".to_owned();
+    for (address, words) in [
+        (server.address().to_string(), "the proxy answered 407"),
+        (
+            noise.address().to_string(),
+            "the proxy answered with something that is not HTTP",
+        ),
+        (nobody, "connection refused"),
+    ] {
+        let error = decline(&beyond(format!("http://me:hunter2@{address}"), key())).unwrap_err();
+        let told = format!("connecting to sessions.test through the proxy {address}: {words}");
+        assert!(error.to_string().contains(&told), "{error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+    let error = decline(&beyond(closing.url(), key())).unwrap_err();
+    let proxy = closing.address();
+    let told = format!("sessions.test, through the proxy {proxy}, closed the connection before answering");
+    assert!(error.to_string().contains(&told), "{error}");
+    let error = decline(&beyond("http://me:hunter2@proxy.invalid".into(), key())).unwrap_err();
+    let told = "through the proxy proxy.invalid:80: the name proxy.invalid could not be resolved";
+    assert!(error.to_string().contains(told), "{error}");
+}
+
+#[test]
+fn a_proxy_that_drips_its_answer_is_given_up() {
+    let server = Server::over(
+        |mut stream| {
+            read_head(&mut stream);
+            // Each byte would be waited for anew.
+            for byte in b"HTTP/1.1 200 Connection established\r\nx: "
+                .iter()
+                .chain([b'x'; 1000].iter())
+            {
+                if stream.write_all(&[*byte]).is_err() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            Box::new(io::empty())
+        },
+        |request| panic!("a request before there is a tunnel: {request:?}"),
+    );
+    let client = Client::builder(key())
+        .base_url("http://sessions.test")
+        .allow_insecure_http(true)
+        .connect_timeout(Duration::from_millis(200))
+        .proxy(server.url())
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    let start = Instant::now();
+    let error = decline(&client).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(
+        (error.kind(), error.verdict()),
+        (ErrorKind::Timeout, Verdict::NotApplied)
+    );
+    assert!(error.to_string().contains("no connection within 200 ms"), "{error}");
+}
+
+#[test]
+fn the_limit_on_opening_a_tunnel_ends_with_it() {
+    let (server, asked) = proxy(ESTABLISHED, vec![confirmed(), confirmed()]);
+    let client = Client::builder(key())
+        .base_url("http://sessions.test")
+        .allow_insecure_http(true)
+        .connect_timeout(Duration::from_secs(1))
+        .proxy(server.url())
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    decline(&client).unwrap();
+    thread::sleep(Duration::from_millis(1100));
+    decline(&client).unwrap();
+    assert_eq!(lock(&asked).len(), 1);
 }
 
 #[test]
@@ -283,7 +435,7 @@ fn a_socks_proxy_in_the_environment_is_a_configuration_error() {
     in_child(
         "a_socks_proxy_in_the_environment_is_a_configuration_error",
         &[
-            ("TEST_BASE_URL", "http://127.0.0.1:9"),
+            ("TEST_BASE_URL", "http://sessions.test:9"),
             ("ALL_PROXY", "socks5://me:hunter2@127.0.0.1:9"),
         ],
     );

@@ -113,7 +113,10 @@ fn an_answer_of_3_mib_is_read_and_one_of_more_than_4_is_not() {
     let error = of_size(4 << 20).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{error}");
     assert_eq!(error.verdict(), Verdict::NotApplied);
-    assert!(error.to_string().contains("too large"), "{error}");
+    assert!(
+        error.to_string().contains("sent an answer larger than 4 MiB"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -118,8 +118,9 @@ fn trusting(server: &Server, pem: &str) -> Client {
         .unwrap()
 }
 
-/// Both the update and the token request fail before anything of them is sent, as often as the policy says.
-fn nothing_is_sent(server: &Server, wire: &Wire, roots: Option<&str>) {
+/// Both the update and the token request fail before anything of them is sent: what would end the same way again is
+/// tried once, a handshake that was cut off as often as the policy says. The error tells these words.
+fn nothing_is_sent(server: &Server, wire: &Wire, roots: Option<&str>, again: bool, words: &[&str]) {
     let credentials = [
         Credentials::api_key(API_KEY),
         Credentials::client(CLIENT_ID, CLIENT_SECRET),
@@ -135,10 +136,26 @@ fn nothing_is_sent(server: &Server, wire: &Wire, roots: Option<&str>) {
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Network, "{error}");
         assert_eq!(error.verdict(), Verdict::NotApplied, "{error}");
-        assert!(error.to_string().contains("could not be sent"), "{error}");
-        assert!(error.is_retryable(), "{error}");
+        let told = error.to_string();
+        assert!(told.contains(&server.address().to_string()), "{told}");
+        for words in words {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+        for machine in [
+            "UnknownIssuer",
+            "UNIX",
+            "os error",
+            "invalid peer",
+            "SSL routines",
+            "rustls",
+            "native",
+        ] {
+            assert!(!told.contains(machine), "{told}");
+        }
+        assert_eq!(error.is_retryable(), again, "{error}");
+        assert!(std::error::Error::source(&error).is_none());
         assert_eq!(error.status(), None);
-        assert_eq!(server.connections(), calls * 3, "one attempt and two retries");
+        assert_eq!(server.connections(), calls * if again { 3 } else { 1 });
     }
     assert_eq!(server.requests().len(), 0);
     let wire = String::from_utf8_lossy(&lock(wire)).into_owned();
@@ -152,10 +169,22 @@ fn nothing_is_sent(server: &Server, wire: &Wire, roots: Option<&str>) {
 fn a_server_of_an_unknown_authority_gets_nothing() {
     let config = Authority::new("nobody's").certify("127.0.0.1");
     let (server, wire) = tls_server(config.clone(), vec![]);
-    nothing_is_sent(&server, &wire, None);
+    let words = [
+        "the certificate of ",
+        "is signed by an authority that is not trusted here",
+    ];
+    nothing_is_sent(
+        &server,
+        &wire,
+        None,
+        false,
+        &[words[0], words[1], "where a proxy inspects TLS"],
+    );
 
     let (server, wire) = tls_server(config, vec![]);
-    nothing_is_sent(&server, &wire, Some(&Authority::new("another").pem));
+    let another = Authority::new("another").pem;
+    let words = [words[0], words[1], "check root_certificates (DIDIT_CA_FILE)"];
+    nothing_is_sent(&server, &wire, Some(&another), false, &words);
 }
 
 #[test]
@@ -163,19 +192,30 @@ fn a_server_with_another_hosts_certificate_gets_nothing() {
     let authority = Authority::new("private");
     for host in ["elsewhere.test", "127.0.0.2"] {
         let (server, wire) = tls_server(authority.certify(host), vec![]);
-        nothing_is_sent(&server, &wire, Some(&authority.pem));
+        // Only rustls tells which names there are.
+        let name = match cfg!(feature = "rustls") {
+            true => format!("is for {host}, and not for this host"),
+            false => "is for another host".into(),
+        };
+        let words = ["the certificate of ", &name, "check the host in the URL"];
+        nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
     }
 }
 
 #[test]
 fn a_server_with_an_expired_certificate_gets_nothing() {
     let authority = Authority::new("private");
-    for (from, to) in [(2019, 2020), (4000, 4001)] {
+    let rustls = cfg!(feature = "rustls");
+    for (from, to, words) in [
+        (2019, 2020, if rustls { " days ago" } else { "has expired" }),
+        (4000, 4001, if rustls { " days from now" } else { "is not valid yet" }),
+    ] {
         let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
         params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(to, 1, 1);
         let (server, wire) = tls_server(authority.certify_as(params), vec![]);
-        nothing_is_sent(&server, &wire, Some(&authority.pem));
+        let words = [words, "check the clock of this machine"];
+        nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
     }
 }
 
@@ -201,14 +241,62 @@ fn a_handshake_cut_off_sends_nothing() {
     // Nothing at all, and the head of a record whose rest never comes.
     for greeting in [&b""[..], &[22, 3, 3, 0, 122, 2, 0, 0]] {
         let (server, wire) = rude_server(greeting);
-        nothing_is_sent(&server, &wire, None);
+        nothing_is_sent(&server, &wire, None, true, &["connecting to ", "try again"]);
     }
 }
 
 #[test]
 fn a_server_that_talks_plain_http_on_the_tls_port_gets_nothing() {
     let (server, wire) = rude_server(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
-    nothing_is_sent(&server, &wire, None);
+    nothing_is_sent(
+        &server,
+        &wire,
+        None,
+        false,
+        &["does not speak TLS there", "check the port"],
+    );
+}
+
+#[test]
+fn a_server_that_has_no_version_or_cipher_for_us_gets_nothing() {
+    // A fatal alert: handshake_failure, and protocol_version.
+    for greeting in [&[21, 3, 3, 0, 2, 2, 40], &[21, 3, 3, 0, 2, 2, 70]] {
+        let (server, wire) = rude_server(greeting);
+        nothing_is_sent(&server, &wire, None, false, &["could not agree on TLS"]);
+    }
+}
+
+#[test]
+fn certificates_that_are_none_are_a_configuration_error() {
+    let authority = Authority::new("private");
+    let pem = |der: &[u8]| {
+        let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, der);
+        format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
+    };
+    for junk in [
+        &b"hello"[..],
+        &[0x30, 3, 1, 2],
+        &[0x30, 1, 1, 2],
+        &[0x31, 2, 1, 2],
+        &[0x30, 0x80, 0, 0],
+    ] {
+        let error = Client::builder(Credentials::api_key(API_KEY))
+            .root_certificates(format!("{}{}", authority.pem, pem(junk)))
+            .build()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(
+            error.to_string().contains("root_certificates (DIDIT_CA_FILE)"),
+            "{error}"
+        );
+    }
+    // What is framed like a certificate only the TLS library can tell from one, at the first call.
+    let (server, wire) = tls_server(authority.certify("127.0.0.1"), vec![]);
+    let words = [
+        "is signed by an authority that is not trusted here",
+        "check root_certificates (DIDIT_CA_FILE)",
+    ];
+    nothing_is_sent(&server, &wire, Some(&pem(&[0x30, 2, 5, 0])), false, &words);
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! Connections: what was lost once is not trusted again, and what is sent fits.
+
+use std::time::Duration;
+
+use didit::{Client, Credentials, ErrorKind, Node, RetryPolicy, StatusUpdate, Verdict};
+
+use crate::support::{API_KEY, SESSION, Server, Step, answer, confirmed, session_id};
+
+fn resubmitted() -> StatusUpdate {
+    StatusUpdate::resubmitted([Node::new("node", "OCR")])
+}
+
+/// Answers, then takes the next request over the same connection and hangs up without an answer.
+fn once_each() -> Server {
+    let firsts = std::sync::Mutex::new(std::collections::HashSet::new());
+    Server::start(move |request| match firsts.lock().unwrap().insert(request.connection) {
+        true => confirmed(),
+        false => vec![Step::Close],
+    })
+}
+
+#[test]
+fn after_a_lost_connection_the_retry_and_what_comes_next_open_their_own() {
+    let server = once_each();
+    let client = server.key_client();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    // One that must not be repeated would be in doubt.
+    client.update_status(&session_id(), &resubmitted()).unwrap();
+    let connections: Vec<_> = server.requests().iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 0, 1, 2]);
+}
+
+#[test]
+fn separate_calls_do_not_use_what_was_lost_either() {
+    let server = once_each();
+    let client = server
+        .builder(Credentials::api_key(API_KEY))
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    let error = client
+        .update_status(&session_id(), &StatusUpdate::approved())
+        .unwrap_err();
+    assert_eq!((error.kind(), error.verdict()), (ErrorKind::Network, Verdict::Unknown));
+    for _ in 0..3 {
+        client
+            .clone()
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .unwrap();
+    }
+    assert_eq!(server.connections(), 4);
+}
+
+#[test]
+fn an_answer_that_was_cut_short_is_asked_for_again_over_a_new_connection() {
+    let cut = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{{\"session_id\":\"{SESSION}\"");
+    let server = Server::script(vec![
+        confirmed(),
+        vec![Step::Send(cut.into()), Step::Close],
+        confirmed(),
+    ]);
+    let client = server.key_client();
+    for _ in 0..2 {
+        client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
+    }
+    let connections: Vec<_> = server.requests().iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 0, 1]);
+}
+
+#[test]
+fn a_refusal_leaves_the_connection_in_use() {
+    let server = Server::script(vec![answer(404, &[], "{}"), confirmed()]);
+    let client = server.key_client();
+    client
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .unwrap_err();
+    client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn the_longest_head_is_sent_whole() {
+    let server = Server::script(vec![confirmed()]);
+    let prefix = format!("/{}", "p".repeat(8 * 1024 - server.url().len() - 1));
+    let (key, name) = ("k".repeat(16 * 1024), "n".repeat(1024));
+    Client::builder(Credentials::api_key(&key))
+        .base_url(format!("{}{prefix}", server.url()))
+        .user_agent(&name)
+        .proxy("")
+        .build()
+        .unwrap()
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .unwrap();
+    let request = &server.requests()[0];
+    assert_eq!(request.path, format!("{prefix}/v3/session/{SESSION}/update-status/"));
+    assert_eq!(request.header("x-api-key"), Some(&*key));
+    assert_eq!(request.header("user-agent"), Some(&*name));
+}
+
+#[test]
+fn a_user_agent_or_a_base_url_that_is_too_long_is_a_configuration_error() {
+    let builder = || Client::builder(Credentials::api_key(API_KEY));
+    let url = format!("https://didit.test/{}", "p".repeat(8 * 1024));
+    for (error, name) in [
+        (
+            builder().user_agent("n".repeat(1025)).build().unwrap_err(),
+            "user_agent",
+        ),
+        (builder().base_url(url).build().unwrap_err(), "base_url"),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(!error.to_string().contains("ppp"), "{error}");
+    }
+}
+
+#[test]
+fn headers_of_64_kib_are_read_and_more_are_not() {
+    let with_head_of = |size: usize| {
+        let end = "\r\ncontent-length: 53\r\n\r\n";
+        let start = "HTTP/1.1 200 OK\r\nx: ";
+        let filling = "x".repeat(size - start.len() - end.len());
+        let body = format!("{{\"session_id\":\"{SESSION}\"}}");
+        assert_eq!(body.len(), 53);
+        vec![Step::Send(format!("{start}{filling}{end}{body}").into())]
+    };
+    let server = Server::script(vec![with_head_of(64 * 1024), with_head_of(64 * 1024 + 1)]);
+    let client = server
+        .builder(Credentials::api_key(API_KEY))
+        .timeout(Duration::from_secs(20))
+        .build()
+        .unwrap();
+    client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
+    let error = client
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.verdict()),
+        (ErrorKind::UnexpectedResponse, Verdict::Unknown)
+    );
+    assert!(error.to_string().contains("headers larger than 64 KiB"), "{error}");
+}
+
+#[test]
+fn what_failed_is_told_with_the_host_and_without_the_words_of_machines() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n";
+    let large = format!("HTTP/1.1 200 OK\r\ncontent-length: 70000\r\n\r\n{}", "x".repeat(70_000));
+    for (steps, words) in [
+        (vec![Step::Close], "closed the connection before answering"),
+        (vec![Step::Reset], "reset the connection before answering"),
+        (vec![Step::Stall], "did not answer within 300 ms"),
+        (
+            vec![Step::Send("SSH-2.0\r\n\r\n".into())],
+            "answered with something that is not HTTP",
+        ),
+        (
+            vec![Step::Send(head.into()), Step::Close],
+            "sent an answer that was cut short",
+        ),
+        (
+            vec![Step::Send(head.into()), Step::Reset],
+            "sent an answer that was cut short",
+        ),
+        (
+            vec![Step::Send(head.into()), Step::Stall],
+            "did not finish its answer within 300 ms",
+        ),
+        (vec![Step::Send(large.into())], "sent an answer larger than 64 KiB"),
+    ] {
+        let stalls = steps.iter().any(|step| matches!(step, Step::Stall));
+        let server = Server::always(steps);
+        let error = server
+            .builder(Credentials::api_key(API_KEY))
+            .timeout(Duration::from_millis(if stalls { 300 } else { 20_000 }))
+            .retry(RetryPolicy::none())
+            .build()
+            .unwrap()
+            .update_status(&session_id(), &StatusUpdate::declined())
+            .unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.contains(&format!("{} {words}", server.address())),
+            "{words}: {told}"
+        );
+        for machine in ["os error", "protocol:", "io:", "timeout:", "update-status"] {
+            assert!(!told.contains(machine), "{told}");
+        }
+        assert_eq!(error.verdict(), Verdict::Unknown, "{told}");
+        assert!(std::error::Error::source(&error).is_none());
+    }
+}
