@@ -82,7 +82,7 @@ impl ClientBuilder {
     }
 
     /// Where sessions are. Default `https://verification.didit.me`. It may carry a path prefix; a trailing slash makes
-    /// no difference.
+    /// no difference. At most 8 KiB.
     pub fn base_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.base_url = url.into();
         self
@@ -95,12 +95,18 @@ impl ClientBuilder {
     }
 
     /// The longest that one attempt may take, from looking up the host to the end of the answer. Default 30 s.
+    ///
+    /// The system rounds the time that a read may wait up, so that an attempt may last a few percent longer.
     pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.timeout = timeout;
         self
     }
 
-    /// The longest that connecting may take, TLS included, and looking up the host as well. Default 10 s.
+    /// The longest that looking up the host may take, and the longest that connecting may take after that, a proxy's
+    /// tunnel and TLS included. Default 10 s.
+    ///
+    /// Through a proxy, each takes at most half of [`timeout`](ClientBuilder::timeout). Addresses are remembered for a
+    /// minute. While they cannot be looked up again, the old ones serve for up to an hour.
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.connect_timeout = timeout;
         self
@@ -120,14 +126,27 @@ impl ClientBuilder {
         self
     }
 
-    /// An HTTP proxy, `http://user:password@host:port`, for both hosts. Default: what `ALL_PROXY`, `HTTPS_PROXY`,
-    /// `HTTP_PROXY` and `NO_PROXY` say. An empty one means none, whatever they say.
+    /// An HTTP proxy, `http://user:password@host:port`, for both hosts. An empty one means none, whatever the
+    /// environment says.
+    ///
+    /// By default the environment is read as curl reads it, once for each host when the client is built: `https_proxy`
+    /// for `https` URLs, `http_proxy` for `http` ones, else `all_proxy`. Each may be in upper case, but the lower case
+    /// comes first; `HTTP_PROXY` does not count in a CGI program, where `REQUEST_METHOD` is set. `no_proxy` lists what is
+    /// reached directly: domains with all under them, addresses and networks (`10.0.0.0/8`), with a port if need be,
+    /// separated by commas or spaces, or `*` for everything. Loopback hosts are reached directly, too, unless the proxy
+    /// is named here.
+    ///
+    /// A proxy that would be used and cannot be, such as a SOCKS one, is a `Config` error. All requests go through a
+    /// tunnel that the proxy opens by CONNECT, those to `http` URLs included. `https://` proxies need a TLS feature.
     pub fn proxy(mut self, url: impl Into<String>) -> ClientBuilder {
         self.settings.proxy = Some(Secret::new(url));
         self
     }
 
     /// The certificates to trust, PEM, one or many, in place of the usual ones: for a private CA.
+    ///
+    /// What is no certificate is a `Config` error. One that only looks like one is found by the first call, which then
+    /// fails because the server's certificate is not trusted.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> ClientBuilder {
         self.settings.root_certificates = Some(pem.as_ref().to_vec());
         self
@@ -150,7 +169,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The `User-Agent` header. Default `didit-rust/` and this crate's version.
+    /// The `User-Agent` header, visible ASCII and spaces, at most 1 KiB. Default `didit-rust/` and this crate's version.
     pub fn user_agent(mut self, name: impl Into<String>) -> ClientBuilder {
         self.settings.user_agent = name.into();
         self

@@ -37,7 +37,7 @@ impl ClientBuilder {
     /// | `DIDIT_MAX_RETRIES` | a whole number; 0 for none |
     /// | `DIDIT_TOKEN_FILE` | see [`ClientBuilder::token_file`] |
     /// | `DIDIT_CA_FILE` | a PEM file for [`ClientBuilder::root_certificates`] |
-    /// | `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | see [`ClientBuilder::proxy`] |
+    /// | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | see [`ClientBuilder::proxy`] |
     ///
     /// # Errors
     /// `Config`, naming the variable, never its value.

@@ -121,8 +121,9 @@ impl Context<'_> {
             ureq::Error::Protocol(_) if self.proxy.is_some() => {
                 "the proxy answered with something that is not HTTP".into()
             }
-            ureq::Error::Io(error) => words(error),
-            error => error.to_string(),
+            ureq::Error::Io(error) if error.kind() != Io::InvalidData => words(error),
+            // Such as a TLS handshake that was cut off.
+            _ => "the connection broke off".into(),
         };
         (ErrorKind::Network, format!("{to}: {}", sanitize(&problem, 300, &[])))
     }
@@ -269,6 +270,11 @@ mod tests {
             (io(Io::ConnectionRefused), ErrorKind::Network, "connection refused"),
             (io(Io::UnexpectedEof), ErrorKind::Network, "the connection was closed"),
             (io(Io::ConnectionReset), ErrorKind::Network, "the connection was reset"),
+            (
+                ureq::Error::Io(io::Error::new(Io::InvalidData, "received fatal alert: InternalError")),
+                ErrorKind::Network,
+                "the connection broke off",
+            ),
             (
                 ureq::Error::Timeout(Timeout::Connect),
                 ErrorKind::Timeout,

@@ -1,0 +1,141 @@
+//! No thread and no descriptor to be had: an error with a verdict, never a panic or a signal. Run by `limits.sh`.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use didit::{Client, Credentials, StatusUpdate, Verdict};
+
+use crate::support::{API_KEY, SESSION, Server, confirmed, session_id};
+
+/// Limits on processes do not bind root.
+const NOBODY: &str = "54321";
+
+/// Runs a program with these limits, as a user that has no other process, and without our or a proxy's variables.
+fn limited(limits: &[&str], program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("program");
+    fs::copy(program, &copy).unwrap();
+    for path in [directory.path(), &copy] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let output = Command::new("setpriv")
+        .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "prlimit"])
+        .args(limits)
+        .arg(&copy)
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    println!("{limits:?} {arguments:?}: {}", output.status);
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    print!("{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// In a child: one update, whose end is told in a word.
+#[test]
+fn child() {
+    let Ok(url) = env::var("TEST_BASE_URL") else {
+        return;
+    };
+    let client = Client::builder(Credentials::api_key(API_KEY))
+        .base_url(url)
+        .proxy("")
+        .timeout(Duration::from_secs(20))
+        .build()
+        .unwrap();
+    let files = env::var("TEST_FILES").map_or(usize::MAX, |count| count.parse().unwrap());
+    let mut taken = Vec::new();
+    while files != usize::MAX {
+        match fs::File::open("/dev/null") {
+            Ok(file) => taken.push(file),
+            Err(_) => break,
+        }
+    }
+    taken.truncate(taken.len().saturating_sub(files));
+    match client.update_status(&session_id(), &StatusUpdate::approved()) {
+        Ok(_) => println!("END applied"),
+        Err(error) => {
+            assert_eq!(error.verdict(), Verdict::NotApplied, "{error}");
+            println!("END {:?} {error}", error.kind());
+        }
+    }
+}
+
+fn library(limits: &[&str], variables: &[(&str, &str)]) -> String {
+    let arguments = ["limits::child", "--exact", "--nocapture", "--test-threads=1"];
+    let output = limited(limits, &env::current_exe().unwrap(), &arguments, variables);
+    assert!(output.status.success(), "{limits:?}: {}", output.status);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let (_, end) = stdout.split_once("END ").expect("it told its end");
+    end.lines().next().unwrap().to_owned()
+}
+
+fn command(limits: &[&str], url: &str) -> (Option<i32>, String) {
+    let variables = [("DIDIT_API_KEY", API_KEY), ("DIDIT_BASE_URL", url)];
+    let program = Path::new(env!("CARGO_BIN_EXE_didit"));
+    let output = limited(limits, program, &["update", SESSION, "approved"], &variables);
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn by_name(server: &Server) -> String {
+    server.url().replace("127.0.0.1", "localhost")
+}
+
+#[test]
+fn without_a_thread_a_name_is_not_resolved_and_the_update_not_applied() {
+    let server = Server::always(confirmed());
+    let end = library(&["--nproc=1"], &[("TEST_BASE_URL", &by_name(&server))]);
+    assert!(end.starts_with("Network "), "{end}");
+    assert!(
+        end.contains("the name localhost could not be resolved: the system has no thread to spare"),
+        "{end}"
+    );
+    assert_eq!(server.connections(), 0);
+    assert_eq!(
+        library(&["--nproc=3"], &[("TEST_BASE_URL", &by_name(&server))]),
+        "applied"
+    );
+}
+
+#[test]
+fn without_a_thread_an_address_is_reached() {
+    let server = Server::always(confirmed());
+    assert_eq!(library(&["--nproc=1"], &[("TEST_BASE_URL", &server.url())]), "applied");
+}
+
+#[test]
+fn without_a_descriptor_nothing_is_applied() {
+    let server = Server::always(confirmed());
+    for url in [server.url(), by_name(&server)] {
+        let end = |files| library(&["--nofile=16"], &[("TEST_BASE_URL", &url), ("TEST_FILES", files)]);
+        let none = end("0");
+        // Without one, a name cannot be looked up either.
+        let told = none.contains("too many open files") || none.contains("could not be resolved");
+        assert!(none.starts_with("Network ") && told, "{none}");
+        assert_eq!(end("1"), "applied");
+    }
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn the_command_ends_with_a_status_and_never_by_a_signal() {
+    let server = Server::always(confirmed());
+    let (status, told) = command(&["--nproc=1"], &by_name(&server));
+    assert!(told.contains("no thread to spare"), "{told}");
+    assert!(status.is_some_and(|status| status != 0), "{status:?}");
+    assert_eq!(server.requests().len(), 0);
+    let mut applied = 0;
+    for files in 3..8 {
+        let (status, told) = command(&[&format!("--nofile={files}")], &by_name(&server));
+        assert!(status.is_some() && !told.contains("panicked"), "{status:?}: {told}");
+        applied += usize::from(status == Some(0));
+    }
+    assert!(applied > 0);
+    assert_eq!(server.requests().len(), applied);
+}
