@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use didit::{Client, Credentials, ErrorKind, Node, RetryPolicy, StatusUpdate, Verdict};
 
-use crate::support::{API_KEY, SESSION, Server, Step, answer, confirmed, session_id};
+use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, confirmed, session_id, token};
 
 fn resubmitted() -> StatusUpdate {
     StatusUpdate::resubmitted([Node::new("node", "OCR")])
@@ -82,20 +82,24 @@ fn a_refusal_leaves_the_connection_in_use() {
 
 #[test]
 fn the_longest_head_is_sent_whole() {
-    let server = Server::script(vec![confirmed()]);
+    let (value, name) = ("t".repeat(16 * 1024), "n".repeat(1024));
+    let given = value.clone();
+    let server = Server::start(move |request| match request.is_token() {
+        true => token(&given),
+        false => confirmed(),
+    });
     let prefix = format!("/{}", "p".repeat(8 * 1024 - server.url().len() - 1));
-    let (key, name) = ("k".repeat(16 * 1024), "n".repeat(1024));
-    Client::builder(Credentials::api_key(&key))
+    server
+        .builder(Credentials::client(CLIENT_ID, CLIENT_SECRET))
         .base_url(format!("{}{prefix}", server.url()))
         .user_agent(&name)
-        .proxy("")
         .build()
         .unwrap()
         .update_status(&session_id(), &StatusUpdate::declined())
         .unwrap();
-    let request = &server.requests()[0];
-    assert_eq!(request.path, format!("{prefix}/v3/session/{SESSION}/update-status/"));
-    assert_eq!(request.header("x-api-key"), Some(&*key));
+    let request = &server.session_requests()[0];
+    assert_eq!(request.path, format!("{prefix}/v1/session/{SESSION}/update-status/"));
+    assert_eq!(request.header("authorization"), Some(&*format!("Bearer {value}")));
     assert_eq!(request.header("user-agent"), Some(&*name));
 }
 

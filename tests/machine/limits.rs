@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::iter;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -49,15 +50,11 @@ fn child() {
         .timeout(Duration::from_secs(20))
         .build()
         .unwrap();
-    let files = env::var("TEST_FILES").map_or(usize::MAX, |count| count.parse().unwrap());
     let mut taken = Vec::new();
-    while files != usize::MAX {
-        match fs::File::open("/dev/null") {
-            Ok(file) => taken.push(file),
-            Err(_) => break,
-        }
+    if let Ok(free) = env::var("TEST_FREE_FILES") {
+        taken.extend(iter::from_fn(|| fs::File::open("/dev/null").ok()));
+        taken.truncate(taken.len() - free.parse::<usize>().unwrap());
     }
-    taken.truncate(taken.len().saturating_sub(files));
     match client.update_status(&session_id(), &StatusUpdate::approved()) {
         Ok(_) => println!("END applied"),
         Err(error) => {
@@ -113,7 +110,7 @@ fn without_a_thread_an_address_is_reached() {
 fn without_a_descriptor_nothing_is_applied() {
     let server = Server::always(confirmed());
     for url in [server.url(), by_name(&server)] {
-        let end = |files| library(&["--nofile=16"], &[("TEST_BASE_URL", &url), ("TEST_FILES", files)]);
+        let end = |files| library(&["--nofile=16"], &[("TEST_BASE_URL", &url), ("TEST_FREE_FILES", files)]);
         let none = end("0");
         // Without one, a name cannot be looked up either.
         let told = none.contains("too many open files") || none.contains("could not be resolved");

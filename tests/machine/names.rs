@@ -24,7 +24,7 @@ struct NameServer {
 impl NameServer {
     fn start() -> NameServer {
         let directory = Directory::new();
-        let hosts = directory.file("hosts", &format!("127.0.0.1 {HOST}\n"));
+        let hosts = directory.file("hosts", format!("127.0.0.1 {HOST}\n"));
         let log = directory.file("log", "");
         let process = Command::new("dnsmasq")
             .args([
