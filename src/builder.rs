@@ -186,7 +186,7 @@ impl ClientBuilder {
         // A wrong one is a mistake even where an API key leaves it unused.
         let auth = self.auth_url.as_deref().map(|url| check(url, AUTH_URL)).transpose()?;
         if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
-            return Err(Error::config("it has to be longer than nothing").within("deadline"));
+            return Err(Error::config("it must be longer than 0 s").within("deadline"));
         }
         let (default, authorization, http) = match self.credentials.0 {
             Kind::ApiKey(key) => {

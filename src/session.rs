@@ -391,9 +391,9 @@ impl StatusUpdate {
         let resubmitted = self.new_status == NewStatus::Resubmitted;
         let (email, language) = (self.email.as_deref(), self.email_language.as_deref());
         let problem = if version != ApiVersion::V3 && resubmitted {
-            format!("{version} knows no Resubmitted: use API version v3")
+            format!("API version {version} cannot resubmit: use v3")
         } else if version != ApiVersion::V3 && (email.is_some() || language.is_some()) {
-            format!("{version} sends no email: use API version v3")
+            format!("API version {version} sends no email: use v3")
         } else if resubmitted && self.nodes.is_empty() {
             "Resubmitted needs at least one node to repeat".into()
         } else if !resubmitted && !self.nodes.is_empty() {

@@ -69,25 +69,30 @@ pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets
     let from_didit = message.is_from_didit();
     let problem = match status {
         _ if from_didit => format!("Didit answered {status}"),
-        400.. => format!("{host} answered {status} {}", content(body)),
+        300..400 => format!("{host} answered {status}, a redirect, which is not followed"),
+        400..500 => unexpected_content(host, status, body),
+        500.. => format!("{host} answered {status} {}", content(body)),
         _ => format!("{host} answered {status}"),
     };
+    let check_url = operation.advice(
+        "check the auth URL (DIDIT_AUTH_URL)",
+        "check the base URL (DIDIT_BASE_URL)",
+    );
     let refused = |advice| match from_didit {
         true => operation.advice("check the client id, the client secret and the auth URL", advice),
-        false => operation.advice(
-            "check the auth URL, and whether a login page or a gateway answers instead of Didit",
-            "check the base URL, and whether a login page or a gateway answers instead of Didit",
-        ),
+        false => check_url,
     };
-    let redirected = operation.advice(
-        "redirects are not followed: check the auth URL",
-        "redirects are not followed: check the base URL",
-    );
     let (kind, is_certain, may_do_better, advice) = match status {
         408 | 500 | 502..=504 => (ErrorKind::Server, false, true, "try again later"),
         499 | 501 | 505..=599 => (ErrorKind::Server, false, false, ""),
         429 => (ErrorKind::RateLimited, true, true, "try again later"),
         401 => (ErrorKind::Authentication, true, false, refused("check the credentials")),
+        402 => (
+            ErrorKind::Rejected,
+            true,
+            false,
+            refused("check the application's credits"),
+        ),
         403 => {
             let advice = refused("check what the application may do, and its credits");
             (ErrorKind::Forbidden, true, false, advice)
@@ -100,8 +105,8 @@ pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets
             let advice = refused("the same request will be refused again");
             (ErrorKind::Rejected, true, false, advice)
         }
-        301 | 307 | 308 => (ErrorKind::UnexpectedResponse, true, false, redirected),
-        300..=399 => (ErrorKind::UnexpectedResponse, false, false, redirected),
+        301 | 307 | 308 => (ErrorKind::UnexpectedResponse, true, false, check_url),
+        300..=399 => (ErrorKind::UnexpectedResponse, false, false, check_url),
         _ => (ErrorKind::UnexpectedResponse, false, false, ""),
     };
     let kind = match (operation, kind) {
@@ -123,13 +128,19 @@ pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets
 
 /// A 200 from `host` that holds no token that can be used.
 pub(crate) fn no_token(host: &str, body: &[u8], problem: &str) -> Error {
-    let problem = match content(body) {
-        "with JSON that is not Didit's" => format!("{host} answered 200, but {problem}"),
-        content => format!("{host} answered 200 {content}"),
+    let problem = match body.trim_ascii_start().first() {
+        Some(b'{') => format!("{host} answered 200, but {problem}"),
+        _ => unexpected_content(host, 200, body),
     };
     Error::new(ErrorKind::Authentication, problem)
         .with_status(200)
-        .advice("check the auth URL, and whether a login page or a gateway answers instead of Didit")
+        .advice("check the auth URL (DIDIT_AUTH_URL)")
+}
+
+/// An answer that Didit does not give, and who may have given it instead.
+fn unexpected_content(host: &str, status: u16, body: &[u8]) -> String {
+    let content = content(body);
+    format!("{host} answered {status} {content} (is it a login page or a gateway, or is the URL wrong?)")
 }
 
 /// What a body is that is not Didit's JSON.
@@ -150,8 +161,7 @@ pub(crate) fn unconfirmed(problem: &str, operation: Operation) -> Error {
 
 /// A 200 from `host` that is not about a session at all.
 pub(crate) fn no_session(host: &str, body: &[u8], operation: Operation) -> Error {
-    unconfirmed(&format!("{host} answered 200 {}", content(body)), operation)
-        .advice("check the base URL, and whether a login page or a gateway answers instead of Didit")
+    unconfirmed(&unexpected_content(host, 200, body), operation).advice("check the base URL (DIDIT_BASE_URL)")
 }
 
 #[cfg(test)]

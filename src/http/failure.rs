@@ -112,7 +112,7 @@ impl Context<'_> {
             }
             // "proxy server responded 407/407"
             ureq::Error::ConnectProxyFailed(text) => match text.rsplit('/').next() {
-                Some("407") => "the proxy answered 407: it wants a user and a password, or others".into(),
+                Some("407") => "the proxy answered 407: it wants a user name and a password, or different ones".into(),
                 Some(status) if status.bytes().all(|byte| byte.is_ascii_digit()) => {
                     format!("the proxy answered {status}")
                 }
@@ -308,7 +308,7 @@ mod tests {
             (
                 proxy_said("proxy server responded 407/407"),
                 ErrorKind::Network,
-                "the proxy answered 407: it wants a user and a password, or others",
+                "the proxy answered 407: it wants a user name and a password, or different ones",
             ),
             (
                 proxy_said("proxy server did not respond"),

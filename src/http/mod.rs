@@ -128,7 +128,7 @@ impl Http {
 
     fn in_environment(settings: &Settings, base_urls: &[&str], environment: Environment<'_>) -> Result<Http> {
         let limit = |name, limit: Duration| match limit {
-            Duration::ZERO => Err(Error::config("it has to be longer than nothing").within(name)),
+            Duration::ZERO => Err(Error::config("it must be longer than 0 s").within(name)),
             // ureq adds it to the time, which must not overflow.
             _ => Ok(limit.min(LONGEST)),
         };

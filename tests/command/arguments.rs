@@ -205,7 +205,7 @@ fn what_this_api_version_cannot_carry_is_exit_2_and_sends_nothing() {
     for (args, expected) in [
         (
             vec!["update", "abc", "resubmitted", "--node", "a:b"],
-            "v1 knows no Resubmitted: use API version v3",
+            "API version v1 cannot resubmit: use v3",
         ),
         (
             vec!["update", "abc", "approved", "--email", "a@b.example"],

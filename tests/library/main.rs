@@ -8,6 +8,7 @@ mod connections;
 mod env;
 mod faults;
 mod harness;
+mod messages;
 mod properties;
 mod proxy;
 mod queue;

@@ -1,0 +1,304 @@
+//! What the library says when something goes wrong, next to what causes it: docs/messages.md, held to the code.
+
+use std::fs;
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use didit::{ApiVersion, Client, ClientBuilder, Credentials, Error, Node, RetryPolicy, SessionId, StatusUpdate};
+
+use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, session_id, token};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/messages.md");
+
+fn approved() -> StatusUpdate {
+    StatusUpdate::approved()
+}
+
+fn key() -> Credentials {
+    Credentials::api_key(API_KEY)
+}
+
+/// A builder that could be built, but for what a row does to it.
+fn builder(credentials: Credentials) -> ClientBuilder {
+    Client::builder(credentials)
+        .base_url("http://127.0.0.1:1")
+        .auth_url("http://127.0.0.1:1")
+        .proxy("")
+}
+
+fn refused(builder: ClientBuilder) -> String {
+    builder.build().unwrap_err().to_string()
+}
+
+fn configuration() -> Vec<(&'static str, String)> {
+    vec![
+        ("the API key is empty", refused(builder(Credentials::api_key("")))),
+        (
+            "the API key ends in a line break",
+            refused(builder(Credentials::api_key("k\n"))),
+        ),
+        (
+            "the client secret is empty",
+            refused(builder(Credentials::client("id", ""))),
+        ),
+        (
+            "the client id holds a colon",
+            refused(builder(Credentials::client("a:b", "s"))),
+        ),
+        ("`base_url` is not a URL", refused(builder(key()).base_url("example"))),
+        (
+            "`base_url` is http, and not for loopback",
+            refused(builder(key()).base_url("http://example.org")),
+        ),
+        (
+            "`base_url` has a query",
+            refused(builder(key()).base_url("http://127.0.0.1/?a")),
+        ),
+        (
+            "`base_url` holds a user and a password",
+            refused(builder(key()).base_url("http://a:b@127.0.0.1")),
+        ),
+        ("`timeout` is zero", refused(builder(key()).timeout(Duration::ZERO))),
+        ("`deadline` is zero", refused(builder(key()).deadline(Duration::ZERO))),
+        (
+            "`user_agent` holds a line break",
+            refused(builder(key()).user_agent("a\nb")),
+        ),
+        ("`proxy` is not a URL", refused(builder(key()).proxy("htp://proxy"))),
+    ]
+}
+
+fn input() -> Vec<(&'static str, String)> {
+    let v1 = builder(key()).api_version(ApiVersion::V1).build().unwrap();
+    let v3 = builder(key()).build().unwrap();
+    let check = |client: &Client, update: StatusUpdate| client.check(&update).unwrap_err().to_string();
+    let node = [Node::new("feature_ocr_1", "OCR")];
+    let unsent = v1.update_status(&session_id(), &StatusUpdate::resubmitted(node));
+    vec![
+        (
+            "the session id is a path",
+            "../x".parse::<SessionId>().unwrap_err().to_string(),
+        ),
+        (
+            "the session id is empty",
+            "".parse::<SessionId>().unwrap_err().to_string(),
+        ),
+        (
+            "Resubmitted on v1",
+            unsent.unwrap_err().to_string().replace(SESSION, "ID"),
+        ),
+        ("an email on v1", check(&v1, approved().email("ann@example.org"))),
+        ("Resubmitted without a step", check(&v3, StatusUpdate::resubmitted([]))),
+        ("an address that is none", check(&v3, approved().email("ann"))),
+        (
+            "a language that Didit does not know",
+            check(&v3, approved().email("ann@example.org").email_language("xx")),
+        ),
+    ]
+}
+
+/// What an update says that fails at a server which does this, for ever or in turn.
+fn failed(client: &Client, address: &str, update: &StatusUpdate) -> String {
+    let error: Error = client.update_status(&session_id(), update).unwrap_err();
+    error.to_string().replace(address, "HOST").replace(SESSION, "ID")
+}
+
+fn update(steps: Vec<Step>) -> String {
+    let server = Server::always(steps);
+    let client = server
+        .builder(key())
+        .timeout(Duration::from_secs(1))
+        .retry(RetryPolicy::none());
+    failed(&client.build().unwrap(), &server.address().to_string(), &approved())
+}
+
+fn updates(turns: Vec<Vec<Step>>) -> String {
+    let server = Server::script(turns);
+    failed(&server.key_client(), &server.address().to_string(), &approved())
+}
+
+fn tokens(steps: Vec<Step>) -> String {
+    let server = Server::start(move |_| steps.clone());
+    let client = server.builder(Credentials::client(CLIENT_ID, CLIENT_SECRET));
+    let client = client.timeout(Duration::from_secs(1)).retry(RetryPolicy::none());
+    failed(&client.build().unwrap(), &server.address().to_string(), &approved())
+}
+
+fn sent(text: &str) -> Vec<Step> {
+    vec![Step::Send(text.into()), Step::Close]
+}
+
+fn answers() -> Vec<(&'static str, String)> {
+    let words = |text: &str| format!(r#"{{"detail":"{text}"}}"#);
+    let html = "<html><title>Sign in</title></html>";
+    let busy = || answer(503, &[("retry-after", "0")], words("Busy."));
+    vec![
+        (
+            "400 in Didit's words",
+            update(answer(400, &[], words("The session is not finished."))),
+        ),
+        (
+            "401 in Didit's words",
+            update(answer(401, &[], words("Invalid API key."))),
+        ),
+        (
+            "402 in Didit's words",
+            update(answer(402, &[], words("Payment required."))),
+        ),
+        (
+            "403 in Didit's words",
+            update(answer(403, &[], words("Not enough credits."))),
+        ),
+        ("404 in Didit's words", update(answer(404, &[], words("Not found.")))),
+        ("404 with HTML", update(answer(404, &[], html))),
+        ("404 without a body", update(answer(404, &[], ""))),
+        (
+            "429, asking for an hour",
+            update(answer(429, &[("retry-after", "3591")], words("Slow down."))),
+        ),
+        (
+            "500 in Didit's words",
+            update(answer(500, &[], words("Something broke."))),
+        ),
+        ("503 with HTML", update(answer(503, &[], html))),
+        ("501", update(answer(501, &[], ""))),
+        ("503, three times", updates(vec![busy(), busy(), busy()])),
+        (
+            "the connection is closed, then 404",
+            updates(vec![vec![Step::Close], answer(404, &[], words("Not found."))]),
+        ),
+        ("301", update(answer(301, &[("location", "/")], ""))),
+        ("302", update(answer(302, &[("location", "/")], ""))),
+        ("204", update(answer(204, &[], ""))),
+        ("200 with HTML", update(answer(200, &[], html))),
+        (
+            "200 for another session",
+            update(answer(200, &[], r#"{"session_id":"other"}"#)),
+        ),
+        (
+            "200, but the session is Declined",
+            update(answer(
+                200,
+                &[],
+                format!(r#"{{"session_id":"{SESSION}","status":"Declined"}}"#),
+            )),
+        ),
+        (
+            "200 that is cut short",
+            update(sent("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{")),
+        ),
+        ("200 that is too large", update(answer(200, &[], "x".repeat(100_000)))),
+        (
+            "an answer that is not HTTP",
+            update(sent("SSH-2.0-OpenSSH_9.9\r\n\r\n")),
+        ),
+    ]
+}
+
+fn connections() -> Vec<(&'static str, String)> {
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let to = |url: String| builder(key()).base_url(url).retry(RetryPolicy::none());
+    let proxied = |answer: &'static str| {
+        let server = Server::over(
+            move |mut stream| {
+                let mut byte = [0];
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") && std::io::Read::read(&mut stream, &mut byte).unwrap() > 0 {
+                    head.push(byte[0]);
+                }
+                std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+                Box::new(std::io::empty())
+            },
+            |_| Vec::new(),
+        );
+        let address = server.address().to_string();
+        let client = to("http://sessions.test".into())
+            .allow_insecure_http(true)
+            .proxy(server.url());
+        failed(&client.build().unwrap(), &address, &approved()).replace("HOST", "PROXY")
+    };
+    vec![
+        (
+            "nobody listens",
+            failed(&to(format!("http://{nobody}")).build().unwrap(), &nobody, &approved()),
+        ),
+        (
+            "the proxy does not listen",
+            failed(
+                &to("http://sessions.test".into())
+                    .allow_insecure_http(true)
+                    .proxy(format!("http://{nobody}"))
+                    .build()
+                    .unwrap(),
+                &nobody,
+                &approved(),
+            )
+            .replace("HOST", "PROXY"),
+        ),
+        (
+            "the proxy wants a password",
+            proxied("HTTP/1.1 407 X\r\ncontent-length: 0\r\n\r\n"),
+        ),
+        (
+            "the proxy cannot reach the host",
+            proxied("HTTP/1.1 502 X\r\ncontent-length: 0\r\n\r\n"),
+        ),
+        ("the connection is closed", update(vec![Step::Close])),
+        ("the connection is reset", update(vec![Step::Reset])),
+        ("no answer comes", update(vec![Step::Stall])),
+    ]
+}
+
+fn access_tokens() -> Vec<(&'static str, String)> {
+    let refusal = r#"{"error":"invalid_client","error_description":"No such client."}"#;
+    vec![
+        ("401 in OAuth's words", tokens(answer(401, &[], refusal))),
+        ("404 with HTML", tokens(answer(404, &[], "<html></html>"))),
+        ("302", tokens(answer(302, &[("location", "/login")], ""))),
+        ("503", tokens(answer(503, &[], ""))),
+        ("200 without a token", tokens(answer(200, &[], "{}"))),
+        ("200 with HTML", tokens(answer(200, &[], "<html></html>"))),
+        ("no answer comes", tokens(vec![Step::Stall])),
+        ("the API refuses the token, and a new one too", {
+            let server = Server::start(|request| match request.is_token() {
+                true => token("token"),
+                false => answer(401, &[], r#"{"detail":"Token expired."}"#),
+            });
+            failed(&server.client(), &server.address().to_string(), &approved())
+        }),
+    ]
+}
+
+#[test]
+fn the_messages_are_those_of_the_document() {
+    let sections: Vec<(&str, fn() -> Vec<(&'static str, String)>)> = vec![
+        ("The client cannot be built", configuration),
+        ("The update cannot be sent", input),
+        ("No answer", connections),
+        ("An answer to an update", answers),
+        ("An answer to a token request", access_tokens),
+    ];
+    let mut text = String::from(
+        "# What `didit` says, and why\n\nThe messages of the library, next to what causes them. In an update's messages, `ID` stands for \
+         the session\nand `HOST` for the host with its port. This page is held to the code by `tests/library/messages.rs`.\n",
+    );
+    for (title, rows) in sections {
+        text += &format!("\n## {title}\n\n");
+        let rows = thread::spawn(rows).join().unwrap();
+        for (cause, message) in rows {
+            assert!(!message.contains('\n'), "{message}");
+            text += &format!("- {cause}:\n  `{message}`\n");
+        }
+    }
+    let expected = fs::read_to_string(DOCUMENT).unwrap_or_default();
+    if text != expected {
+        let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/messages.md");
+        fs::write(path, &text).unwrap();
+        panic!("docs/messages.md is not what the library says; what it says is in {path}");
+    }
+}
