@@ -209,7 +209,7 @@ fn what_this_api_version_cannot_carry_is_exit_2_and_sends_nothing() {
         ),
         (
             vec!["update", "abc", "approved", "--email", "a@b.example"],
-            "use API version v3",
+            "sends no email: use v3",
         ),
     ] {
         let run = sandbox.run(&args).exits(2);
