@@ -247,6 +247,16 @@ fn a_connection_that_fails_is_logged_without_secrets() {
 }
 
 #[test]
+fn a_token_that_its_own_error_quotes_is_not_shown() {
+    let body = json!({"access_token": TOKEN, "error": format!("cannot use {TOKEN}")}).to_string();
+    let server = Server::start(move |_| answer(200, &[], &body));
+    let error = client(&server).update_status(&session_id(), &update()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication);
+    assert_eq!(error.message(), Some("cannot use [hidden]"));
+    assert_never_told(&error);
+}
+
+#[test]
 fn what_the_log_does_tell_is_the_attempt() {
     capture::start();
     let busy = answer(503, &[("retry-after", "0")], "");
