@@ -1,27 +1,36 @@
 //! A stand-in for both of Didit's hosts, to try the library and the command on without an account.
 //!
-//!     cargo run --example sandbox -- --port 8700
+//!     cargo run -q --example sandbox -- -- bash
 //!
-//! prints the variables that point a shell at it. Any session id is accepted and starts In Review; ids that start with
-//! `unknown-` do not exist, those that start with `unfinished-` are In Progress, which no decision may change, and
-//! `forbidden-` ones are not permitted. Any credentials are accepted but the secret or key `wrong`. `GET /__log` tells
-//! what was received and `GET /__sessions` what became of each session, one JSON object a line.
+//! starts a shell whose `DIDIT_*` variables point at the sandbox. It ends with that shell. Any command will do, and
+//! options go before the second `--`: `-- --fail-rate 0.1 -- didit batch decisions.csv`. Without a command, the sandbox
+//! prints the variables and runs until it is stopped:
+//!
+//!     cargo run -q --example sandbox -- --port 8700
+//!
+//! Every session id is accepted and starts In Review. Ids that start with `unknown-` do not exist, those that start with
+//! `unfinished-` are In Progress, which no decision may change, and those that start with `forbidden-` may not be
+//! changed. All credentials are accepted but the secret or key `wrong`. `GET /__log` shows what was received and
+//! `GET /__sessions` what became of each session, one JSON object a line.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use std::{env, fs, process, thread};
+use std::{env, fs, thread};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 const USAGE: &str = "\
-usage: sandbox [--port N] [--token-ttl SECONDS] [--rate-limit N] [--rate-window SECONDS] [--fail-rate F] [--seed N]
-               [--slow SECONDS] [--sessions FILE] [--client ID:SECRET] [--api-key KEY]
+usage: sandbox [OPTION]... [-- COMMAND [ARG]...]
+
+Runs COMMAND with variables that point it at the sandbox, and ends with it and with its exit status. Without a COMMAND,
+prints the variables and runs until it is stopped.
 
   --port N               where to listen on 127.0.0.1 (default: a free port)
   --token-ttl SECONDS    the life of a token (default 86400)
@@ -33,7 +42,7 @@ usage: sandbox [--port N] [--token-ttl SECONDS] [--rate-limit N] [--rate-window 
   --slow SECONDS         how long a slow answer takes (default 0.5)
   --sessions FILE        the sessions that exist, a line each: SESSION_ID,STATUS
   --client ID:SECRET     the only client credentials that are accepted
-  --api-key KEY          the only API key that is accepted";
+  --api-key KEY          the only API key that is accepted; the variables have it in place of client credentials";
 
 pub struct Options {
     port: u16,
@@ -86,6 +95,18 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// The variables with credentials that are accepted.
+    pub fn credentials(&self) -> Variables {
+        match (&self.client, &self.api_key) {
+            (None, Some(key)) => vec![("DIDIT_API_KEY", key.clone())],
+            (client, _) => {
+                let client = client.as_deref().unwrap_or("sandbox:sandbox-secret");
+                let (id, secret) = client.split_once(':').unwrap_or((client, ""));
+                vec![("DIDIT_CLIENT_ID", id.into()), ("DIDIT_CLIENT_SECRET", secret.into())]
+            }
+        }
+    }
 }
 
 fn sessions(path: &str) -> Result<HashMap<String, Session>, String> {
@@ -100,25 +121,74 @@ fn sessions(path: &str) -> Result<HashMap<String, Session>, String> {
     lines.map(session).collect()
 }
 
-fn main() -> io::Result<()> {
-    if env::args().any(|arg| arg == "--help") {
+fn main() -> ExitCode {
+    let mut args = env::args().skip(1);
+    let options: Vec<String> = args.by_ref().take_while(|arg| arg != "--").collect();
+    let command: Vec<String> = args.collect();
+    if options.iter().any(|option| option == "--help") {
         println!("{USAGE}");
-        return Ok(());
+        return ExitCode::SUCCESS;
     }
-    let options = Options::parse(env::args().skip(1)).unwrap_or_else(|problem| {
-        eprintln!("sandbox: {problem}");
-        process::exit(2);
-    });
-    let client = options.client.clone().unwrap_or("sandbox:sandbox-secret".into());
-    let (id, secret) = client.split_once(':').unwrap_or((&client, ""));
-    let url = format!("http://{}", serve(options)?);
-    let mut out = io::stdout().lock();
-    writeln!(out, "export DIDIT_BASE_URL={url} DIDIT_AUTH_URL={url}")?;
-    writeln!(out, "export DIDIT_CLIENT_ID={id} DIDIT_CLIENT_SECRET={secret}")?;
-    out.flush()?;
-    loop {
-        thread::park();
+    let (problem, code) = match Options::parse(options.into_iter()) {
+        Ok(options) => match run(options, &command) {
+            Ok(code) => return code.into(),
+            Err(error) => (error.to_string(), 1),
+        },
+        Err(problem) => (problem, 2),
+    };
+    eprintln!("sandbox: {problem}");
+    code.into()
+}
+
+fn run(options: Options, command: &[String]) -> io::Result<u8> {
+    let credentials = options.credentials();
+    let variables = variables(serve(options)?, credentials);
+    let Some((program, args)) = command.split_first() else {
+        for line in variables.chunks(2) {
+            let line: Vec<_> = line.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            println!("export {}", line.join(" "));
+        }
+        loop {
+            thread::park();
+        }
+    };
+    match inside(&variables, program).args(args).status() {
+        Ok(status) => Ok(exit_status(status)),
+        Err(error) => Err(io::Error::new(error.kind(), format!("{program}: {error}"))),
     }
+}
+
+type Variables = Vec<(&'static str, String)>;
+
+/// What points a client at the sandbox.
+pub fn variables(address: SocketAddr, credentials: Variables) -> Variables {
+    let url = format!("http://{address}");
+    let urls = [("DIDIT_BASE_URL", url.clone()), ("DIDIT_AUTH_URL", url)];
+    urls.into_iter().chain(credentials).collect()
+}
+
+/// A command with these variables. None of the caller's stays: real credentials have no place here, and a proxy would
+/// be in the way.
+pub fn inside(variables: &Variables, program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os() {
+        let upper = name.to_string_lossy().to_ascii_uppercase();
+        if upper.starts_with("DIDIT_") || upper.ends_with("_PROXY") {
+            command.env_remove(name);
+        }
+    }
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+/// As a shell has it: 128 and the signal, for a command that a signal ended.
+pub fn exit_status(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal);
+    #[cfg(not(unix))]
+    let signal = None;
+    let code = status.code().or(signal).and_then(|code| u8::try_from(code).ok());
+    code.unwrap_or(1)
 }
 
 /// Listens, and answers until the process ends.

@@ -8,6 +8,8 @@ mod auth;
 mod batch;
 mod exit;
 mod output;
+#[cfg(unix)]
+mod readme;
 mod sandbox;
 mod status;
 mod update;

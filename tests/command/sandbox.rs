@@ -14,7 +14,7 @@ use serde_json::Value;
 // Compiled in, so that it is never an older one.
 #[allow(dead_code)]
 #[path = "../../examples/sandbox.rs"]
-mod server;
+pub mod server;
 
 /// How long the command, or the sandbox's answer to a test, may take before the test fails.
 const LIMIT: Duration = Duration::from_secs(60);
