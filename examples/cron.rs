@@ -1,0 +1,53 @@
+//! A job for cron: makes sure that each session of a list has its status. Small, and over the system's TLS:
+//!
+//!     cargo build --release --example cron --no-default-features --features native-tls
+//!     cargo run -q --example sandbox -- -- target/release/examples/cron < decisions.txt
+//!
+//! A line of the list is `SESSION_ID STATUS`. In the crontab, whose variables the job sees:
+//!
+//!     DIDIT_CLIENT_ID=...
+//!     DIDIT_CLIENT_SECRET=...
+//!     DIDIT_TOKEN_FILE=/var/lib/decisions/token
+//!     */5 * * * *  /usr/local/bin/cron < /var/lib/decisions/list
+//!
+//! With the token file, a run asks for no token while the last one is good. `ensure_status` reads a session before it
+//! updates it, so the same list may be run again and again, and a run that was killed does no harm. Silence is success:
+//! cron mails what a job prints. The program takes SIZE MB.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+use didit::{Client, StatusUpdate};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How many sessions do not have their status.
+fn run() -> Result<usize, Box<dyn Error>> {
+    let client = Client::from_env()?;
+    let mut failed = 0;
+    for line in io::stdin().lines() {
+        let line = line?;
+        if let Err(error) = ensure(&client, &line) {
+            eprintln!("{line}: {error}");
+            failed += 1;
+        }
+    }
+    Ok(failed)
+}
+
+fn ensure(client: &Client, line: &str) -> Result<(), Box<dyn Error>> {
+    let (session, status) = line.split_once(' ').ok_or("not SESSION_ID STATUS")?;
+    let update = StatusUpdate::new(status.trim().parse()?);
+    client.ensure_status(&session.parse()?, &update)?;
+    Ok(())
+}

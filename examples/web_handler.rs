@@ -1,0 +1,88 @@
+//! A handler in a web server: `POST /sessions/SESSION_ID/approved`, with a limit on how long the visitor waits.
+//!
+//!     cargo run -q --example sandbox -- -- cargo run -q --example web_handler
+//!     curl -i -X POST http://127.0.0.1:8080/sessions/4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10/approved
+//!
+//! The server is as small as can be, to need no dependency. `decide` is what you take into a handler of your own. In an
+//! async framework, call it in `tokio::task::spawn_blocking`: the client blocks its thread.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use didit::{Client, ClientBuilder, ErrorKind, NewStatus, SessionId, StatusUpdate, Verdict};
+
+fn main() -> ExitCode {
+    // A visitor does not wait for the 3.5 minutes that the retries may take by default.
+    let client = ClientBuilder::from_env().and_then(|builder| builder.deadline(Duration::from_secs(8)).build());
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match serve(&client) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The HTTP status and the text of the answer.
+fn decide(client: &Client, session: &str, status: &str) -> (u16, String) {
+    let input = session
+        .parse::<SessionId>()
+        .and_then(|session| Ok((session, status.parse::<NewStatus>()?)));
+    let (session, status) = match input {
+        Ok(input) => input,
+        Err(error) => return (400, error.to_string()),
+    };
+    let Err(error) = client.update_status(&session, &StatusUpdate::new(status)) else {
+        return (200, format!("{session} is {status}"));
+    };
+    // For the operator: the line names the session and what to do. The visitor gets less.
+    eprintln!("{error}");
+    match (error.verdict(), error.kind()) {
+        (Verdict::Unknown, _) => (504, "It is not known whether this was saved. Reload to see.".into()),
+        (_, ErrorKind::NotFound) => (404, "There is no such session.".into()),
+        (_, ErrorKind::InvalidInput | ErrorKind::Rejected) => (409, "This decision cannot be made.".into()),
+        (_, _) if error.is_retryable() => (503, "Nothing was saved. Try again in a minute.".into()),
+        (_, _) => (502, "Nothing was saved. We have been told.".into()),
+    }
+}
+
+fn serve(client: &Client) -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:8080")?;
+    println!("listening on http://{}", listener.local_addr()?);
+    for stream in listener.incoming() {
+        // Clones share the connections to Didit, and the token.
+        let client = client.clone();
+        thread::spawn(move || stream.and_then(|stream| answer(&client, &stream)));
+    }
+    Ok(())
+}
+
+fn answer(client: &Client, mut stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut lines = BufReader::new(stream).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
+    let words: Vec<&str> = request.split([' ', '/']).collect();
+    let (status, text) = match words[..] {
+        ["POST", "", "sessions", session, status, "HTTP", _] => decide(client, session, status),
+        _ => (
+            404,
+            "There is only POST /sessions/SESSION_ID/approved, or declined.".into(),
+        ),
+    };
+    let length = text.len() + 1;
+    write!(
+        stream,
+        "HTTP/1.1 {status} \r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}\n"
+    )
+}

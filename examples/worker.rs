@@ -1,0 +1,118 @@
+//! A worker over a table of decisions, such as one that runs beside a web application.
+//!
+//!     cargo run -q --example sandbox -- --fail-rate 0.5 -- cargo run -q --example worker
+//!
+//! The table is in memory here. In a database, `save` is an `UPDATE` of the row. `StatusUpdate` goes through serde, so a
+//! column of JSON can hold it.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use didit::{Client, NewStatus, SessionId, StatusUpdate, Verdict};
+
+struct Decision {
+    session: SessionId,
+    update: StatusUpdate,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// To be sent. Nothing has changed yet.
+    Waiting,
+    /// Sent, and nobody knows yet whether it was applied. Saved before the request, so that a crash leaves it behind.
+    Sending,
+    Applied,
+    /// Didit refused it: a person has to look at it.
+    Refused,
+    /// It may have been applied, and must not be sent twice: a person has to look at it.
+    InDoubt,
+}
+
+impl Decision {
+    fn new(session: &str, update: StatusUpdate) -> didit::Result<Decision> {
+        Ok(Decision {
+            session: session.parse()?,
+            update,
+            state: State::Waiting,
+        })
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Waiting | State::Sending)
+    }
+
+    /// One step. Returns how long the server asks everyone to wait.
+    fn send(&mut self, client: &Client) -> Option<Duration> {
+        // Didit documents that repeating an Approved or a Declined changes nothing. A Resubmitted is another matter: by
+        // now the person may have repeated the steps.
+        let repeatable = self.update.new_status() != NewStatus::Resubmitted;
+        let was = self.state;
+        if was == State::Sending && !repeatable {
+            self.save(State::InDoubt, "");
+            return None;
+        }
+        self.save(State::Sending, "");
+        let result = match was {
+            // An earlier step left it in doubt: look first.
+            State::Sending => client.ensure_status(&self.session, &self.update).map(drop),
+            _ => client.update_status(&self.session, &self.update).map(drop),
+        };
+        let Err(error) = result else {
+            self.save(State::Applied, "");
+            return None;
+        };
+        // The verdict comes first. Only then is the rest of the error of interest.
+        let state = match error.verdict() {
+            Verdict::Unknown if repeatable => State::Sending,
+            Verdict::Unknown => State::InDoubt,
+            Verdict::NotApplied if error.is_retryable() => was,
+            // This step changed nothing, but the one before may have.
+            Verdict::NotApplied if was == State::Sending => State::InDoubt,
+            Verdict::NotApplied => State::Refused,
+        };
+        self.save(state, &error.to_string());
+        error.retry_after()
+    }
+
+    fn save(&mut self, state: State, why: &str) {
+        self.state = state;
+        println!("{} {state:?} {why}", self.session);
+    }
+}
+
+fn main() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> didit::Result<()> {
+    let client = Client::from_env()?;
+    let mut table = [
+        Decision::new("4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10", StatusUpdate::approved())?,
+        Decision::new(
+            "0e2d1c0b-7f5a-4c58-8a6e-1b9f6f0a2d11",
+            StatusUpdate::declined().comment("Duplicated user"),
+        )?,
+        Decision::new("unknown-0001", StatusUpdate::declined())?,
+    ];
+    // A worker of your own runs for ever, and sleeps longer.
+    for _ in 0..10 {
+        for decision in table.iter_mut().filter(|decision| decision.is_open()) {
+            if let Some(wait) = decision.send(&client) {
+                thread::sleep(wait);
+            }
+        }
+        if !table.iter().any(Decision::is_open) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
