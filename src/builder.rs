@@ -112,15 +112,18 @@ impl ClientBuilder {
         self
     }
 
-    /// The longest that one call may take with all its attempts, waits and token fetches. Default: none.
+    /// The longest that one call may take with all its attempts, waits and token fetches. Default: none, which means up
+    /// to 3.5 minutes with an API key and 11 with client credentials.
     ///
-    /// No wait is begun that would outlast it.
+    /// Set one wherever somebody waits for the answer. An update is sent, or sent again, only while a fifth of the
+    /// deadline is left: one that is cut off on its way leaves it unknown whether it was applied.
     pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.deadline = Some(deadline);
         self
     }
 
-    /// How failures that are safe to repeat are repeated. Default: [`RetryPolicy::default`].
+    /// How failures that are safe to repeat are repeated. Default: [`RetryPolicy::default`], with 2 retries. A program
+    /// that repeats on its own, such as a worker over a queue, sets [`RetryPolicy::none`].
     pub fn retry(mut self, policy: RetryPolicy) -> ClientBuilder {
         self.retry = policy;
         self

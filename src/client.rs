@@ -82,6 +82,19 @@ impl Client {
     ///
     /// # Errors
     /// As [`update_status`](Client::update_status), but always [`Verdict::NotApplied`]: reading changes nothing.
+    ///
+    /// ```no_run
+    /// use didit::{Client, SessionStatus};
+    ///
+    /// let client = Client::from_env()?;
+    /// let session = client.session(&"4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?)?;
+    /// match session.status {
+    ///     SessionStatus::Approved => println!("approved"),
+    ///     SessionStatus::InReview => println!("somebody has to decide"),
+    ///     other => println!("{other}"),
+    /// }
+    /// # Ok::<(), didit::Error>(())
+    /// ```
     pub fn session(&self, id: &SessionId) -> Result<Session> {
         self.0.read(id, &mut self.0.call())
     }
@@ -99,6 +112,18 @@ impl Client {
     /// # Errors
     /// As [`update_status`](Client::update_status). `Unknown` is left only where the session could not be read back,
     /// or does not have the status yet although the update may still be on its way.
+    ///
+    /// ```no_run
+    /// use didit::{Client, Ensured, StatusUpdate};
+    ///
+    /// let client = Client::from_env()?;
+    /// let id = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?;
+    /// match client.ensure_status(&id, &StatusUpdate::declined().comment("Duplicated user"))? {
+    ///     Ensured::Updated => println!("{id} is declined now, with the comment"),
+    ///     Ensured::Already => println!("{id} was declined before; the comment was not written"),
+    /// }
+    /// # Ok::<(), didit::Error>(())
+    /// ```
     pub fn ensure_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<Ensured> {
         let mut call = self.0.call();
         let subject = || setting(id, update);
@@ -134,6 +159,18 @@ impl Client {
     /// # Errors
     /// `Authentication` for credentials, a token or an API key that is refused; any other kind where the answer could
     /// not be had or is not Didit's. Always [`Verdict::NotApplied`].
+    ///
+    /// ```no_run
+    /// use didit::{Client, ErrorKind};
+    ///
+    /// let client = Client::from_env()?;
+    /// match client.authenticate() {
+    ///     Ok(()) => println!("Didit accepts the credentials"),
+    ///     Err(error) if error.kind() == ErrorKind::Authentication => eprintln!("check the credentials: {error}"),
+    ///     Err(error) => eprintln!("nobody knows yet: {error}"),
+    /// }
+    /// # Ok::<(), didit::Error>(())
+    /// ```
     pub fn authenticate(&self) -> Result<()> {
         let mut call = self.0.call();
         if let Authorization::Token(source) = &self.0.authorization {
@@ -152,6 +189,16 @@ impl Client {
     ///
     /// # Errors
     /// `InvalidInput`, verdict `NotApplied`.
+    ///
+    /// ```
+    /// use didit::{ApiVersion, Client, Credentials, Node, StatusUpdate};
+    ///
+    /// let update = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]);
+    /// let builder = Client::builder(Credentials::api_key("my-api-key")).base_url("http://localhost");
+    /// assert!(builder.clone().build()?.check(&update).is_ok());
+    /// assert!(builder.api_version(ApiVersion::V1).build()?.check(&update).is_err());
+    /// # Ok::<(), didit::Error>(())
+    /// ```
     pub fn check(&self, update: &StatusUpdate) -> Result<()> {
         update.to_body(self.0.version).map(drop)
     }
@@ -159,6 +206,17 @@ impl Client {
     /// The rate limit, as the latest answer to this client or one of its clones told it, whether it was a success or
     /// not. `None` until an answer has told one. For callers that send many updates and want to slow down before they
     /// are refused.
+    ///
+    /// ```no_run
+    /// use didit::Client;
+    ///
+    /// fn slow_down(client: &Client) {
+    ///     // Didit advises to, once less than 15 % of the limit remains.
+    ///     if let Some(limit) = client.rate_limit().filter(|limit| limit.remaining * 100 < limit.limit * 15) {
+    ///         std::thread::sleep(limit.reset_after.unwrap_or_default());
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn rate_limit(&self) -> Option<RateLimit> {
         *self.0.rate_limit()

@@ -18,6 +18,14 @@ impl Client {
     ///
     /// # Errors
     /// `Config`, naming the variable, never its value.
+    ///
+    /// ```no_run
+    /// use didit::{Client, StatusUpdate};
+    ///
+    /// let client = Client::from_env()?;
+    /// client.update_status(&"4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?, &StatusUpdate::approved())?;
+    /// # Ok::<(), didit::Error>(())
+    /// ```
     pub fn from_env() -> Result<Client> {
         ClientBuilder::from_env()?.build()
     }
@@ -25,6 +33,15 @@ impl Client {
 
 impl ClientBuilder {
     /// A builder configured by the environment. An empty variable counts as unset.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use didit::ClientBuilder;
+    ///
+    /// let client = ClientBuilder::from_env()?.deadline(Duration::from_secs(10)).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), didit::Error>(())
+    /// ```
     ///
     /// | variable | |
     /// | --- | --- |

@@ -113,6 +113,15 @@ impl fmt::Display for SessionId {
 /// A status that a reviewer may set (didit-api.md §4).
 ///
 /// Displayed and serialized as on the wire; parsed and deserialized in any letter case.
+///
+/// ```
+/// use didit::{NewStatus, StatusUpdate};
+///
+/// let status: NewStatus = "approved".parse()?;
+/// assert_eq!(StatusUpdate::new(status), StatusUpdate::approved());
+/// assert_eq!(status.to_string(), "Approved");
+/// # Ok::<(), didit::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NewStatus {
@@ -173,6 +182,13 @@ impl<'de> Deserialize<'de> for NewStatus {
 }
 
 /// A step that a person is asked to repeat, for [`StatusUpdate::resubmitted`] (didit-api.md §4).
+///
+/// ```
+/// use didit::{Node, StatusUpdate};
+///
+/// let update = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]).email("person@example.org");
+/// assert_eq!(update.nodes()[0].feature, "OCR");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -195,8 +211,8 @@ impl Node {
 
 /// Which generation of Didit's session API is called (didit-api.md §3, §4).
 ///
-/// Displayed as `v1`, `v2` or `v3`. Any version takes either kind of credential. The default is [`V1`](ApiVersion::V1) for client credentials and
-/// [`V3`](ApiVersion::V3) for an API key.
+/// Displayed as `v1`, `v2` or `v3`. Any version takes either kind of credentials. The default is
+/// [`V1`](ApiVersion::V1) for client credentials and [`V3`](ApiVersion::V3) for an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ApiVersion {
@@ -479,6 +495,14 @@ impl fmt::Debug for UpdatedSession {
 ///
 /// Two statuses are equal if Didit writes them the same. What is parsed or deserialized becomes `Other` only if it is
 /// none of the others, letter case included.
+///
+/// ```
+/// use didit::{NewStatus, SessionStatus};
+///
+/// let status = SessionStatus::from("In Review");
+/// assert_eq!(status, SessionStatus::InReview);
+/// assert!(status != NewStatus::Approved);
+/// ```
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "String")]
 #[allow(missing_docs)] // Didit's own words; the docs define them no further.
