@@ -15,7 +15,7 @@ use crate::token::source::TokenSource;
 /// Didit gives new accounts an API key; older applications have a client id and a client secret. Either comes from the
 /// Didit Business Console (didit-api.md §4).
 ///
-/// ```
+/// ```no_run
 /// use didit::{Client, Credentials};
 ///
 /// let client = Client::new(Credentials::api_key("my-api-key"))?;
