@@ -90,9 +90,9 @@ impl fmt::Display for ErrorKind {
 ///
 /// fn handle(error: Error) {
 ///     match error.verdict() {
-///         Verdict::NotApplied if error.is_retryable() => eprintln!("put it back into the queue: {error}"),
-///         Verdict::NotApplied => eprintln!("nothing changed, and trying again will not help: {error}"),
-///         Verdict::Unknown => eprintln!("read the session back before you go on: {error}"),
+///         Verdict::NotApplied if error.is_retryable() => eprintln!("try again later: {error}"),
+///         Verdict::NotApplied => eprintln!("trying again will not help: {error}"),
+///         Verdict::Unknown => eprintln!("read the session back first: {error}"),
 ///     }
 /// }
 /// ```

@@ -8,7 +8,8 @@
 //!
 //! fn decline(session: &str) -> didit::Result<()> {
 //!     let client = Client::new(Credentials::api_key("my-api-key"))?;
-//!     client.update_status(&session.parse()?, &StatusUpdate::declined().comment("Duplicated user"))?;
+//!     let update = StatusUpdate::declined().comment("Duplicated user");
+//!     client.update_status(&session.parse()?, &update)?;
 //!     Ok(())
 //! }
 //!
@@ -41,12 +42,14 @@
 //!
 //! fn approve(client: &Client, session: &SessionId) -> didit::Result<()> {
 //!     match client.update_status(session, &StatusUpdate::approved()) {
-//!         Ok(_) => println!("approved"),
-//!         Err(error) if error.verdict() == Verdict::NotApplied => println!("nothing changed: {error}"),
-//!         // It may have been applied. This looks first, and approves the session if it was not.
-//!         Err(_) => println!("{:?}", client.ensure_status(session, &StatusUpdate::approved())?),
+//!         Ok(_) => Ok(()),
+//!         // It may have been applied: look, and approve the session if it was not.
+//!         Err(error) if error.verdict() == Verdict::Unknown => {
+//!             client.ensure_status(session, &StatusUpdate::approved()).map(drop)
+//!         }
+//!         // Nothing was changed. The error says why, and whether trying again can help.
+//!         Err(error) => Err(error),
 //!     }
-//!     Ok(())
 //! }
 //! ```
 //!
@@ -80,7 +83,8 @@
 //!
 //! ```text
 //! let client = client.clone();
-//! let updated = tokio::task::spawn_blocking(move || client.update_status(&session, &update)).await??;
+//! let update = move || client.update_status(&session, &StatusUpdate::approved());
+//! let updated = tokio::task::spawn_blocking(update).await??;
 //! ```
 //!
 //! If the future is dropped, the call goes on all the same, and its result is lost: note before it that it is made.
