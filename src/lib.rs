@@ -99,7 +99,7 @@
 //! | `cli` | the command `didit`: `cargo install didit --features cli` |
 //!
 //! With no TLS feature, an `https` URL is refused when the client is built. If `native-tls` and `rustls` are both on,
-//! rustls is used. Rust 1.85 or later; a newer Rust is required only by a new minor version.
+//! rustls is used. Rust 1.85 or later; only a new minor version will need a newer one.
 //!
 //! # Environment
 //!
