@@ -19,7 +19,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = Client::builder(Credentials::client("my-client-id", "my-client-secret"))
         .auth_url(auth.url())
         .base_url(sessions.url())
-        .proxy("") // A proxy in the environment would not reach a server on loopback.
         .build()?;
     let id: SessionId = SESSION.parse()?;
     let update = StatusUpdate::declined().comment("Duplicated user");
