@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::thread;
 use std::time::Duration;
 
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, Error, Node, RetryPolicy, SessionId, StatusUpdate};
 
 use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, session_id, token};
+
+/// Causes, and the messages that they lead to.
+type Rows = Vec<(&'static str, String)>;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/messages.md");
 
@@ -31,7 +33,7 @@ fn refused(builder: ClientBuilder) -> String {
     builder.build().unwrap_err().to_string()
 }
 
-fn configuration() -> Vec<(&'static str, String)> {
+fn configuration() -> Rows {
     vec![
         ("the API key is empty", refused(builder(Credentials::api_key("")))),
         (
@@ -69,7 +71,7 @@ fn configuration() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn input() -> Vec<(&'static str, String)> {
+fn input() -> Rows {
     let v1 = builder(key()).api_version(ApiVersion::V1).build().unwrap();
     let v3 = builder(key()).build().unwrap();
     let check = |client: &Client, update: StatusUpdate| client.check(&update).unwrap_err().to_string();
@@ -129,7 +131,7 @@ fn sent(text: &str) -> Vec<Step> {
     vec![Step::Send(text.into()), Step::Close]
 }
 
-fn answers() -> Vec<(&'static str, String)> {
+fn answers() -> Rows {
     let words = |text: &str| format!(r#"{{"detail":"{text}"}}"#);
     let html = "<html><title>Sign in</title></html>";
     let busy = || answer(503, &[("retry-after", "0")], words("Busy."));
@@ -196,7 +198,7 @@ fn answers() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn connections() -> Vec<(&'static str, String)> {
+fn connections() -> Rows {
     let nobody = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -254,7 +256,7 @@ fn connections() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn access_tokens() -> Vec<(&'static str, String)> {
+fn access_tokens() -> Rows {
     let refusal = r#"{"error":"invalid_client","error_description":"No such client."}"#;
     vec![
         ("401 in OAuth's words", tokens(answer(401, &[], refusal))),
@@ -276,12 +278,12 @@ fn access_tokens() -> Vec<(&'static str, String)> {
 
 #[test]
 fn the_messages_are_those_of_the_document() {
-    let sections: Vec<(&str, fn() -> Vec<(&'static str, String)>)> = vec![
-        ("The client cannot be built", configuration),
-        ("The update cannot be sent", input),
-        ("No answer", connections),
-        ("An answer to an update", answers),
-        ("An answer to a token request", access_tokens),
+    let sections = [
+        ("The client cannot be built", configuration()),
+        ("The update cannot be sent", input()),
+        ("No answer", connections()),
+        ("An answer to an update", answers()),
+        ("An answer to a token request", access_tokens()),
     ];
     let mut text = String::from(
         "# What `didit` says, and why\n\nThe messages of the library, next to what causes them. In an update's messages, `ID` stands for \
@@ -289,7 +291,6 @@ fn the_messages_are_those_of_the_document() {
     );
     for (title, rows) in sections {
         text += &format!("\n## {title}\n\n");
-        let rows = thread::spawn(rows).join().unwrap();
         for (cause, message) in rows {
             assert!(!message.contains('\n'), "{message}");
             text += &format!("- {cause}:\n  `{message}`\n");
