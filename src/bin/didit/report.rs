@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
 use std::panic;
 use std::process::{self, ExitCode};
+use std::sync::OnceLock;
 
 use didit::{Error, ErrorKind as Kind, Verdict};
+use indicatif::ProgressBar;
 use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::Value;
 
@@ -42,9 +44,18 @@ impl Exit {
     }
 }
 
+/// The bar that shows how far a batch has come, and has to get out of the way of each line.
+pub static BAR: OnceLock<ProgressBar> = OnceLock::new();
+
 /// One line on standard error. Nobody may be reading it, which changes nothing.
 pub fn diagnose(text: &str) {
-    let _ = writeln!(io::stderr(), "didit: {}", escaped(text));
+    let write = || {
+        let _ = writeln!(io::stderr(), "didit: {}", escaped(text));
+    };
+    match BAR.get() {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
 }
 
 /// A result on standard output. A reader that went away, as `head` does, wants no more of them.

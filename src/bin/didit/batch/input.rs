@@ -1,36 +1,46 @@
-//! The input of a batch, read row by row: CSV or NDJSON.
+//! The input of a batch: checked as a whole, and kept as it was written. A row is read again when its turn comes.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::fs::File;
+use std::hash::Hasher;
+use std::io::{self, Read};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use didit::{NewStatus, SessionId, StatusUpdate};
+use fnv::FnvHasher;
+use serde::Deserialize;
 
-use super::quotes::Quotes;
+use super::csv;
 use crate::args::{Format, node};
 
-/// A row as it was written.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry<'a> {
-    #[serde(borrow)]
-    pub session_id: Cow<'a, str>,
-    #[serde(borrow)]
-    pub new_status: Cow<'a, str>,
-    #[serde(default)]
-    pub comment: Option<Cow<'a, str>>,
-    #[serde(default, alias = "nodes_to_resubmit")]
-    pub nodes: Vec<Step>,
-    #[serde(default)]
-    pub email: Option<Cow<'a, str>>,
-    #[serde(default)]
-    pub email_language: Option<Cow<'a, str>>,
+pub struct Input {
+    text: String,
+    format: Format,
+    /// Which field each column of a CSV is.
+    columns: Vec<usize>,
+    rows: Vec<Row>,
+    /// How many rows were the same as one before them.
+    pub repeated: usize,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Copy)]
+struct Row {
+    /// Where it begins in the text.
+    start: u32,
+    line: u32,
+    status: NewStatus,
+}
+
+/// A line of NDJSON.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Step {
-    pub node_id: String,
-    pub feature: String,
+struct Line {
+    session_id: SessionId,
+    /// Read here rather than below: an empty one is none, as in a CSV.
+    #[serde(default)]
+    comment: Option<String>,
+    #[serde(flatten)]
+    update: StatusUpdate,
 }
 
 const COLUMNS: [&str; 6] = [
@@ -42,93 +52,260 @@ const COLUMNS: [&str; 6] = [
     "email_language",
 ];
 
-/// Hands each row to `take` with its line number, or what is wrong with it.
-///
-/// # Errors
-/// What makes it pointless to read on, in a line.
-pub fn read(
-    input: impl Read,
-    format: Format,
-    take: &mut dyn FnMut(u32, Result<Entry<'_>, String>),
-) -> Result<(), String> {
-    let input = without_bom(input).map_err(|error| unreadable(&error))?;
-    match format {
-        Format::Csv => read_csv(input, take),
-        Format::Ndjson => read_ndjson(input, take),
-    }
-}
-
-fn unreadable(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::InvalidData => error.to_string(),
-        _ => format!("it cannot be read: {error}"),
-    }
-}
-
-fn without_bom(mut input: impl Read) -> io::Result<impl BufRead> {
-    let mut start = Vec::new();
-    input.by_ref().take(3).read_to_end(&mut start)?;
-    if start == b"\xef\xbb\xbf" {
-        start.clear();
-    }
-    Ok(BufReader::with_capacity(64 * 1024, Cursor::new(start).chain(input)))
-}
-
-fn read_csv(input: impl BufRead, take: &mut dyn FnMut(u32, Result<Entry<'_>, String>)) -> Result<(), String> {
-    let mut builder = csv::ReaderBuilder::new();
-    let mut reader = builder
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(Quotes::new(input));
-    let mut record = csv::ByteRecord::new();
-    let mut next = |record: &mut csv::ByteRecord| match reader.read_byte_record(record) {
-        Ok(false) => Ok(None),
-        Ok(true) => Ok(Some(reader.get_mut().next_start().unwrap_or_default())),
-        Err(error) => Err(match error.into_kind() {
-            csv::ErrorKind::Io(error) => unreadable(&error),
-            _ => "it cannot be read as CSV".into(),
-        }),
+/// The input as text, of a file or of standard input.
+pub fn read(file: Option<&Path>) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = match file {
+        Some(file) => File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
+        None => io::stdin().lock().read_to_end(&mut bytes),
     };
-    let Some(line) = next(&mut record)? else {
-        return Err("it is empty: the first line has to name the columns".into());
-    };
-    let columns = header(&record).map_err(|problem| format!("line {line}: {problem}"))?;
-    while let Some(line) = next(&mut record)? {
-        take(line, entry(&record, &columns));
+    read.map_err(|error| format!("it cannot be read: {error}"))?;
+    if u32::try_from(bytes.len()).is_err() {
+        return Err("it is larger than 4 GiB: split it".into());
     }
-    Ok(())
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.iter().take(2).any(|byte| *byte == 0) {
+        return Err("it is UTF-16: save it as UTF-8".into());
+    }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        format!(
+            "line {}: it is not UTF-8; nothing after it was read",
+            1 + line_ends(before)
+        )
+    })
 }
 
-/// Which field each column is, by the header.
-fn header(record: &csv::ByteRecord) -> Result<Vec<usize>, String> {
-    let mut columns = Vec::new();
-    for name in record {
-        let name = std::str::from_utf8(name).map_err(|_| "the header is not UTF-8")?.trim();
-        let Some(field) = COLUMNS.iter().position(|known| *known == name) else {
-            let hint = if name.contains([';', '\t']) {
-                "; columns are separated by commas"
-            } else {
-                ""
+fn line_ends(text: &[u8]) -> u32 {
+    text.iter().filter(|byte| **byte == b'\n').count() as u32
+}
+
+impl Input {
+    /// Checks the whole input. What is wrong with a row is handed to `complain`; if anything is, the rows are not to be used.
+    ///
+    /// # Errors
+    /// What makes it pointless to read on.
+    pub fn check(
+        text: String,
+        format: Format,
+        check: impl Fn(&StatusUpdate) -> didit::Result<()>,
+        complain: &mut dyn FnMut(String),
+    ) -> Result<Input, String> {
+        let mut records = Records {
+            text: &text,
+            format,
+            at: 0,
+            line: 1,
+            fields: Vec::new(),
+        };
+        let columns = match format {
+            Format::Csv => {
+                let first = records
+                    .next()
+                    .ok_or("it is empty: the first line has to name the columns")?;
+                let (line, start) = first?;
+                header(&text[start..]).map_err(|problem| format!("line {line}: {problem}"))?
+            }
+            Format::Ndjson => Vec::new(),
+        };
+        let (mut rows, mut keys) = (Vec::new(), Vec::new());
+        // Most rows say one of a few things.
+        let mut checked: Vec<StatusUpdate> = Vec::new();
+        while let Some(record) = records.next() {
+            let (line, start) = record?;
+            let parsed = match format {
+                Format::Csv => parse_fields(&records.fields, &columns),
+                Format::Ndjson => parse_line(&text[start..]),
             };
-            return Err(format!(
-                "there is no column {name:?}{hint}; there are {}",
-                COLUMNS.join(", ")
-            ));
+            let row = parsed.and_then(|(id, update)| {
+                let status = update.new_status();
+                if checked.contains(&update) {
+                    return Ok((id, status));
+                }
+                if !update.nodes().is_empty() && status != NewStatus::Resubmitted {
+                    return Err("nodes: they go with Resubmitted only".into());
+                }
+                check(&update).map_err(|error| error.to_string())?;
+                if checked.len() < 8 {
+                    checked.push(update);
+                }
+                Ok((id, status))
+            });
+            match row {
+                Ok((id, status)) => {
+                    keys.push((session_key(&id), rows.len()));
+                    let start = start as u32;
+                    rows.push(Row { start, line, status });
+                }
+                Err(problem) => complain(format!("line {line}: {problem}")),
+            }
+        }
+        let mut input = Input {
+            text,
+            format,
+            columns,
+            rows,
+            repeated: 0,
+        };
+        input.settle_repetitions(keys, complain);
+        Ok(input)
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn line(&self, row: usize) -> u32 {
+        self.rows[row].line
+    }
+
+    pub fn status(&self, row: usize) -> NewStatus {
+        self.rows[row].status
+    }
+
+    /// # Panics
+    /// Never: every row was read once before it was kept.
+    pub fn row(&self, row: usize) -> (SessionId, StatusUpdate) {
+        let text = &self.text[self.rows[row].start as usize..];
+        let row = match self.format {
+            Format::Ndjson => parse_line(text),
+            Format::Csv => {
+                let mut record = Vec::new();
+                let read = csv::record(text, &mut record).map_err(|(_, problem)| problem.to_owned());
+                read.and_then(|_| parse_fields(&record, &self.columns))
+            }
+        };
+        row.expect("a row that was checked")
+    }
+
+    /// The row that began on a line of the input.
+    pub fn at_line(&self, line: u32) -> Option<usize> {
+        self.rows.binary_search_by_key(&line, |row| row.line).ok()
+    }
+
+    /// Tells this input from others, in every version of this program.
+    pub fn fingerprint(&self) -> u64 {
+        fingerprint(self.text.as_bytes())
+    }
+
+    /// Rows that say the same count once. Rows that say different things of one session are contradictions, whichever
+    /// letter case its id is written in.
+    fn settle_repetitions(&mut self, mut keys: Vec<(u64, usize)>, complain: &mut dyn FnMut(String)) {
+        keys.sort_unstable();
+        let mut repeated = Vec::new();
+        for group in keys.chunk_by(|(a, _), (b, _)| a == b).filter(|group| group.len() > 1) {
+            // Nearly always one session, but two may share a key.
+            let mut firsts: Vec<(usize, SessionId, StatusUpdate)> = Vec::new();
+            for (_, row) in group {
+                let (id, update) = self.row(*row);
+                let first = firsts
+                    .iter()
+                    .find(|(_, other, _)| other.as_str().eq_ignore_ascii_case(id.as_str()));
+                match first {
+                    None => firsts.push((*row, id, update)),
+                    Some((_, _, same)) if *same == update => repeated.push(*row),
+                    Some((first, id, _)) => complain(format!(
+                        "line {}: it contradicts line {} about session {id}",
+                        self.line(*row),
+                        self.line(*first)
+                    )),
+                }
+            }
+        }
+        repeated.sort_unstable();
+        let mut row = 0..;
+        self.rows
+            .retain(|_| row.next().is_some_and(|row| repeated.binary_search(&row).is_err()));
+        self.repeated = repeated.len();
+    }
+}
+
+/// FNV-1a: the same everywhere and for ever, which the standard library's hash is not.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    let mut hasher = FnvHasher::default();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// The same for all spellings of one session's id.
+fn session_key(id: &SessionId) -> u64 {
+    fingerprint(id.as_str().to_ascii_lowercase().as_bytes())
+}
+
+/// Where the records begin, and on which lines.
+struct Records<'a> {
+    text: &'a str,
+    format: Format,
+    at: usize,
+    line: u32,
+    fields: Vec<Cow<'a, str>>,
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<(u32, usize), String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let blank = |byte: &u8| match self.format {
+            Format::Csv => matches!(byte, b'\r' | b'\n'),
+            Format::Ndjson => byte.is_ascii_whitespace(),
+        };
+        let rest = &self.text.as_bytes()[self.at..];
+        let length = rest.iter().position(|byte| !blank(byte)).unwrap_or(rest.len());
+        // `\r\n` is one line end, and so is `\r` alone.
+        let (blank, ends) = (&rest[..length], |byte| {
+            rest[..length].iter().filter(|it| **it == byte).count()
+        });
+        let both = blank.windows(2).filter(|bytes| *bytes == b"\r\n").count();
+        self.line += (ends(b'\n') + ends(b'\r') - both) as u32;
+        let (start, line) = (self.at + length, self.line);
+        let rest = &self.text[start..];
+        if rest.is_empty() {
+            return None;
+        }
+        let record = match self.format {
+            Format::Csv => csv::record(rest, &mut self.fields),
+            Format::Ndjson => Ok(rest.find('\n').unwrap_or(rest.len())),
+        };
+        let (read, problem) = match record {
+            Ok(length) => (length, None),
+            Err((place, problem)) => (place, Some(problem)),
+        };
+        self.at = start + read;
+        self.line += line_ends(&rest.as_bytes()[..read]);
+        Some(match problem {
+            None => Ok((line, start)),
+            Some(problem) => Err(format!("line {}: {problem}; nothing after it was read", self.line)),
+        })
+    }
+}
+
+/// Which field each column is.
+fn header(text: &str) -> Result<Vec<usize>, String> {
+    let (mut columns, mut names) = (Vec::new(), Vec::new());
+    csv::record(text, &mut names).map_err(|(_, problem)| problem)?;
+    for name in names.iter().map(|name| name.trim()) {
+        let Some(field) = COLUMNS.iter().position(|known| *known == name) else {
+            let hint = match name.contains([';', '\t']) {
+                true => "; columns are separated by commas",
+                false => "",
+            };
+            let known = COLUMNS.join(", ");
+            return Err(format!("there is no column {name:?}{hint}; there are {known}"));
         };
         if columns.contains(&field) {
             return Err(format!("the column {name} is there twice"));
         }
         columns.push(field);
     }
-    for (field, name) in COLUMNS.iter().enumerate().take(2) {
-        if !columns.contains(&field) {
-            return Err(format!("the column {name} is missing"));
-        }
+    match (0..2).find(|field| !columns.contains(field)) {
+        Some(field) => Err(format!("the column {} is missing", COLUMNS[field])),
+        None => Ok(columns),
     }
-    Ok(columns)
 }
 
-fn entry<'a>(record: &'a csv::ByteRecord, columns: &[usize]) -> Result<Entry<'a>, String> {
+fn parse_fields(record: &[Cow<'_, str>], columns: &[usize]) -> Result<(SessionId, StatusUpdate), String> {
     if record.len() != columns.len() {
         return Err(format!(
             "it has {} fields, and the header {}",
@@ -137,132 +314,130 @@ fn entry<'a>(record: &'a csv::ByteRecord, columns: &[usize]) -> Result<Entry<'a>
         ));
     }
     let mut fields = [""; COLUMNS.len()];
-    for (bytes, column) in record.iter().zip(columns) {
-        fields[*column] = std::str::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", COLUMNS[*column]))?;
+    for (text, column) in record.iter().zip(columns) {
+        fields[*column] = text;
     }
     let [session_id, new_status, comment, nodes, email, email_language] = fields;
-    let given = |text: &'a str| (!text.is_empty()).then_some(Cow::Borrowed(text));
+    let id = session_id.trim().try_into();
+    let id: SessionId = id.map_err(|error: didit::Error| format!("session_id: {error}"))?;
+    let status = new_status.trim().parse();
+    let status: NewStatus = status.map_err(|error: didit::Error| format!("new_status: {error}"))?;
     let steps = nodes.split([' ', ';']).filter(|step| !step.is_empty());
-    let step = |text| {
-        node(text).map(|node| Step {
-            node_id: node.node_id,
-            feature: node.feature,
-        })
+    let nodes = steps.map(node).collect::<Result<Vec<_>, String>>()?;
+    let mut update = match nodes.is_empty() {
+        true => StatusUpdate::new(status),
+        false if status == NewStatus::Resubmitted => StatusUpdate::resubmitted(nodes),
+        false => return Err("nodes: they go with Resubmitted only".into()),
     };
-    Ok(Entry {
-        session_id: session_id.trim().into(),
-        new_status: new_status.trim().into(),
-        comment: given(comment),
-        nodes: steps.map(step).collect::<Result<_, String>>()?,
-        email: given(email.trim()),
-        email_language: given(email_language.trim()),
-    })
+    if !comment.is_empty() {
+        update = update.comment(comment);
+    }
+    if !email.trim().is_empty() {
+        update = update.email(email.trim());
+    }
+    if !email_language.trim().is_empty() {
+        update = update.email_language(email_language.trim());
+    }
+    Ok((id, update))
 }
 
-fn read_ndjson(mut input: impl BufRead, take: &mut dyn FnMut(u32, Result<Entry<'_>, String>)) -> Result<(), String> {
-    let mut bytes = Vec::new();
-    let mut line = 0;
-    loop {
-        bytes.clear();
-        line += 1;
-        if input
-            .read_until(b'\n', &mut bytes)
-            .map_err(|error| unreadable(&error))?
-            == 0
-        {
-            return Ok(());
+fn parse_line(text: &str) -> Result<(SessionId, StatusUpdate), String> {
+    let (line, whole) = match text.split_once('\n') {
+        Some((line, _)) => (line, true),
+        None => (text, false),
+    };
+    let line: Line = serde_json::from_str(line).map_err(|error| {
+        if error.is_eof() && !whole {
+            return "the last line is cut off".into();
         }
-        if bytes.trim_ascii().is_empty() {
-            continue;
-        }
-        let entry = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_owned());
-        let parse = |text| serde_json::from_str(text).map_err(|error| not_an_entry(&error, bytes.ends_with(b"\n")));
-        take(line, entry.and_then(parse));
-    }
-}
-
-fn not_an_entry(error: &serde_json::Error, whole: bool) -> String {
-    if error.is_eof() && !whole {
-        return "the last line is cut off".into();
-    }
-    let text = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    format!(
-        "not a row: {} (column {})",
-        text.trim_end_matches(&place),
-        error.column()
-    )
+        let text = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        format!(
+            "not a row: {} (column {})",
+            text.trim_end_matches(&place),
+            error.column()
+        )
+    })?;
+    let update = match line.comment.filter(|text| !text.is_empty()) {
+        Some(text) => line.update.comment(text),
+        None => line.update,
+    };
+    Ok((line.session_id, update))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Hands out a few bytes at a time, so that every boundary falls everywhere.
-    struct Trickle<'a>(&'a [u8], fastrand::Rng);
-
-    impl Read for Trickle<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let length = self.1.usize(1..4).min(buffer.len());
-            self.0.read(&mut buffer[..length])
-        }
+    fn rows(text: &str, format: Format) -> (Option<Input>, Vec<String>) {
+        let mut problems = Vec::new();
+        let input = Input::check(text.into(), format, |_| Ok(()), &mut |problem| problems.push(problem));
+        let input = input.map_err(|problem| problems.push(problem)).ok();
+        (input, problems)
     }
 
     #[test]
     fn whatever_a_csv_writer_writes_comes_back_with_its_line_numbers() {
         let mut random = fastrand::Rng::with_seed(5);
         for _ in 0..300 {
-            let styles = [csv::QuoteStyle::Necessary, csv::QuoteStyle::Always];
-            let terminator = if random.bool() {
-                csv::Terminator::CRLF
-            } else {
-                csv::Terminator::Any(b'\n')
-            };
-            let mut builder = csv::WriterBuilder::new();
-            builder.quote_style(styles[random.usize(..2)]).terminator(terminator);
-            let mut writer = builder.from_writer(Vec::new());
+            let style = [::csv::QuoteStyle::Necessary, ::csv::QuoteStyle::Always][random.usize(..2)];
+            let end = [::csv::Terminator::CRLF, ::csv::Terminator::Any(b'\n')][random.usize(..2)];
+            let mut builder = ::csv::WriterBuilder::new();
+            let mut writer = builder.quote_style(style).terminator(end).from_writer(Vec::new());
             writer.write_record(["session_id", "comment", "new_status"]).unwrap();
             let mut expected = Vec::new();
             for row in 0..random.usize(..6) {
                 let letters = ['a', '"', ',', '\n', '\r', ' ', 'é'];
                 let comment: String = (0..random.usize(..8)).map(|_| letters[random.usize(..7)]).collect();
                 writer.flush().unwrap();
-                let line = 1 + writer.get_ref().iter().filter(|byte| **byte == b'\n').count() as u32;
+                let line = 1 + line_ends(writer.get_ref());
                 writer
                     .write_record([&format!("id{row}"), &comment, "Approved"])
                     .unwrap();
                 expected.push((line, format!("id{row}"), comment));
             }
-            let text = writer.into_inner().unwrap();
+            let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
 
-            let mut found = Vec::new();
-            let result = read(Trickle(&text, random.fork()), Format::Csv, &mut |line, entry| {
-                let entry = entry.unwrap();
-                let comment = entry.comment.unwrap_or_default().into_owned();
-                found.push((line, entry.session_id.into_owned(), comment));
-            });
-            assert_eq!(result, Ok(()), "{}", String::from_utf8_lossy(&text));
-            assert_eq!(found, expected, "{}", String::from_utf8_lossy(&text));
+            let (input, problems) = rows(&text, Format::Csv);
+            assert_eq!(problems, [""; 0], "{text}");
+            let input = input.unwrap();
+            let found: Vec<_> = (0..input.len())
+                .map(|row| {
+                    let (id, update) = input.row(row);
+                    let comment = update.comment_text().unwrap_or_default().to_owned();
+                    (input.line(row), id.to_string(), comment)
+                })
+                .collect();
+            assert_eq!(found, expected, "{text}");
         }
     }
 
     #[test]
-    fn no_bytes_make_it_panic_or_read_a_row_that_is_not_there() {
+    fn no_text_makes_it_panic_or_read_a_row_that_is_not_there() {
         let mut random = fastrand::Rng::with_seed(6);
-        let letters = b"a,\"\n\r\0{}:\xc3\xa9\xef\xbb\xbf ";
+        let letters: Vec<char> = "a,\"\n\r\0{}:é ".chars().collect();
         for _ in 0..3000 {
-            let noise: Vec<u8> = (0..random.usize(..40))
+            let noise: String = (0..random.usize(..40))
                 .map(|_| letters[random.usize(..letters.len())])
                 .collect();
-            let text = [b"session_id,new_status\n", &noise[..]].concat();
-            for (format, input) in [(Format::Csv, &text), (Format::Csv, &noise), (Format::Ndjson, &noise)] {
-                let mut last = 0;
-                let _ = read(Trickle(input, random.fork()), format, &mut |line, _| {
-                    assert!(line > last, "{input:?}");
-                    last = line;
-                });
-                assert!(last as usize <= input.len() + 1, "{input:?}");
+            let text = format!("session_id,new_status\n{noise}");
+            for (format, text) in [(Format::Csv, &text), (Format::Csv, &noise), (Format::Ndjson, &noise)] {
+                let (input, problems) = rows(text, format);
+                assert!(
+                    input.map_or(0, |input| input.len()) + problems.len() <= text.len() + 1,
+                    "{text:?}"
+                );
             }
         }
+    }
+
+    #[test]
+    fn a_carriage_return_alone_ends_a_line_too() {
+        let (input, problems) = rows("session_id,new_status\ra,Approved\r\rb,Declined", Format::Csv);
+        assert_eq!(problems, [""; 0]);
+        let input = input.unwrap();
+        assert_eq!([input.line(0), input.line(1)], [2, 4]);
+        assert_eq!(input.at_line(4), Some(1));
+        assert_eq!(input.at_line(3), None);
     }
 }

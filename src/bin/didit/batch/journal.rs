@@ -1,18 +1,21 @@
-//! The journal of a batch: what was about to be sent, and what became of it, on disk before the next step.
+//! The journal of a batch: what was about to be sent, and what became of it.
 //!
-//! NDJSON. The first line tells which input, host and credential it belongs to. Then, for each attempt, an intent before
-//! the request and a result after it.
+//! NDJSON. The first line tells which input, host and credential it belongs to. Then, for each request to update, an intent,
+//! which is on disk before the request goes out, and a result, which gets there with the next intent at the latest.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use didit::{Error, NewStatus, SessionId};
+use didit::{NewStatus, SessionId};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::rows::Rows;
+use super::events::{Outcome, Past};
+use super::input::Input;
 
 /// What a journal belongs to.
 #[derive(Deserialize, PartialEq, Serialize)]
@@ -25,25 +28,7 @@ pub struct Header {
     pub credential: Option<String>,
 }
 
-pub const VERSION: u32 = 1;
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    Applied,
-    /// A row in doubt, whose session turned out to have the status.
-    Already,
-    Refused,
-    NotSent,
-    Unknown,
-}
-
-impl Outcome {
-    /// Whether nothing is left to do.
-    pub fn is_final(self) -> bool {
-        matches!(self, Outcome::Applied | Outcome::Already | Outcome::Refused)
-    }
-}
+pub const VERSION: u32 = 2;
 
 #[derive(Serialize)]
 struct Intent<'a> {
@@ -53,66 +38,41 @@ struct Intent<'a> {
     at: u64,
 }
 
-/// What became of a row; with `--json` it is told in the same words.
-#[derive(Serialize)]
-struct Ending<'a> {
-    line: u32,
-    session_id: &'a SessionId,
-    new_status: NewStatus,
-    result: Outcome,
-    at: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status_code: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-}
-
 /// A line that is read back.
 #[derive(Deserialize)]
 struct Line {
     line: u32,
-    intent: Option<String>,
+    intent: Option<IgnoredAny>,
     result: Option<Outcome>,
-    at: u64,
-    reason: Option<String>,
-    status_code: Option<u16>,
+    #[serde(default)]
+    in_doubt: bool,
+    cause: Option<String>,
 }
 
-/// How far a row has come in earlier runs.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Past {
-    Untouched,
-    /// It may have been sent, at the earliest at this time.
-    Doubt(u64),
-    Done(Outcome),
-}
-
-/// A final result of an earlier run, to be told again.
-pub struct Told<'a> {
-    pub json: &'a str,
-    pub outcome: Outcome,
-    pub line: u32,
-    pub reason: Option<&'a str>,
+/// What earlier runs wrote.
+pub struct History {
+    /// Of each row how far it had come, and where in the journal its last entry is.
+    pub rows: Vec<(Past, u64)>,
+    /// What was said of the update of rows that did not end.
+    pub causes: HashMap<usize, String>,
+    /// The length of the lines that are whole.
+    whole: u64,
+    same_credential: bool,
 }
 
 pub struct Journal {
-    file: File,
     state: Mutex<State>,
+    /// The same file, to be synced while others write.
+    file: File,
     synced: Condvar,
 }
 
-#[derive(Default)]
 struct State {
-    /// What is to be written next, and how many lines have been handed in up to its end.
-    waiting: Vec<u8>,
-    handed_in: u64,
-    /// How many of them are on disk.
+    file: File,
+    /// How many lines were written, and how many of them are on disk.
+    written: u64,
     safe: u64,
-    writing: bool,
+    syncing: bool,
     failure: Option<String>,
 }
 
@@ -122,122 +82,115 @@ pub fn now() -> u64 {
 }
 
 impl Journal {
-    /// Opens or begins a journal, for this process alone until it ends. `tell` is handed the final results in it.
+    /// Opens or begins a journal, for this process alone until it ends.
     ///
     /// # Errors
     /// A line that says why it cannot be used.
-    pub fn open(
-        path: &Path,
-        header: &Header,
-        rows: &Rows,
-        tell: &mut dyn FnMut(Told<'_>),
-    ) -> Result<(Journal, Vec<Past>), String> {
-        let unusable = |error: io::Error| format!("it cannot be used: {error}");
+    pub fn open(path: &Path, header: &Header, input: &Input) -> Result<(Journal, History), String> {
         if path.metadata().is_ok_and(|found| !found.is_file()) {
             return Err("it is no regular file: give another --journal".into());
         }
         let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true);
+        options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(unusable)?;
+        let mut file = options.open(path).map_err(unusable)?;
         match fs4::FileExt::try_lock(&file) {
             Ok(()) => {}
             Err(fs4::TryLockError::WouldBlock) => return Err("another run is using it: wait for its end".into()),
             Err(fs4::TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        let mut pasts = vec![Past::Untouched; rows.len()];
-        let (mut whole, same_credential) = replay(&file, header, rows, &mut pasts, tell)?;
-        if !same_credential {
-            if pasts.iter().any(|past| *past != Past::Untouched) {
+        let mut history = History::read(&file, header, input)?;
+        if !history.same_credential {
+            let untried = |past| matches!(past, Past::Untouched | Past::NotSent);
+            if !history.rows.iter().all(|(past, _)| untried(*past)) {
                 return Err(OTHER_CREDENTIAL.into());
             }
             // Nothing was ever done with those credentials, as when they were mistyped.
-            whole = 0;
+            history = History::empty(input);
         }
+        #[cfg(unix)]
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .map_err(unusable)?;
         // What follows the last whole line was being written when the run ended: nothing was sent for it.
-        file.set_len(whole).map_err(unusable)?;
+        file.set_len(history.whole).map_err(unusable)?;
+        file.seek(SeekFrom::End(0)).map_err(unusable)?;
         let journal = Journal {
-            file,
-            state: Mutex::default(),
+            file: file.try_clone().map_err(unusable)?,
+            state: Mutex::new(State {
+                file,
+                written: 0,
+                safe: 0,
+                syncing: false,
+                failure: None,
+            }),
             synced: Condvar::new(),
         };
-        if whole == 0 {
-            journal.append(header)?;
+        if history.whole == 0 {
+            journal.append(&serde_json::to_string(header).map_err(|error| error.to_string())?)?;
+            journal.sync()?;
             sync_directory(path);
         }
-        Ok((journal, pasts))
+        Ok((journal, history))
     }
 
-    /// # Errors
-    /// As [`append`](Journal::append).
-    pub fn intend(&self, rows: &Rows, row: usize) -> Result<(), String> {
-        self.append(&Intent {
-            line: rows.line(row),
-            session_id: &rows.id(row),
-            intent: rows.status(row),
-            at: now(),
-        })
-        .map(drop)
-    }
-
-    /// Returns the line that was written.
+    /// Returns once the intent is on disk.
     ///
     /// # Errors
     /// As [`append`](Journal::append).
-    pub fn end(
-        &self,
-        rows: &Rows,
-        row: usize,
-        result: Outcome,
-        reason: Option<&str>,
-        error: Option<&Error>,
-    ) -> Result<String, String> {
-        self.append(&Ending {
-            line: rows.line(row),
-            session_id: &rows.id(row),
-            new_status: rows.status(row),
-            result,
-            at: now(),
-            reason,
-            status_code: error.and_then(Error::status),
-            code: error.and_then(Error::code),
-            request_id: error.and_then(Error::request_id),
-        })
+    pub fn intend(&self, line: u32, session_id: &SessionId, intent: NewStatus) -> Result<(), String> {
+        let at = now();
+        let intent = Intent {
+            line,
+            session_id,
+            intent,
+            at,
+        };
+        self.append(&serde_json::to_string(&intent).map_err(|error| error.to_string())?)?;
+        self.sync()
     }
 
-    /// Returns once the line is on disk. Lines that come in while others are being written go to the disk together.
+    /// Writes a line, and leaves it to the next [`sync`](Journal::sync) to get it to the disk.
     ///
     /// # Errors
     /// A line that says why nothing can be written any more.
-    fn append(&self, entry: &impl Serialize) -> Result<String, String> {
-        let mut line = serde_json::to_string(entry).map_err(|error| error.to_string())?;
-        line.push('\n');
+    pub fn append(&self, line: &str) -> Result<(), String> {
         let mut state = self.state();
-        state.waiting.extend_from_slice(line.as_bytes());
-        state.handed_in += 1;
-        let mine = state.handed_in;
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        let result = state.file.write_all(format!("{line}\n").as_bytes());
+        state.noted(result)?;
+        state.written += 1;
+        Ok(())
+    }
+
+    /// Returns once all that was written is on disk. Threads that come in while one syncs share the next sync.
+    ///
+    /// # Errors
+    /// As [`append`](Journal::append).
+    pub fn sync(&self) -> Result<(), String> {
+        let mut state = self.state();
+        let mine = state.written;
         loop {
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());
             }
             if state.safe >= mine {
-                return Ok(line);
+                return Ok(());
             }
-            if state.writing {
+            if state.syncing {
                 state = self.synced.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            state.writing = true;
-            let lines = std::mem::take(&mut state.waiting);
-            let up_to = state.handed_in;
+            state.syncing = true;
+            let up_to = state.written;
             drop(state);
-            let result = (&self.file).write_all(&lines).and_then(|()| self.file.sync_data());
+            let result = self.file.sync_data();
             state = self.state();
-            state.writing = false;
-            match result {
-                Ok(()) => state.safe = up_to,
-                Err(error) => state.failure = Some(format!("the journal cannot be written: {error}")),
+            state.syncing = false;
+            if state.noted(result).is_ok() {
+                state.safe = up_to;
             }
             self.synced.notify_all();
         }
@@ -248,62 +201,167 @@ impl Journal {
     }
 }
 
-/// Reads what is there, and returns how long its whole lines are, and whether they are of the same credential.
-fn replay(
-    file: &File,
-    header: &Header,
-    rows: &Rows,
-    pasts: &mut [Past],
-    tell: &mut dyn FnMut(Told<'_>),
-) -> Result<(u64, bool), String> {
-    let mut reader = BufReader::new(file);
-    let mut bytes = Vec::new();
-    let mut whole = 0;
-    let mut same_credential = true;
-    for number in 1.. {
-        bytes.clear();
-        let read = reader.read_until(b'\n', &mut bytes);
-        let length = read.map_err(|error| format!("it cannot be read: {error}"))?;
-        if !bytes.ends_with(b"\n") {
-            // A file that is no journal is left as it is.
-            if number == 1 && !b"{\"didit_journal\":".starts_with(&bytes[..bytes.len().min(17)]) {
-                return Err(NO_JOURNAL.into());
-            }
-            break;
+impl State {
+    fn noted(&mut self, result: io::Result<()>) -> Result<(), String> {
+        let failure = result.map_err(|error| format!("the journal cannot be written: {error}"));
+        if let Err(failure) = &failure {
+            self.failure = Some(failure.clone());
         }
-        let text = std::str::from_utf8(&bytes).unwrap_or_default();
-        if number == 1 {
-            same_credential = belongs(text, header)?;
-        } else {
-            let line: Option<Line> = serde_json::from_str(text).ok();
-            let row = line.as_ref().and_then(|line| rows.at_line(line.line));
-            let (Some(line), Some(row)) = (line, row) else {
-                return Err(format!("line {number} of it is damaged: nothing was sent"));
-            };
-            pasts[row] = after(pasts[row], &line);
-            if let Past::Done(outcome) = pasts[row] {
-                tell(Told {
-                    json: text,
-                    outcome,
-                    line: line.line,
-                    reason: line.reason.as_deref(),
-                });
-            }
-        }
-        whole += length as u64;
+        failure
     }
-    Ok((whole, same_credential))
 }
 
-const OTHER_CREDENTIAL: &str = "it belongs to other credentials: nothing was sent; if the same application has new ones, \
-                                delete \"credential\" from its first line and run again";
-const NO_JOURNAL: &str = "the file is no journal of this command: give another --journal";
+impl History {
+    /// What is in a journal, or would be: nothing is locked or changed.
+    ///
+    /// # Errors
+    /// A line that says why it cannot be gone on with.
+    pub fn of(path: &Path, header: &Header, input: &Input) -> Result<History, String> {
+        match File::open(path) {
+            Ok(file) => History::read(&file, header, input),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(History::empty(input)),
+            Err(error) => Err(unusable(error)),
+        }
+    }
+
+    pub fn empty(input: &Input) -> History {
+        History {
+            rows: vec![(Past::Untouched, 0); input.len()],
+            causes: HashMap::new(),
+            whole: 0,
+            same_credential: true,
+        }
+    }
+
+    fn read(file: &File, header: &Header, input: &Input) -> Result<History, String> {
+        let mut history = History::empty(input);
+        let mut reader = BufReader::new(file);
+        let mut bytes = Vec::new();
+        for number in 1.. {
+            bytes.clear();
+            let length = read_line(&mut reader, &mut bytes)?;
+            if number == 1 && !begins(&bytes) {
+                return Err(NO_JOURNAL.into());
+            }
+            if !bytes.ends_with(b"\n") || (number == 1 && bytes.starts_with(b"\0")) {
+                break;
+            }
+            let text = std::str::from_utf8(&bytes).unwrap_or_default();
+            if number == 1 {
+                history.same_credential = belongs(text, header)?;
+            } else if let Some((row, line)) = parse(text, input) {
+                history.add(row, line);
+            } else if bytes.contains(&0) && nothing_was_sent_after(&mut reader, input)? {
+                break;
+            } else {
+                return Err(format!("line {number} of it is damaged{DAMAGED}"));
+            }
+            history.whole += length as u64;
+        }
+        Ok(history)
+    }
+
+    fn add(&mut self, row: usize, line: Line) {
+        let (past, at) = &mut self.rows[row];
+        let was = *past;
+        *past = match line.result {
+            Some(outcome) => past.after_result(outcome, line.in_doubt),
+            None => past.after_intent(),
+        };
+        // Its result is what is told of a row that was applied, whatever comes after it.
+        if !matches!(was, Past::Applied { .. }) {
+            *at = self.whole;
+        }
+        match (line.cause, *past) {
+            (Some(cause), Past::InDoubt { .. } | Past::NotSent) => drop(self.causes.insert(row, cause)),
+            (None, Past::InDoubt { told: false }) => {
+                self.causes.insert(row, "the run ended before the answer came".into());
+            }
+            _ => drop(self.causes.remove(&row)),
+        }
+    }
+
+    /// Hands out the last result of each row that `is` so, as it stands in the journal, with its reason.
+    pub fn results(
+        &self,
+        path: &Path,
+        is: impl Fn(Past) -> bool,
+        tell: &mut dyn FnMut(u32, Outcome, &str, &str),
+    ) -> Result<(), String> {
+        #[derive(Deserialize)]
+        struct Told<'a> {
+            line: u32,
+            result: Option<Outcome>,
+            #[serde(borrow)]
+            reason: Option<std::borrow::Cow<'a, str>>,
+        }
+        let wanted = self
+            .rows
+            .iter()
+            .filter(|(past, _)| *past != Past::Untouched && is(*past));
+        let mut places: Vec<u64> = wanted.map(|(_, at)| *at).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        places.sort_unstable();
+        let mut reader = BufReader::new(File::open(path).map_err(unusable)?);
+        let mut bytes = Vec::new();
+        let mut at = 0;
+        for place in places {
+            bytes.clear();
+            reader.seek_relative((place - at) as i64).map_err(unusable)?;
+            at = place + read_line(&mut reader, &mut bytes)? as u64;
+            let text = std::str::from_utf8(&bytes).unwrap_or_default().trim_end();
+            if let Ok(Told {
+                line,
+                result: Some(outcome),
+                reason,
+            }) = serde_json::from_str(text)
+            {
+                tell(line, outcome, reason.as_deref().unwrap_or(""), text);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> Result<usize, String> {
+    let read = reader.read_until(b'\n', bytes);
+    read.map_err(|error| format!("it cannot be read: {error}"))
+}
+
+/// The row that a line is about, and what it says.
+fn parse(text: &str, input: &Input) -> Option<(usize, Line)> {
+    let line: Line = serde_json::from_str(text).ok()?;
+    let row = input.at_line(line.line)?;
+    (line.intent.is_some() || line.result.is_some()).then_some((row, line))
+}
+
+/// A file that is no journal is left as it is. A power cut may leave NULs where the first line was being written.
+fn begins(bytes: &[u8]) -> bool {
+    let start = b"{\"didit_journal\":";
+    start.starts_with(&bytes[..bytes.len().min(start.len())]) || bytes.iter().all(|byte| *byte == 0)
+}
+
+/// On some file systems a power cut leaves NULs in what was not synced. What was sent had been synced before: where an
+/// intent comes after them, it is something else.
+fn nothing_was_sent_after(reader: &mut impl BufRead, input: &Input) -> Result<bool, String> {
+    let mut bytes = Vec::new();
+    while read_line(reader, &mut bytes)? > 0 {
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        if parse(text, input).is_some_and(|(_, line)| line.intent.is_some()) {
+            return Ok(false);
+        }
+        bytes.clear();
+    }
+    Ok(true)
+}
 
 /// Whether it is of the same credential, too.
 fn belongs(text: &str, header: &Header) -> Result<bool, String> {
     let found: Header = serde_json::from_str(text).map_err(|_| NO_JOURNAL)?;
     let other = if found.didit_journal != header.didit_journal {
-        "another version of this command"
+        return Err(format!("it is of {OTHER_VERSION}"));
     } else if found.input != header.input {
         "another input, or the input was changed since"
     } else if found.host != header.host {
@@ -316,22 +374,23 @@ fn belongs(text: &str, header: &Header) -> Result<bool, String> {
     ))
 }
 
-/// Statuses that say nothing of the row: not paid, not permitted, or redirected (didit-api.md §6).
-pub fn may_be_mended(status: u16) -> bool {
-    matches!(status, 301 | 302 | 307 | 308 | 402 | 403)
-}
+const OTHER_VERSION: &str = "another version of this command: nothing was sent; finish the batch with that version. Do not \
+                             delete the journal: a new one knows nothing of the rows that were sent, and would have them \
+                             sent again";
+const OTHER_CREDENTIAL: &str = "it belongs to other credentials: nothing was sent; if the same application has new ones, \
+                                delete \"credential\" from its first line and run again";
+const NO_JOURNAL: &str = "the file is no journal of this command: give another --journal";
+const DAMAGED: &str = ": nothing was sent; put a copy of it from before in its place, or begin a new batch of the rows that it \
+                       has no line of";
 
-fn after(past: Past, line: &Line) -> Past {
-    match (past, line.result) {
-        (Past::Done(_), _) => past,
-        // It was for the account's sake, or for a wrong base URL: once that is mended it may be taken.
-        (_, Some(Outcome::Refused)) if line.status_code.is_some_and(may_be_mended) => Past::Untouched,
-        (_, Some(outcome)) if outcome.is_final() => Past::Done(outcome),
-        // It is only written where no attempt is in doubt.
-        (_, Some(Outcome::NotSent)) => Past::Untouched,
-        (Past::Untouched, _) if line.intent.is_some() || line.result.is_some() => Past::Doubt(line.at),
-        _ => past,
-    }
+fn unusable(error: io::Error) -> String {
+    let hint = match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotFound => {
+            "; --journal FILE puts it somewhere else"
+        }
+        _ => "",
+    };
+    format!("it cannot be used: {error}{hint}")
 }
 
 /// So that the journal itself outlasts a power cut. Not every file system can do that.

@@ -1,71 +1,103 @@
-//! Many sessions: what is to be done, checked before anything is sent.
+//! Many sessions: the whole input is checked, then sent as the model says.
 
-pub mod input;
+mod circuit;
+mod csv;
+mod events;
+mod input;
 mod journal;
+mod model;
 mod pace;
 mod progress;
-mod quotes;
 mod results;
-mod rows;
-mod work;
+#[cfg(test)]
+mod simulation;
+mod workers;
 
 use std::env;
-use std::fs::File;
-use std::io;
 
-use didit::{Client, ClientBuilder, NewStatus, RetryPolicy};
-use serde_json::json;
+use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
-use crate::args::{Batch, Output};
+use crate::args::{Batch, Output, Retry};
 use crate::report::{Exit, diagnose, print, unprintable};
-use journal::{Header, Journal, Told, VERSION};
-use results::{Counts, Lines};
-use rows::{Fnv, Rows};
-use work::Run;
+use events::{Past, counts};
+use input::{Input, fingerprint};
+use journal::{Header, History, Journal, VERSION};
+use model::{Model, Settings};
+use results::{Lines, Summary, counted};
+use workers::Run;
+
+/// So many problems of an input are told one by one.
+const TOLD: usize = 20;
 
 pub fn run(options: &Batch, output: Output) -> Exit {
-    // What goes wrong is repeated here: at the pace of all workers, and with the journal told.
+    // What goes wrong is repeated by the model: at the pace of all workers, and with the journal told.
     let client = ClientBuilder::from_env().and_then(|builder| builder.retry(RetryPolicy::none()).build());
     let client = match client {
-        Ok(client) => client,
-        Err(error) => {
+        Err(error) if !(options.dry_run && credentials().is_none()) => {
             diagnose(&error.to_string());
             return Exit::of(&error);
         }
+        client => client.ok(),
     };
-    let rows = match read(options, &client) {
-        Ok(rows) => rows,
-        Err(exit) => return exit,
-    };
-    let Some(path) = options.journal.as_ref().filter(|_| !options.dry_run) else {
-        return dry_run(&rows, output);
+    let Some(input) = read(options, client.as_ref()) else {
+        return Exit::Usage;
     };
     let header = Header {
         didit_journal: VERSION,
-        input: format!("{:016x}", rows.fingerprint()),
+        input: format!("{:016x}", input.fingerprint()),
         host: host(),
-        credential: Some(credential()),
+        credential: credentials().map(|used| fold(fingerprint(&used))),
     };
-    let mut counts = Counts::default();
-    let mut lines = Lines::new(output);
-    let journal = Journal::open(path, &header, &rows, &mut |told: Told<'_>| {
-        counts.add(told.outcome);
-        lines.add(told.line, told.outcome, told.reason, told.json);
-        lines.print_if_many();
-    });
-    let (journal, pasts) = match journal {
+    let (Some(client), false) = (client, options.dry_run) else {
+        return dry_run(options, &input, &header, output);
+    };
+    let Some(path) = &options.journal else {
+        return Exit::Usage;
+    };
+    let unusable = |problem: String| {
+        diagnose(&format!("journal {}: {problem}", path.display()));
+        Exit::Usage
+    };
+    let (journal, history) = match Journal::open(path, &header, &input) {
         Ok(opened) => opened,
-        Err(problem) => {
-            diagnose(&format!("journal {}: {problem}", path.display()));
-            return Exit::Usage;
-        }
+        Err(problem) => return unusable(problem),
     };
-    let run = Run::new(&client, &rows, &journal, pasts, options, counts, lines);
-    run.go(options.jobs, output)
+    let settings = Settings {
+        writes: options.rate,
+        reads: match version() {
+            ApiVersion::V3 => options.rate,
+            // didit-api.md §7.
+            _ => options.rate.min(100),
+        },
+        max_outage: options.max_outage,
+        retry_unknown: options.retry.contains(&Retry::Unknown),
+        retry_refused: options.retry.contains(&Retry::Refused),
+    };
+    let mut lines = Lines::new(output);
+    let settled = |past| match past {
+        Past::Applied { .. } => output.json,
+        Past::Refused { .. } => !settings.retry_refused,
+        _ => false,
+    };
+    if let Err(problem) = tell(&history, path, settled, &mut lines) {
+        return unusable(problem);
+    }
+    let rows = history.rows.iter().enumerate().map(|(row, (past, last_entry))| {
+        let repeatable = input.status(row) != NewStatus::Resubmitted;
+        (repeatable, *past, *last_entry)
+    });
+    let model = Model::new(&settings, rows, history.causes);
+    match Run::new(&client, &input, &journal, model, lines) {
+        Ok(run) => run.go(options.jobs, output),
+        Err(error) => {
+            diagnose(&format!("signals cannot be waited for: {error}"));
+            Exit::NotSent
+        }
+    }
 }
 
-/// The rows, if nothing is wrong with any of them; else all that is wrong is told.
-fn read(options: &Batch, client: &Client) -> Result<Rows, Exit> {
+/// The input, if nothing is wrong with any row; else all that is wrong is told.
+fn read(options: &Batch, client: Option<&Client>) -> Option<Input> {
     let name = match &options.file {
         Some(file) => file.display().to_string(),
         None => "standard input".into(),
@@ -73,66 +105,123 @@ fn read(options: &Batch, client: &Client) -> Result<Rows, Exit> {
     let mut problems = 0;
     let mut complain = |problem: String| {
         problems += 1;
-        diagnose(&format!("{name}: {problem}"));
+        if problems <= TOLD {
+            diagnose(&format!("{name}: {problem}"));
+        }
     };
-    let check = |update: &_| client.check(update);
-    let rows = match &options.file {
-        None => Rows::read(io::stdin().lock(), options.format, &check, &mut complain),
-        Some(file) => match File::open(file) {
-            Ok(file) => Rows::read(file, options.format, &check, &mut complain),
-            Err(error) => {
-                complain(format!("it cannot be read: {error}"));
-                return Err(Exit::Usage);
-            }
-        },
+    // Without credentials, a dry run checks for the newest version.
+    let newest = || {
+        Client::builder(Credentials::api_key("none"))
+            .api_version(ApiVersion::V3)
+            .build()
     };
-    match problems {
-        0 => return Ok(rows),
-        1 => diagnose("1 problem: nothing was sent; mend it and run again"),
-        _ => diagnose(&format!(
-            "{problems} problems: nothing was sent; mend them and run again"
-        )),
+    let newest = client.is_none().then(newest).and_then(Result::ok);
+    let check = |update: &StatusUpdate| match client.or(newest.as_ref()) {
+        Some(client) => client.check(update),
+        None => Ok(()),
+    };
+    let text = input::read(options.file.as_deref());
+    let input = text.and_then(|text| Input::check(text, options.format, check, &mut complain));
+    let input = input.map_err(&mut complain).ok();
+    if problems > TOLD {
+        diagnose(&format!("{name}: and {} more", problems - TOLD));
     }
-    Err(Exit::Usage)
+    if problems > 0 {
+        let problems = counted(problems, "problem");
+        diagnose(&format!(
+            "{problems}: nothing was sent; correct the input and run again"
+        ));
+        return None;
+    }
+    input
 }
 
-fn dry_run(rows: &Rows, output: Output) -> Exit {
-    let of = |status| (0..rows.len()).filter(|row| rows.status(*row) == status).count();
+/// Takes the last results of the rows that are `settled`.
+fn tell(
+    history: &History,
+    path: &std::path::Path,
+    settled: impl Fn(Past) -> bool,
+    lines: &mut Lines,
+) -> Result<(), String> {
+    history.results(path, settled, &mut |line, outcome, reason, json| {
+        lines.add(line, outcome, reason, json);
+        lines.print_if_many();
+    })
+}
+
+fn dry_run(options: &Batch, input: &Input, header: &Header, output: Output) -> Exit {
+    let mut lines = Lines::new(output);
+    let mut history = History::empty(input);
+    if let Some(path) = &options.journal {
+        let read = History::of(path, header, input).and_then(|found| {
+            history = found;
+            tell(&history, path, |_| output.json, &mut lines)
+        });
+        if let Err(problem) = read {
+            diagnose(&format!("journal {}: {problem}", path.display()));
+            return Exit::Usage;
+        }
+    }
+    let of = |status| (0..input.len()).filter(|row| input.status(*row) == status).count();
     let [approved, declined, resubmitted] = [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted].map(of);
-    let (total, repeated) = (rows.len(), rows.repeated);
-    let text = match output.json {
-        true => json!({
-            "rows": total, "approved": approved, "declined": declined, "resubmitted": resubmitted, "repeated": repeated,
-        })
-        .to_string(),
-        false => format!(
-            "{total} rows: {approved} to be approved, {declined} declined, {resubmitted} resubmitted; {repeated} more \
-             were repetitions; nothing was sent"
-        ),
-    };
-    match print(&format!("{text}\n")) {
+    let (total, repeated) = (input.len(), input.repeated);
+    let mut summary = Summary::new(counts(history.rows.iter().map(|(past, _)| *past)), total);
+    let left = summary.not_sent + summary.counts.unknown;
+    summary.exit = Exit::Done;
+    let mut object = summary.to_json();
+    object["rows"] = total.into();
+    object["approved"] = approved.into();
+    object["declined"] = declined.into();
+    object["resubmitted"] = resubmitted.into();
+    object["repeated"] = repeated.into();
+    lines.add_summary(&object);
+    lines.print();
+    if output.json {
+        return if lines.is_broken() { Exit::NotSent } else { Exit::Done };
+    }
+    let mut text = format!(
+        "{}: {approved} to be approved, {declined} declined, {resubmitted} resubmitted; {repeated} more were \
+         repetitions; nothing was sent\n",
+        counted(total, "row")
+    );
+    if left < total || summary.counts.unknown > 0 {
+        text += &format!("by the journal: {left} left of {summary}\n");
+    }
+    match print(&text) {
         Ok(()) => Exit::Done,
         Err(error) => unprintable(&error),
     }
 }
 
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
 fn host() -> String {
-    let set = env::var("DIDIT_BASE_URL").ok().filter(|url| !url.is_empty());
-    let url = set.unwrap_or_else(|| "https://verification.didit.me".into());
+    let url = variable("DIDIT_BASE_URL").and_then(|url| url.into_string().ok());
+    let url = url.unwrap_or_else(|| "https://verification.didit.me".into());
     url.trim_end_matches('/').into()
 }
 
+/// As the library takes it from the environment.
+fn version() -> ApiVersion {
+    let set = variable("DIDIT_API_VERSION").and_then(|version| version.to_str()?.parse().ok());
+    set.unwrap_or(match variable("DIDIT_API_KEY") {
+        Some(_) => ApiVersion::V3,
+        None => ApiVersion::V1,
+    })
+}
+
+/// The client id or the key that is used: with both set, the version decides.
+fn credentials() -> Option<Vec<u8>> {
+    let id = variable("DIDIT_CLIENT_ID").filter(|_| version() == ApiVersion::V1);
+    let used = id
+        .or_else(|| variable("DIDIT_API_KEY"))
+        .or_else(|| variable("DIDIT_CLIENT_ID"));
+    used.map(std::ffi::OsString::into_encoded_bytes)
+}
+
 /// Tells credentials apart, and no more: 32 bits are far too few to say anything of a key.
-fn credential() -> String {
-    let get = |name| env::var_os(name).filter(|value| !value.is_empty());
-    let v1 = get("DIDIT_API_VERSION").is_some_and(|version| version.eq_ignore_ascii_case("v1"));
-    // With both set, the version decides.
-    let used = match (get("DIDIT_CLIENT_ID"), get("DIDIT_API_KEY")) {
-        (Some(id), Some(_)) if v1 => id,
-        (_, Some(key)) => key,
-        (id, None) => id.unwrap_or_default(),
-    };
-    let mut hash = Fnv::default();
-    hash.add(used.as_encoded_bytes());
-    format!("{:08x}", (hash.0 >> 32) ^ (hash.0 & 0xffff_ffff))
+fn fold(hash: u64) -> String {
+    format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
 }

@@ -1,68 +1,132 @@
-//! What a batch comes to: counted, told, and summed up in an exit status.
+//! What a batch tells: a line for each row that was not applied, and a summary.
 
 use std::fmt;
 
-use super::journal::Outcome;
+use didit::{Error, NewStatus, SessionId};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::events::{Counts, Outcome, Record};
+use super::journal::now;
 use crate::args::Output;
 use crate::report::{Exit, escaped, print, unprintable};
 
-/// How many rows have come to which end, those of earlier runs included.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    pub applied: usize,
-    pub already: usize,
-    pub refused: usize,
-    pub not_sent: usize,
-    pub unknown: usize,
+/// What became of a row: a line of the journal, and of `--json`.
+#[derive(Serialize)]
+pub struct ResultLine<'a> {
+    line: u32,
+    session_id: &'a SessionId,
+    new_status: NewStatus,
+    result: Outcome,
+    at: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    in_doubt: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    cause: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_code: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
 }
 
-impl Counts {
-    pub fn add(&mut self, outcome: Outcome) {
-        *match outcome {
-            Outcome::Applied => &mut self.applied,
-            Outcome::Already => &mut self.already,
-            Outcome::Refused => &mut self.refused,
-            Outcome::NotSent => &mut self.not_sent,
-            Outcome::Unknown => &mut self.unknown,
-        } += 1;
-    }
-
-    pub fn done(&self) -> usize {
-        self.applied + self.already + self.failed()
-    }
-
-    pub fn failed(&self) -> usize {
-        self.refused + self.not_sent + self.unknown
-    }
-
-    /// The gravest end of a row decides.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Counts { unknown: 1.., .. } => Exit::Unknown,
-            Counts { refused: 1.., .. } => Exit::RowsRefused,
-            Counts { not_sent: 1.., .. } => Exit::NotSent,
-            _ => Exit::Done,
+impl<'a> ResultLine<'a> {
+    /// `error` is the failure that the record is about, if it is about one.
+    pub fn new(
+        line: u32,
+        session_id: &'a SessionId,
+        new_status: NewStatus,
+        record: &'a Record,
+        error: Option<&'a Error>,
+    ) -> ResultLine<'a> {
+        ResultLine {
+            line,
+            session_id,
+            new_status,
+            result: record.outcome,
+            at: now(),
+            in_doubt: record.in_doubt,
+            reason: &record.reason,
+            cause: &record.cause,
+            status_code: error.and_then(Error::status),
+            code: error.and_then(Error::code),
+            request_id: error.and_then(Error::request_id),
         }
     }
+
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and enums: there is nothing in it that JSON could refuse.
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
-impl fmt::Display for Counts {
+/// How a run ended.
+pub struct Summary {
+    pub counts: Counts,
+    pub not_sent: usize,
+    pub exit: Exit,
+    pub stopped: Option<String>,
+}
+
+impl Summary {
+    pub fn new(counts: Counts, total: usize) -> Summary {
+        let not_sent = total - counts.ended();
+        // The gravest end of a row decides.
+        let exit = match (counts.unknown, not_sent, counts.refused) {
+            (1.., ..) => Exit::Unknown,
+            (_, 1.., _) => Exit::NotSent,
+            (.., 1..) => Exit::RowsRefused,
+            _ => Exit::Done,
+        };
+        Summary {
+            counts,
+            not_sent,
+            exit,
+            stopped: None,
+        }
+    }
+
+    pub fn to_json(&self) -> Value {
+        let Counts {
+            applied,
+            already,
+            refused,
+            unknown,
+        } = self.counts;
+        json!({
+            "applied": applied, "already": already, "refused": refused, "unknown": unknown, "not_sent": self.not_sent,
+            "exit": self.exit as u8, "stopped": self.stopped,
+        })
+    }
+}
+
+impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts {
             applied,
             already,
             refused,
-            not_sent,
             unknown,
-        } = self;
+        } = self.counts;
+        let rows = counted(self.counts.ended() + self.not_sent, "row");
         write!(
             f,
-            "{applied} applied, {already} already so, {refused} refused, {unknown} unknown, {not_sent} not sent"
+            "{rows}: {applied} applied, {already} already so, {refused} refused, {unknown} unknown, {} not sent",
+            self.not_sent
         )
     }
 }
 
-/// The results to be told on standard output.
+/// `1 row`, `2 rows`.
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The results to be printed on standard output.
+#[derive(Default)]
 pub struct Lines {
     json: bool,
     text: String,
@@ -73,41 +137,56 @@ impl Lines {
     pub fn new(output: Output) -> Lines {
         Lines {
             json: output.json,
-            text: String::new(),
-            broken: false,
+            ..Lines::default()
         }
     }
 
-    /// Takes a row's final result: as JSON every one, else those that were not applied.
-    pub fn add(&mut self, line: u32, outcome: Outcome, reason: Option<&str>, json: &str) {
-        if self.json {
-            self.text += json;
-            return;
-        }
+    /// Takes a row's result: as JSON every one, else those that were not applied.
+    pub fn add(&mut self, line: u32, outcome: Outcome, reason: &str, json: &str) {
         let word = match outcome {
+            _ if self.json => return self.text += &format!("{json}\n"),
             Outcome::Applied | Outcome::Already => return,
             Outcome::Refused => "refused",
             Outcome::NotSent => "not sent",
             Outcome::Unknown => "unknown",
         };
-        self.text += &format!("line {line}: {word}: {}\n", escaped(reason.unwrap_or("")));
+        self.text += &format!("line {line}: {word}: {}\n", escaped(reason));
     }
 
-    /// What is to be printed, so that it can be without holding the others up.
-    pub fn taken(&mut self) -> Lines {
+    /// Rows that the run did not come to.
+    pub fn add_untouched(&mut self, rows: usize) {
+        let reason = "the run ended before their turn; nothing was changed";
+        self.text += &match self.json {
+            true => format!("{}\n", json!({"rows": rows, "result": "not_sent", "reason": reason})),
+            false => format!("{}: not sent: {reason}\n", counted(rows, "row")),
+        };
+    }
+
+    pub fn add_summary(&mut self, summary: &Value) {
+        if self.json {
+            self.text += &format!("{}\n", json!({ "summary": summary }));
+        }
+    }
+
+    /// What is to be printed, so that it can be without holding others up.
+    pub fn take(&mut self) -> Lines {
         Lines {
             text: std::mem::take(&mut self.text),
             ..*self
         }
     }
 
-    /// Tells the one they were taken from whether they could be printed.
+    /// Notes whether those that were taken could be printed.
     pub fn give_back(&mut self, taken: &Lines) {
         self.broken |= taken.broken;
     }
 
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     pub fn print_if_many(&mut self) {
@@ -131,16 +210,18 @@ mod tests {
 
     #[test]
     fn the_gravest_end_of_a_row_decides() {
-        let counts = |refused, not_sent, unknown| Counts {
-            applied: 3,
-            already: 1,
-            refused,
-            not_sent,
-            unknown,
+        let exit = |unknown, not_sent, refused| {
+            let counts = Counts {
+                applied: 3,
+                already: 1,
+                refused,
+                unknown,
+            };
+            Summary::new(counts, 4 + refused + unknown + not_sent).exit
         };
-        assert_eq!(counts(0, 0, 0).exit(), Exit::Done);
-        assert_eq!(counts(0, 2, 0).exit(), Exit::NotSent);
-        assert_eq!(counts(1, 2, 0).exit(), Exit::RowsRefused);
-        assert_eq!(counts(1, 2, 1).exit(), Exit::Unknown);
+        assert_eq!(exit(0, 0, 0), Exit::Done);
+        assert_eq!(exit(0, 0, 2), Exit::RowsRefused);
+        assert_eq!(exit(0, 801, 1), Exit::NotSent);
+        assert_eq!(exit(1, 2, 1), Exit::Unknown);
     }
 }

@@ -1,0 +1,225 @@
+//! A circuit breaker: it opens when requests fail in a row, and one probe at a time then shows whether writes get through
+//! again. Pure: time comes in as a value.
+
+use std::time::Duration;
+
+/// The time since the run began.
+pub type Time = Duration;
+
+/// So many failures in a row, and no write that got through in between, open it.
+const FAILURES: u32 = 8;
+/// The pauses before each probe, where the server asks for none; the last one is repeated.
+const PAUSES: [u64; 6] = [1, 2, 4, 8, 16, 30];
+
+pub struct Circuit {
+    max_outage: Duration,
+    failures: u32,
+    open: Option<Open>,
+    /// The end of a pause that the server asked for. A write that gets through does not cut it short.
+    asked_until: Time,
+}
+
+struct Open {
+    since: Time,
+    /// How much of the time since then does not count: a first pause that the server asked for.
+    excused: Duration,
+    until: Time,
+    pauses: usize,
+    /// The outage is over its limit: one more probe, and that is it.
+    last: bool,
+}
+
+/// What a failure leads to.
+#[derive(Debug, PartialEq)]
+pub enum Change {
+    None,
+    /// The circuit was closed and is open now.
+    Opened(Duration),
+    /// It has been open for too long, or the server asks for a pause that would be too long.
+    GiveUp,
+}
+
+impl Circuit {
+    pub fn new(max_outage: Duration) -> Circuit {
+        Circuit {
+            max_outage,
+            failures: 0,
+            open: None,
+            asked_until: Time::ZERO,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// What is left of a pause.
+    pub fn pause(&self, now: Time) -> Option<Duration> {
+        let until = self.open.as_ref().map_or(Time::ZERO, |open| open.until);
+        let left = until.max(self.asked_until).saturating_sub(now);
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// A write got through.
+    pub fn close(&mut self) {
+        self.failures = 0;
+        self.open = None;
+    }
+
+    /// A request failed. `asked` is the pause that the server asks for; `at_once` opens the circuit without seven others.
+    pub fn failure(&mut self, now: Time, asked: Option<Duration>, at_once: bool, probe: bool) -> Change {
+        self.failures += 1;
+        if let Some(asked) = asked {
+            self.asked_until = self.asked_until.max(now + asked);
+            if asked > self.max_outage {
+                return Change::GiveUp;
+            }
+        }
+        let Some(open) = &mut self.open else {
+            if !at_once && asked.is_none() && self.failures < FAILURES {
+                return Change::None;
+            }
+            let mut open = Open {
+                since: now,
+                excused: asked.unwrap_or_default(),
+                until: now,
+                pauses: 0,
+                last: false,
+            };
+            open.pause(now, asked, self.max_outage);
+            let pause = open.until - now;
+            self.open = Some(open);
+            return Change::Opened(pause);
+        };
+        if !probe {
+            // It was under way when the circuit opened, and tells nothing new.
+            return Change::None;
+        }
+        if open.last {
+            return Change::GiveUp;
+        }
+        open.pause(now, asked, self.max_outage);
+        Change::None
+    }
+}
+
+impl Open {
+    fn pause(&mut self, now: Time, asked: Option<Duration>, max_outage: Duration) {
+        let counted = |until: Time| until.saturating_sub(self.since + self.excused);
+        let own = Duration::from_secs(PAUSES[self.pauses.min(PAUSES.len() - 1)]);
+        let left = max_outage.saturating_sub(counted(now));
+        let until = now + asked.unwrap_or(own.min(left));
+        self.last = counted(until) >= max_outage;
+        self.until = until;
+        self.pauses += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn opened(max_outage: u64) -> Circuit {
+        let mut circuit = Circuit::new(SECOND * max_outage as u32);
+        for _ in 0..FAILURES - 1 {
+            assert_eq!(circuit.failure(Time::ZERO, None, false, false), Change::None);
+        }
+        assert_eq!(circuit.pause(Time::ZERO), None);
+        assert_eq!(circuit.failure(Time::ZERO, None, false, false), Change::Opened(SECOND));
+        circuit
+    }
+
+    /// Lets every probe fail, each asked to wait for `asked`; the pauses before each, in seconds.
+    fn pauses(circuit: &mut Circuit, asked: Option<Duration>) -> Vec<f64> {
+        let mut now = Time::ZERO;
+        let mut pauses = Vec::new();
+        loop {
+            let pause = circuit.pause(now).unwrap_or_default();
+            pauses.push(pause.as_secs_f64());
+            now += pause;
+            if circuit.failure(now, asked, false, true) == Change::GiveUp {
+                return pauses;
+            }
+            assert!(pauses.len() < 100);
+        }
+    }
+
+    #[test]
+    fn eight_failures_in_a_row_open_it_and_a_write_in_between_does_not_let_them_add_up() {
+        let mut circuit = Circuit::new(60 * SECOND);
+        for _ in 0..3 {
+            for _ in 0..FAILURES - 1 {
+                assert_eq!(circuit.failure(Time::ZERO, None, false, false), Change::None);
+            }
+            circuit.close();
+        }
+        assert!(!circuit.is_open());
+        assert!(opened(60).is_open());
+    }
+
+    #[test]
+    fn the_pauses_grow_and_a_last_probe_goes_out_when_the_outage_has_lasted_too_long() {
+        assert_eq!(pauses(&mut opened(60), None), [1.0, 2.0, 4.0, 8.0, 16.0, 29.0]);
+        assert_eq!(pauses(&mut opened(5), None), [1.0, 2.0, 2.0]);
+        assert_eq!(
+            pauses(&mut opened(100), None),
+            [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 9.0]
+        );
+        let mut none = Circuit::new(Duration::ZERO);
+        assert_eq!(
+            none.failure(Time::ZERO, None, true, false),
+            Change::Opened(Duration::ZERO)
+        );
+        assert_eq!(pauses(&mut none, None), [0.0]);
+    }
+
+    #[test]
+    fn a_pause_that_was_asked_for_does_not_count_unless_it_is_asked_for_again() {
+        let mut circuit = Circuit::new(60 * SECOND);
+        let asked = Some(45 * SECOND);
+        assert_eq!(
+            circuit.failure(Time::ZERO, asked, true, false),
+            Change::Opened(45 * SECOND)
+        );
+        assert_eq!(pauses(&mut circuit, asked), [45.0, 45.0, 45.0]);
+        let mut circuit = Circuit::new(60 * SECOND);
+        circuit.failure(Time::ZERO, asked, true, false);
+        assert_eq!(pauses(&mut circuit, None), [45.0, 2.0, 4.0, 8.0, 16.0, 30.0]);
+    }
+
+    #[test]
+    fn a_pause_longer_than_an_outage_may_last_is_not_waited_for() {
+        let mut circuit = Circuit::new(60 * SECOND);
+        assert_eq!(
+            circuit.failure(Time::ZERO, Some(61 * SECOND), true, false),
+            Change::GiveUp
+        );
+        assert_eq!(
+            circuit.failure(Time::ZERO, Some(60 * SECOND), true, false),
+            Change::Opened(60 * SECOND)
+        );
+    }
+
+    #[test]
+    fn a_write_that_got_through_does_not_cut_short_what_the_server_asked_for() {
+        let mut circuit = Circuit::new(60 * SECOND);
+        circuit.failure(Time::ZERO, Some(10 * SECOND), true, false);
+        // Another worker's answer of the same moment, and one that asks for less.
+        circuit.close();
+        circuit.failure(SECOND, Some(SECOND), true, false);
+        assert_eq!(circuit.pause(SECOND), Some(9 * SECOND));
+        circuit.close();
+        assert_eq!(circuit.pause(10 * SECOND), None);
+    }
+
+    #[test]
+    fn what_was_under_way_when_it_opened_does_not_lengthen_the_outage() {
+        let mut circuit = opened(60);
+        for _ in 0..20 {
+            assert_eq!(circuit.failure(Time::ZERO, None, false, false), Change::None);
+        }
+        assert_eq!(circuit.pause(Time::ZERO), Some(SECOND));
+    }
+}
