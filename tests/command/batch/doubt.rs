@@ -1,0 +1,180 @@
+//! Rows that may have been applied.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::*;
+
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[test]
+fn a_row_in_doubt_is_read_back_and_sent_only_if_it_was_not_applied() {
+    for status in ["Approved", "Declined"] {
+        let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+        let file = killed(&dir, &sandbox, status, unix_time() - 86_400);
+        let run = batch(&sandbox, &file, &[]).exits(0);
+        assert!(run.line().starts_with("1 row: 1 applied"), "{run}");
+        let methods: Vec<Value> = sandbox.log().iter().map(|entry| entry["method"].clone()).collect();
+        assert_eq!(methods, ["GET", "PATCH"]);
+
+        // The same row, when it had been applied.
+        let file = killed(&dir, &sandbox, status, unix_time() - 86_400);
+        let run = batch(&sandbox, &file, &[]).exits(0);
+        assert!(run.line().starts_with("1 row: 0 applied, 1 already so"), "{run}");
+        assert_eq!(sandbox.updates().len(), 1);
+    }
+}
+
+#[test]
+fn a_resubmission_in_doubt_is_never_sent_again_by_itself() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    for age in [0, 5, 3600] {
+        let file = killed(&dir, &sandbox, "Resubmitted", unix_time() - age);
+        for _ in 0..2 {
+            let run = batch(&sandbox, &file, &[]).exits(5);
+            let expected = "line 2: unknown: the run ended before the answer came; the session is In Review now";
+            assert!(run.out.starts_with(expected), "{run}");
+        }
+    }
+    assert!(sandbox.updates().is_empty());
+
+    // A person has looked, and wants it.
+    let file = killed(&dir, &sandbox, "Resubmitted", unix_time());
+    batch(&sandbox, &file, &["--retry", "unknown"]).exits(0);
+    assert_eq!(sandbox.status("abc"), "Resubmitted");
+    // It was applied: nothing is left to be sent.
+    let file = killed(&dir, &sandbox, "Resubmitted", unix_time());
+    let run = batch(&sandbox, &file, &["--retry", "unknown"]).exits(0);
+    assert!(run.err.contains("1 row: 0 applied, 1 already so"), "{run}");
+    assert_eq!(sandbox.updates().len(), 1);
+}
+
+#[test]
+fn what_a_person_decided_since_is_not_overridden() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    sandbox.request(
+        "PATCH",
+        "/v3/session/abc/update-status/",
+        "{\"new_status\":\"Declined\"}",
+    );
+    let file = killed(&dir, &sandbox, "Approved", unix_time() - 7 * 86_400);
+    for _ in 0..2 {
+        let run = batch(&sandbox, &file, &[]).exits(5);
+        assert!(
+            run.out
+                .contains("the session is Declined now; somebody may have decided so since"),
+            "{run}"
+        );
+    }
+    assert_eq!(sandbox.status("abc"), "Declined");
+    batch(&sandbox, &file, &["--retry", "unknown"]).exits(0);
+    assert_eq!(sandbox.status("abc"), "Approved");
+}
+
+#[test]
+fn a_session_that_is_gone_ends_its_row_without_a_word_that_nothing_was_changed() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = killed(&dir, &sandbox, "Approved", unix_time());
+    let missing = Server::start(|_| didit_json(404, json!({"detail": "Session not found."})));
+    let journal = format!("{file}.journal");
+    let text = fs::read_to_string(&journal).unwrap();
+    fs::write(&journal, text.replace(&sandbox.url, &missing.url())).unwrap();
+    let run = run(&missing, &[&file]).exits(1);
+    assert!(run.out.starts_with("line 2: refused: reading session abc: "), "{run}");
+    assert!(
+        run.out.contains("whether it was applied before that cannot be known"),
+        "{run}"
+    );
+    assert!(!run.out.contains("nothing was changed"), "{run}");
+}
+
+#[test]
+fn the_reason_of_a_doubt_is_the_updates_own() {
+    let sessions = Sessions::default();
+    let server = Server::start(move |request| {
+        if request.method == "GET" {
+            return page(500);
+        }
+        sessions.serve(request);
+        vec![Step::Close]
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(1));
+    let run = run(&server, &[&file, "--jobs", "1", "--max-outage", "0"]).exits(5);
+    let line = run.out.lines().next().unwrap();
+    assert!(
+        line.starts_with(&format!("line 2: unknown: setting session {} to Approved: ", id(0))),
+        "{run}"
+    );
+    assert!(
+        line.contains("whether it was applied is unknown; it was not read back in this run"),
+        "{run}"
+    );
+    let text = fs::read_to_string(format!("{file}.journal")).unwrap();
+    assert!(
+        !run.out.contains("nothing was changed") && !text.contains("nothing was changed"),
+        "{run}"
+    );
+}
+
+#[test]
+fn answers_that_were_lost_are_settled_in_the_same_run() {
+    // The update is made and its answer lost, each time.
+    let sessions = Arc::new(Sessions::default());
+    let served = sessions.clone();
+    let server = Server::start(move |request| {
+        let steps = served.serve(request);
+        if request.method == "PATCH" {
+            vec![Step::Reset]
+        } else {
+            steps
+        }
+    });
+    let dir = Directory::new();
+    let line = |row| format!("{},Resubmitted,a:OCR\n", id(row));
+    let text = "session_id,new_status,nodes\n".to_owned() + &(0..7).map(line).collect::<String>();
+    let file = dir.file("rows.csv", text);
+    let run = run(&server, &[&file]).exits(0);
+    assert!(run.err.contains("7 rows: 7 applied"), "{run}");
+    assert_eq!(sessions.applied(), [1; 7]);
+}
+
+#[test]
+fn a_decision_that_was_lost_is_sent_again_over_a_new_connection() {
+    let (sessions, lost) = (Arc::new(Sessions::default()), Mutex::new(true));
+    let served = sessions.clone();
+    let server = Server::start(move |request| match std::mem::take(&mut *lock(&lost)) {
+        true => vec![Step::Close],
+        false => served.serve(request),
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(1));
+    run(&server, &[&file]).exits(0);
+    let requests = server.requests();
+    let methods: Vec<&str> = requests.iter().map(|request| request.method.as_str()).collect();
+    assert_eq!(methods, ["PATCH", "GET", "PATCH"]);
+    assert_ne!(requests[1].connection, requests[0].connection);
+    assert_eq!(sessions.applied(), [1]);
+}
+
+#[test]
+fn reads_have_a_pace_of_their_own_on_v1() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(4));
+    let args = ["batch", &file, "--rate", "100000", "--jobs", "3"];
+    Run::of(&mut sandbox.didit(&args)).exits(0);
+    // As if no answer had come.
+    let journal = format!("{file}.journal");
+    let text = fs::read_to_string(&journal).unwrap();
+    let intents = text.lines().filter(|line| !line.contains("result"));
+    fs::write(&journal, intents.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let run = Run::of(&mut sandbox.didit(&args)).exits(0);
+    assert!(run.err.contains("4 rows: 0 applied, 4 already so"), "{run}");
+    let mut reads = sandbox.log();
+    reads.retain(|entry| entry["method"] == "GET");
+    let at = |index: usize| reads[index]["at"].as_f64().unwrap();
+    // 100 a minute.
+    assert!(at(3) - at(0) > 1.7, "{reads:?}");
+}

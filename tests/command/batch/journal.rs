@@ -1,0 +1,227 @@
+//! The journal: what is on disk when, and whose it is.
+
+use super::*;
+
+#[test]
+fn an_intent_is_on_disk_before_its_request_and_a_result_after_it() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(1));
+    batch(&sandbox, &file, &[]).exits(0);
+    let entries = journal(&file);
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[0]["intent"], "Approved");
+    assert_eq!(entries[1]["result"], "applied");
+    for entry in entries {
+        assert_eq!((&entry["line"], &entry["session_id"]), (&json!(2), &json!(id(0))));
+    }
+    let text = fs::read_to_string(format!("{file}.journal")).unwrap();
+    assert!(!text.contains("hunter2"), "{text}");
+    #[cfg(unix)]
+    {
+        let metadata = fs::metadata(format!("{file}.journal")).unwrap();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777,
+            0o600
+        );
+    }
+}
+
+#[test]
+fn a_second_run_on_the_same_journal_is_told_so() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(100));
+    let mut first = sandbox
+        .with_key(&["batch", &file, "--rate", "1", "--quiet"])
+        .spawn()
+        .unwrap();
+    wait_for(&file, |entry| entry["result"] == "applied");
+    let run = batch(&sandbox, &file, &[]).exits(2);
+    assert!(
+        run.line()
+            .ends_with("rows.csv.journal: another run is using it: wait for its end"),
+        "{run}"
+    );
+    assert_eq!(sandbox.updates().len(), 1);
+    // The lock goes with its process.
+    kill(&mut first);
+    batch(&sandbox, &file, &[]).exits(0);
+    assert_eq!(sandbox.updates().len(), 100);
+}
+
+#[test]
+fn a_journal_of_something_else_is_not_gone_on_with() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(3));
+    batch(&sandbox, &file, &[]).exits(0);
+    let journal = format!("{file}.journal");
+    let kept = fs::read_to_string(&journal).unwrap();
+    let refused = |run: Run, expected: &str| {
+        let run = run.exits(2);
+        assert!(run.line().contains(expected), "{run}");
+        assert!(run.line().starts_with(&format!("journal {journal}: ")), "{run}");
+        assert_eq!(fs::read_to_string(&journal).unwrap(), kept);
+    };
+    let mut other = sandbox.with_key(&["batch", &file]);
+    refused(
+        Run::of(other.env("DIDIT_API_KEY", "other")),
+        "it belongs to other credentials",
+    );
+    let mut other = sandbox.with_key(&["batch", &file]);
+    refused(
+        Run::of(other.env("DIDIT_BASE_URL", format!("{}/eu", sandbox.url))),
+        "it belongs to another API host",
+    );
+    dir.file("rows.csv", csv(4));
+    refused(
+        batch(&sandbox, &file, &[]),
+        "it belongs to another input, or the input was changed since",
+    );
+
+    // A file that is no journal is left as it is, whole line or not.
+    let contents: [&[u8]; 5] = [
+        b"precious",
+        b"precious\n",
+        b"{\"didit\":1}\n",
+        b"\xff\xd8\xff\xe0JFIF",
+        b"{",
+    ];
+    for content in contents {
+        let precious = dir.file("precious", content);
+        let run = batch(&sandbox, &file, &["--journal", &precious]);
+        match content {
+            // That may have been the first byte of a journal.
+            b"{" => drop(run.exits(0)),
+            _ => {
+                let run = run.exits(2);
+                assert!(run.line().contains("the file is no journal of this command"), "{run}");
+                assert_eq!(fs::read(&precious).unwrap(), content);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(3));
+    batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    let path = format!("{file}.journal");
+    let whole = fs::read_to_string(&path).unwrap();
+
+    // The last row's result is torn: its intent stands, so it is read back.
+    fs::write(&path, &whole[..whole.len() - 20]).unwrap();
+    let run = batch(&sandbox, &file, &[]).exits(0);
+    assert_eq!(
+        run.line(),
+        "3 rows: 2 applied, 1 already so, 0 refused, 0 unknown, 0 not sent"
+    );
+    assert_eq!(sandbox.updates().len(), 3);
+    assert_eq!(results(&file).len(), 3);
+
+    // The header is torn: nothing was sent.
+    fs::write(&path, &whole[..30]).unwrap();
+    batch(&sandbox, &file, &[]).exits(0);
+
+    let damaged = whole
+        .replacen("intent", "\0\0\0\0", 1)
+        .replacen("\"line\":2", "\"line\":999", 1);
+    fs::write(&path, &damaged).unwrap();
+    let sent = sandbox.updates().len();
+    let run = batch(&sandbox, &file, &[]).exits(2);
+    assert!(
+        run.line().contains("line 2 of it is damaged: nothing was sent"),
+        "{run}"
+    );
+    assert_eq!(sandbox.updates().len(), sent);
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_is_exit_2() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(3));
+    let run = batch(&sandbox, &file, &["--journal", &dir.path("none/journal")]).exits(2);
+    assert!(run.line().contains("none/journal: it cannot be used"), "{run}");
+    assert!(run.line().ends_with("; --journal FILE puts it somewhere else"), "{run}");
+    let run = batch(&sandbox, &file, &["--journal", &dir.path("")]).exits(2);
+    assert!(run.line().contains("it is no regular file"), "{run}");
+    assert!(sandbox.log().is_empty());
+}
+
+#[test]
+fn nuls_that_a_power_cut_left_at_its_end_are_forgotten_and_elsewhere_they_are_damage() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(3));
+    batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    let path = format!("{file}.journal");
+    let whole = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    // The last result was not synced, and what stands there is not what was written.
+    for tail in ["\0\0\0\0\0\0\n", "\0\0\0\0\0\0", "{\"line\":4,\"ses\0\0\0\0\n\0\0\0\n"] {
+        fs::write(&path, format!("{}\n{tail}", lines[..6].join("\n"))).unwrap();
+        let run = batch(&sandbox, &file, &[]).exits(0);
+        assert!(run.err.contains("3 rows: 2 applied, 1 already so"), "{run}");
+        assert!(!fs::read(&path).unwrap().contains(&0));
+    }
+    // A row was sent after them: they were not the end.
+    fs::write(&path, format!("{}\n\0\0\0\n{}\n", lines[..5].join("\n"), lines[5])).unwrap();
+    let run = batch(&sandbox, &file, &[]).exits(2);
+    assert!(
+        run.line()
+            .contains("line 6 of it is damaged: nothing was sent; put a copy"),
+        "{run}"
+    );
+    assert_eq!(sandbox.updates().len(), 3);
+
+    // Nothing else was ever written.
+    fs::write(&path, [0; 64]).unwrap();
+    batch(&sandbox, &file, &[]).exits(0);
+}
+
+#[test]
+fn a_journal_of_another_version_is_refused_in_words_that_lead_to_no_second_sending() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(3));
+    batch(&sandbox, &file, &[]).exits(0);
+    let path = format!("{file}.journal");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"didit_journal\":2", "\"didit_journal\":1")).unwrap();
+    for more in [&["--json"][..], &["--dry-run"]] {
+        let run = batch(&sandbox, &file, more).exits(2);
+        assert!(
+            run.line()
+                .contains("finish the batch with that version. Do not delete the journal"),
+            "{run}"
+        );
+        assert_eq!(run.out, "");
+    }
+}
+
+#[test]
+fn a_result_that_stands_there_twice_counts_once() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(2));
+    batch(&sandbox, &file, &[]).exits(0);
+    let path = format!("{file}.journal");
+    let text = fs::read_to_string(&path).unwrap();
+    let last = text.lines().last().unwrap();
+    fs::write(&path, format!("{text}{last}\n{last}\n")).unwrap();
+    let run = batch(&sandbox, &file, &["--json"]).exits(0);
+    assert!(
+        run.err
+            .contains("2 rows: 2 applied, 0 already so, 0 refused, 0 unknown, 0 not sent"),
+        "{run}"
+    );
+    assert_eq!(run.objects().len(), 3, "{run}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_journal_that_others_could_read_is_its_owners_alone_from_then_on() {
+    use std::os::unix::fs::PermissionsExt;
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(1));
+    let path = dir.file("rows.csv.journal", "");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    batch(&sandbox, &file, &[]).exits(0);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}

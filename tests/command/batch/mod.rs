@@ -1,0 +1,161 @@
+//! `didit batch`: what is sent, what is kept, and what is left after every kind of end.
+
+mod doubt;
+mod journal;
+mod kills;
+mod outage;
+mod pace;
+mod refusals;
+mod rows;
+mod stop;
+mod told;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::sandbox::{Run, Sandbox, didit};
+use crate::support::directory::Directory;
+use crate::support::{Request, Server, Step, answer, lock};
+
+/// The id of a row, a UUID as Didit's are.
+pub fn id(row: usize) -> String {
+    format!("4c5c7f3a-0000-4000-8000-{row:012x}")
+}
+
+/// A CSV of approvals and declines.
+pub fn csv(rows: usize) -> String {
+    let status = |row| if row % 2 == 0 { "Approved" } else { "Declined" };
+    let line = |row| format!("{},{}\n", id(row), status(row));
+    "session_id,new_status\n".to_owned() + &(0..rows).map(line).collect::<String>()
+}
+
+/// As fast as it goes.
+pub const FAST: [&str; 2] = ["--rate", "100000"];
+
+pub fn batch(sandbox: &Sandbox, file: &str, more: &[&str]) -> Run {
+    Run::of(&mut sandbox.with_key(&[&["batch", file][..], &FAST, more].concat()))
+}
+
+/// The command, talking to a server of the test's own.
+pub fn against(server: &Server, args: &[&str]) -> Command {
+    let mut command = didit(&[&["batch"][..], args, &FAST].concat());
+    command
+        .env("DIDIT_BASE_URL", server.url())
+        .env("DIDIT_API_KEY", "key-hunter2");
+    command
+}
+
+pub fn run(server: &Server, args: &[&str]) -> Run {
+    Run::of(&mut against(server, args))
+}
+
+/// The journal, without its header; nothing if there is none yet.
+pub fn journal(file: &str) -> Vec<Value> {
+    let text = fs::read_to_string(format!("{file}.journal")).unwrap_or_default();
+    text.lines()
+        .skip(1)
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The last result of each line in the journal.
+pub fn results(file: &str) -> BTreeMap<u64, String> {
+    let result = |entry: Value| Some((entry["line"].as_u64()?, entry["result"].as_str()?.to_owned()));
+    journal(file).into_iter().filter_map(result).collect()
+}
+
+/// Waits until the journal has an entry.
+pub fn wait_for(file: &str, is: impl Fn(&Value) -> bool) -> Value {
+    let path = format!("{file}.journal");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(30) {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let whole = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        if let Some(entry) = whole.into_iter().find(&is) {
+            return entry;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("no such entry in {path}");
+}
+
+pub fn kill(child: &mut std::process::Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A journal of one row that was about to be set to `status` at `at`, when the run was killed.
+pub fn killed(dir: &Directory, sandbox: &Sandbox, status: &str, at: u64) -> String {
+    let nodes = if status == "Resubmitted" { "a:OCR" } else { "" };
+    let file = dir.file(
+        "rows.csv",
+        format!("session_id,new_status,nodes\nabc,{status},{nodes}\n"),
+    );
+    let path = format!("{file}.journal");
+    let _ = fs::remove_file(&path);
+    // The header of this very input.
+    let other = Sandbox::start(&[]);
+    let mut command = other.with_key(&["batch", &file]);
+    Run::of(&mut command).exits(0);
+    let header = fs::read_to_string(&path)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .replace(&other.url, &sandbox.url);
+    let intent = json!({"line": 2, "session_id": "abc", "intent": status, "at": at});
+    fs::write(&path, format!("{header}\n{intent}\n")).unwrap();
+    file
+}
+
+/// Sessions as Didit keeps them, for a server that a test makes fail as it likes.
+#[derive(Default)]
+pub struct Sessions(Mutex<HashMap<String, (String, u32)>>);
+
+impl Sessions {
+    /// Does what a request asks for, and answers as Didit does.
+    pub fn serve(&self, request: &Request) -> Vec<Step> {
+        let id = session_of(request);
+        let mut sessions = lock(&self.0);
+        let (status, applied) = sessions.entry(id.clone()).or_insert(("In Review".into(), 0));
+        if request.method == "GET" {
+            return didit_json(200, json!({"session_id": id, "status": status}));
+        }
+        let body: Value = serde_json::from_str(request.text()).unwrap();
+        let new = body["new_status"].as_str().unwrap();
+        if new == "Resubmitted" && status == new {
+            return didit_json(
+                400,
+                json!({"detail": "The new status is the same as the current status."}),
+            );
+        }
+        if status != new {
+            *status = new.into();
+            *applied += 1;
+        }
+        didit_json(200, json!({"session_id": id}))
+    }
+
+    /// How often each session that was asked for was changed.
+    pub fn applied(&self) -> Vec<u32> {
+        lock(&self.0).values().map(|(_, applied)| *applied).collect()
+    }
+}
+
+pub fn session_of(request: &Request) -> String {
+    request.path.split('/').nth(3).unwrap().to_owned()
+}
+
+pub fn didit_json(status: u16, body: Value) -> Vec<Step> {
+    answer(status, &[], body.to_string())
+}
+
+/// What a gateway says while Didit is away.
+pub fn page(status: u16) -> Vec<Step> {
+    answer(status, &[("content-type", "text/html")], "<html>Back soon</html>")
+}

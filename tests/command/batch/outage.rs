@@ -1,0 +1,158 @@
+//! Writes that do not get through: what it takes to pause, to try again, and to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use super::*;
+
+fn resubmissions(rows: usize) -> String {
+    let line = |row| format!("{},Resubmitted,a:OCR\n", id(row));
+    "session_id,new_status,nodes\n".to_owned() + &(0..rows).map(line).collect::<String>()
+}
+
+fn writes(server: &Server) -> usize {
+    let requests = server.requests();
+    requests.iter().filter(|request| request.method == "PATCH").count()
+}
+
+#[test]
+fn a_read_only_maintenance_leaves_few_resubmissions_in_doubt_and_none_twice() {
+    let (sessions, closed) = (Arc::new(Sessions::default()), Arc::new(AtomicBool::new(true)));
+    let (served, shut) = (sessions.clone(), closed.clone());
+    let server = Server::start(move |request| match request.method == "PATCH" && shut.load(SeqCst) {
+        true => page(503),
+        false => served.serve(request),
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", resubmissions(60));
+    let stopped = run(&server, &[&file, "--max-outage", "1.5"]).exits(5);
+    assert!(stopped.err.contains("stopped: nothing gets through: "), "{stopped}");
+    let unknown = results(&file).values().filter(|result| *result == "unknown").count();
+    assert!((8..=20).contains(&unknown), "{unknown} are unknown: {stopped}");
+    assert_eq!(writes(&server), unknown);
+
+    closed.store(false, SeqCst);
+    let open = run(&server, &[&file]).exits(5);
+    let expected = format!(
+        "60 rows: {} applied, 0 already so, 0 refused, {unknown} unknown, 0 not sent",
+        60 - unknown
+    );
+    assert!(open.err.contains(&expected), "{open}");
+    run(&server, &[&file, "--retry", "unknown"]).exits(0);
+    assert!(sessions.applied().iter().all(|applied| *applied == 1));
+    assert_eq!(sessions.applied().len(), 60);
+}
+
+#[test]
+fn a_page_that_is_not_didits_stops_a_run_whatever_its_status() {
+    for (status, exit) in [(200, 5), (404, 6), (403, 6), (402, 6), (302, 5), (401, 6)] {
+        let up = Arc::new(AtomicBool::new(false));
+        let (sessions, is_up) = (Arc::new(Sessions::default()), up.clone());
+        let served = sessions.clone();
+        let server = Server::start(move |request| match is_up.load(SeqCst) {
+            true => served.serve(request),
+            false => page(status),
+        });
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(100));
+        let away = run(&server, &[&file, "--max-outage", "0.2"]).exits(exit);
+        assert!(away.err.contains("stopped: nothing gets through: "), "{status}: {away}");
+        assert!(away.err.contains(" 0 refused"), "{status}: {away}");
+        assert!(server.requests().len() <= 30, "{status}: {}", server.requests().len());
+
+        up.store(true, SeqCst);
+        run(&server, &[&file]).exits(0);
+        assert_eq!(sessions.applied(), [1; 100], "{status}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_by_itself_once_writes_get_through_again() {
+    let (sessions, failures) = (Arc::new(Sessions::default()), AtomicUsize::new(0));
+    let served = sessions.clone();
+    let server = Server::start(move |request| match failures.fetch_add(1, SeqCst) {
+        0..10 => page(502),
+        _ => served.serve(request),
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(30));
+    let run = run(&server, &[&file, "--jobs", "2"]).exits(0);
+    assert!(run.err.contains("didit: pausing for 1 s: "), "{run}");
+    assert_eq!(sessions.applied(), [1; 30]);
+}
+
+#[test]
+fn a_429_without_a_time_has_an_end() {
+    let server = Server::start(|_| didit_json(429, json!({"detail": "Request was throttled."})));
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(50));
+    let run = run(&server, &[&file, "--max-outage", "0.3"]).exits(6);
+    assert!(run.err.contains("stopped: nothing gets through: "), "{run}");
+    assert!(writes(&server) <= 4 + 2, "{}", writes(&server));
+}
+
+#[test]
+fn a_pause_of_a_day_stops_the_run_at_once_and_says_when_to_go_on() {
+    let body = json!({"detail": "Request was throttled."}).to_string();
+    let server = Server::start(move |_| answer(429, &[("retry-after", "86400")], &body));
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(50));
+    let run = run(&server, &[&file, "--jobs", "1"]).exits(6);
+    assert!(run.err.contains("go on in 86400 s, as the server asks"), "{run}");
+    assert_eq!(writes(&server), 1);
+}
+
+#[test]
+fn rows_that_were_not_applied_come_after_the_untouched_ones_in_the_next_run_too() {
+    let (first, up) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    let (seen, is_up, sessions) = (first.clone(), up.clone(), Sessions::default());
+    let server = Server::start(move |request| {
+        lock(&seen).push(session_of(request));
+        match is_up.load(SeqCst) {
+            true => sessions.serve(request),
+            false => didit_json(
+                403,
+                json!({"detail": "You do not have permission to perform this action."}),
+            ),
+        }
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(40));
+    run(&server, &[&file, "--jobs", "1", "--max-outage", "0"]).exits(6);
+    let tried = lock(&first).len();
+    assert_eq!(tried, 9);
+    up.store(true, SeqCst);
+    run(&server, &[&file, "--jobs", "1"]).exits(0);
+    let expected: Vec<String> = (tried..40).chain(0..tried).map(id).collect();
+    assert_eq!(lock(&first)[tried..], expected);
+}
+
+#[test]
+fn a_server_that_closes_every_connection_after_one_answer_loses_no_row() {
+    let sessions = Arc::new(Sessions::default());
+    let served = sessions.clone();
+    let server = Server::start(move |request| {
+        let mut steps = served.serve(request);
+        steps.push(Step::Close);
+        steps
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(40));
+    run(&server, &[&file]).exits(0);
+    assert_eq!(sessions.applied(), [1; 40]);
+}
+
+#[test]
+fn a_lost_connection_is_not_what_the_next_request_goes_over() {
+    let (sessions, requests) = (Arc::new(Sessions::default()), AtomicUsize::new(0));
+    let served = sessions.clone();
+    // Of every connection the second request is lost.
+    let server = Server::start(move |request| {
+        let lost = request.connection < 3 && requests.fetch_add(1, SeqCst) % 2 == 1;
+        if lost { vec![Step::Close] } else { served.serve(request) }
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(6));
+    run(&server, &[&file, "--jobs", "1"]).exits(0);
+    assert_eq!(sessions.applied(), [1; 6]);
+}

@@ -1,0 +1,57 @@
+//! How fast requests go out.
+
+use std::sync::Arc;
+
+use super::*;
+
+#[test]
+fn a_429_stops_every_worker_for_as_long_as_it_asks() {
+    let (sessions, times) = (Arc::new(Sessions::default()), Arc::new(Mutex::new(Vec::new())));
+    let (served, arrived) = (sessions.clone(), times.clone());
+    let body = json!({"detail": "Request was throttled."}).to_string();
+    let server = Server::start(move |request| {
+        let mut arrived = lock(&arrived);
+        arrived.push(Instant::now());
+        match arrived.len() {
+            1 => answer(429, &[("retry-after", "2")], &body),
+            _ => served.serve(request),
+        }
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(30));
+    run(&server, &[&file, "--jobs", "5"]).exits(0);
+    let times = lock(&times);
+    let since: Vec<f64> = times.iter().map(|at| (*at - times[0]).as_secs_f64()).collect();
+    // What was under way already may still have come in.
+    assert!(!since.iter().any(|at| (1.0..1.99).contains(at)), "{since:?}");
+    assert!(since.iter().filter(|at| **at >= 1.99).count() >= 20, "{since:?}");
+    assert_eq!(sessions.applied(), [1; 30]);
+}
+
+#[test]
+fn it_slows_down_before_the_limit_is_reached() {
+    let (sandbox, dir) = (
+        Sandbox::start(&["--rate-limit", "20", "--rate-window", "1"]),
+        Directory::new(),
+    );
+    let file = dir.file("rows.csv", csv(25));
+    batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    let updates = sandbox.updates();
+    assert!(updates.iter().all(|entry| entry["status"] == 200), "{updates:?}");
+    assert_eq!(updates.len(), 25);
+}
+
+#[test]
+fn requests_go_out_evenly_and_no_faster_than_the_rate() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(31));
+    Run::of(&mut sandbox.with_key(&["batch", &file, "--rate", "1800"])).exits(0);
+    let times: Vec<f64> = sandbox
+        .updates()
+        .iter()
+        .map(|entry| entry["at"].as_f64().unwrap())
+        .collect();
+    let took = times.iter().cloned().fold(0.0, f64::max) - times.iter().cloned().fold(f64::MAX, f64::min);
+    // 30 intervals of a thirtieth of a second; a busy machine may be late.
+    assert!((0.95..1.5).contains(&took), "{took}");
+}

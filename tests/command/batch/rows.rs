@@ -1,0 +1,329 @@
+//! The input: what is taken, what is refused, and which rows count.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use super::*;
+
+#[test]
+fn csv_may_be_written_in_every_allowed_way() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let text = "\u{feff}\"comment\",nodes,new_status,session_id,email,email_language\r\n\
+                \"said \"\"no\"\",\r\nand left\",,declined,abc,,\r\n\
+                \r\n\
+                , a:OCR;b:FACE ,RESUBMITTED, def ,p@example.com,fr\r\n\
+                Zo\u{eb},,Approved,ghi,,";
+    let file = dir.file("rows.csv", text);
+    batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    let bodies: Vec<Value> = sandbox
+        .updates()
+        .into_iter()
+        .map(|mut entry| entry["body"].take())
+        .collect();
+    let nodes = json!([{"node_id": "a", "feature": "OCR"}, {"node_id": "b", "feature": "FACE"}]);
+    assert_eq!(
+        bodies[0],
+        json!({"new_status": "Declined", "comment": "said \"no\",\r\nand left"})
+    );
+    let resubmitted = json!({
+        "new_status": "Resubmitted", "nodes_to_resubmit": nodes,
+        "send_email": true, "email_address": "p@example.com", "email_language": "fr",
+    });
+    assert_eq!(bodies[1], resubmitted);
+    assert_eq!(bodies[2], json!({"new_status": "Approved", "comment": "Zo\u{eb}"}));
+    let lines: Vec<u64> = results(&file).into_keys().collect();
+    assert_eq!(lines, [2, 5, 6]);
+}
+
+#[test]
+fn ndjson_may_have_blank_lines_and_no_end_of_line_at_its_end() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let text = "\n{\"session_id\":\"abc\",\"new_status\":\"approved\",\"comment\":null}\r\n  \n\
+                {\"nodes\":[{\"node_id\":\"a\",\"feature\":\"OCR\"}],\"new_status\":\"Resubmitted\",\"session_id\":\"def\"}";
+    let file = dir.file("rows.ndjson", text);
+    batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    let bodies: Vec<Value> = sandbox
+        .updates()
+        .into_iter()
+        .map(|mut entry| entry["body"].take())
+        .collect();
+    let nodes = json!([{"node_id": "a", "feature": "OCR"}]);
+    assert_eq!(bodies[0], json!({"new_status": "Approved"}));
+    assert_eq!(
+        bodies[1],
+        json!({"new_status": "Resubmitted", "nodes_to_resubmit": nodes})
+    );
+    assert_eq!(results(&file).into_keys().collect::<Vec<_>>(), [2, 4]);
+}
+
+#[test]
+fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let cases: [(&str, &[u8], &[&str]); 24] = [
+        ("a.csv", b"", &["it is empty: the first line has to name the columns"]),
+        (
+            "a.csv",
+            b"\n\nsession_id\nabc\n",
+            &["line 3: the column new_status is missing"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,comnent\nabc,Approved,x\n",
+            &["line 1: there is no column \"comnent\""],
+        ),
+        (
+            "a.csv",
+            b"session_id;new_status\nabc;Approved\n",
+            &["columns are separated by commas"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,session_id\n",
+            &["line 1: the column session_id is there twice"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status\r\nabc,Approved,x\r\ndef\r\n",
+            &[
+                "line 2: it has 3 fields, and the header 2",
+                "line 3: it has 1 fields, and the header 2",
+            ],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status\n,Approved\na/b,Approved\nc,In Review\n",
+            &[
+                "line 2: session_id: not a session id: it is empty",
+                "line 3: session_id: not a session id: it contains '/'",
+                "line 4: new_status: not a status that can be set",
+            ],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,comment\nabc,Approved,caf\xe9\ndef,Approved,x\n",
+            &["line 2: it is not UTF-8; nothing after it was read"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,comment\nabc,Approved,\"a\nb\"\ndef,Approved,\"c\nghi,Declined,\n",
+            &["line 4: a quote is opened here and never closed; nothing after it was read"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,comment\nabc,Approved,5\" pipe\n",
+            &["line 2: a quote in a field that does not begin"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,comment\nabc,Approved,\"5\" pipe\n",
+            &["line 2: text after a closing quote"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,nodes\nabc,Resubmitted,\ndef,Resubmitted,x\nghi,Approved,a:b\n",
+            &[
+                "line 2: Resubmitted needs at least one node",
+                "line 3: a step has to be NODE_ID:FEATURE",
+                "line 4: nodes: they go with Resubmitted only",
+            ],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,email,email_language\nabc,Approved,nobody,\ndef,Approved,,en\n",
+            &[
+                "line 2: not an email address",
+                "line 3: an email language needs an email address",
+            ],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status\nabc,Approved\ndef,Approved\nABC,Declined\n",
+            &["line 4: it contradicts line 2 about session abc"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,comment\nabc,Approved,x\nabc,Approved,y\n",
+            &["line 3: it contradicts line 2"],
+        ),
+        ("a.csv", b"\xff\xfes\0e\0s\0", &["it is UTF-16: save it as UTF-8"]),
+        (
+            "a.ndjson",
+            b"{\"session_id\":\"abc\",\"new_status\":\"Approved\"}\n\n{\"session_id\":\"def\",\"new_st",
+            &["line 3: the last line is cut off"],
+        ),
+        (
+            "a.ndjson",
+            b"{\"session_id\":\"abc\",\"new_status\":\"Approved\",\"comnent\":\"x\"}\n",
+            &["line 1: not a row: unknown field `comnent`"],
+        ),
+        (
+            "a.ndjson",
+            b"{\"session_id\":\"abc\"}\n[]\n7\n",
+            &[
+                "line 1: not a row: missing field `new_status`",
+                "line 2: not a row: ",
+                "line 3: not a row: ",
+            ],
+        ),
+        (
+            "a.ndjson",
+            b"{\"session_id\":\"abc\",\"new_status\":\"Approved\"} {}\n",
+            &["line 1: not a row: trailing characters"],
+        ),
+        (
+            "a.ndjson",
+            b"{\"session_id\":\"abc\",\"session_id\":\"d\",\"new_status\":\"Approved\"}\n",
+            &["line 1: not a row: duplicate field"],
+        ),
+        (
+            "a.ndjson",
+            b"{\"session_id\":\"\xe9\",\"new_status\":\"Approved\"}\n",
+            &["line 1: it is not UTF-8; nothing after it was read"],
+        ),
+        (
+            "a.ndjson",
+            b"{\"session_id\":\"abc\",\"new_status\":\"Approved\",\"comment\":5}\n",
+            &["line 1: not a row: invalid type"],
+        ),
+        (
+            "a.ndjson",
+            b"session_id,new_status\nabc,Approved\n",
+            &["line 1: not a row: ", "line 2: not a row: "],
+        ),
+    ];
+    for (name, content, expected) in cases {
+        let file = dir.file(name, content);
+        let shown = String::from_utf8_lossy(content);
+        let run = batch(&sandbox, &file, &[]).exits(2);
+        let lines: Vec<&str> = run.err.lines().collect();
+        assert_eq!(lines.len(), expected.len() + 1, "{shown}: {run}");
+        for (line, expected) in lines.iter().zip(expected) {
+            let line = line.strip_prefix(&format!("didit: {file}: "));
+            assert!(
+                line.is_some_and(|line| line.starts_with(expected) || line.contains("columns are")),
+                "{shown}: {run}"
+            );
+        }
+        assert!(lines[expected.len()].contains("nothing was sent"), "{run}");
+        assert!(!fs::exists(format!("{file}.journal")).unwrap(), "{shown}");
+    }
+    assert!(sandbox.log().is_empty());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_exit_2() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let run = batch(&sandbox, &dir.path("none.csv"), &[]).exits(2);
+    assert!(run.err.contains("none.csv: it cannot be read"), "{run}");
+}
+
+#[test]
+fn a_header_alone_is_no_rows_and_no_error() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", "session_id,new_status\n");
+    let run = batch(&sandbox, &file, &[]).exits(0);
+    assert_eq!(
+        run.line(),
+        "0 rows: 0 applied, 0 already so, 0 refused, 0 unknown, 0 not sent"
+    );
+}
+
+#[test]
+fn every_row_is_checked_against_the_api_version_first() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file(
+        "rows.csv",
+        "session_id,new_status,nodes,email\na,Approved,,\nb,Resubmitted,x:y,\nc,Approved,,a@b.c\n",
+    );
+    let run = sandbox.run(&["batch", &file]).exits(2);
+    assert!(
+        run.err.contains("line 3: API version v1 cannot resubmit: use v3"),
+        "{run}"
+    );
+    assert!(
+        run.err.contains("line 4: API version v1 sends no email: use v3"),
+        "{run}"
+    );
+    assert!(sandbox.log().is_empty());
+}
+
+#[test]
+fn rows_that_say_the_same_count_once() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let upper = id(7).to_uppercase();
+    let text = format!(
+        "session_id,new_status\n{},Approved\nx,Declined\n{upper},approved\nX,Declined\nx,Declined\n",
+        id(7)
+    );
+    let file = dir.file("rows.csv", text);
+    let dry = batch(&sandbox, &file, &["--dry-run", "--json"]).exits(0);
+    let summary = &dry.objects()[0]["summary"];
+    assert_eq!((&summary["rows"], &summary["repeated"]), (&json!(2), &json!(3)));
+    batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    let sent: Vec<Value> = sandbox.updates().iter().map(|update| update["path"].clone()).collect();
+    let path = |id: &str| format!("/v3/session/{id}/update-status/");
+    assert_eq!(sent, [path(&id(7)), path("x")]);
+    assert_eq!(results(&file).into_keys().collect::<Vec<_>>(), [2, 3]);
+
+    // Rows in between stay.
+    let file = dir.file(
+        "again.csv",
+        "session_id,new_status\naaa,Approved\nbbb,Approved\naaa,Approved\n",
+    );
+    batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    let sent: Vec<Value> = sandbox.updates()[2..]
+        .iter()
+        .map(|update| update["path"].clone())
+        .collect();
+    assert_eq!(sent, [path("aaa"), path("bbb")]);
+}
+
+#[test]
+fn a_dry_run_sends_nothing_and_leaves_nothing() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(5));
+    let run = batch(&sandbox, &file, &["--dry-run"]).exits(0);
+    let expected = "5 rows: 3 to be approved, 2 declined, 0 resubmitted; 0 more were repetitions; nothing was sent\n";
+    assert_eq!(run.out, expected);
+    assert!(sandbox.log().is_empty());
+    assert!(!fs::exists(format!("{file}.journal")).unwrap());
+}
+
+#[test]
+fn rows_may_come_from_standard_input() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let journal = dir.path("journal");
+    let mut command = sandbox.with_key(&["batch", "-", "--journal", &journal]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(csv(2).as_bytes()).unwrap();
+    Run::from(child.wait_with_output().unwrap()).exits(0);
+    assert_eq!(sandbox.updates().len(), 2);
+    assert!(fs::exists(&journal).unwrap());
+}
+
+#[test]
+fn of_many_problems_the_first_are_told_and_the_others_counted() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let rows: String = (0..5000).map(|row| format!("{},In Review\n", id(row))).collect();
+    let file = dir.file("rows.csv", format!("session_id,new_status\n{rows}"));
+    let run = batch(&sandbox, &file, &[]).exits(2);
+    assert_eq!(run.err.lines().count(), 22, "{run}");
+    assert!(run.err.contains("rows.csv: and 4980 more\n"), "{run}");
+    assert!(run.err.contains("5000 problems: nothing was sent"), "{run}");
+}
+
+#[test]
+fn an_empty_comment_is_none_in_either_format() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let csv = dir.file("rows.csv", "session_id,new_status,comment\na,Approved,\n");
+    let ndjson = dir.file(
+        "rows.ndjson",
+        "{\"session_id\":\"b\",\"new_status\":\"Approved\",\"comment\":\"\"}",
+    );
+    for file in [csv, ndjson] {
+        batch(&sandbox, &file, &[]).exits(0);
+    }
+    for update in sandbox.updates() {
+        assert_eq!(update["body"], json!({"new_status": "Approved"}));
+    }
+}

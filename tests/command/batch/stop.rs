@@ -1,0 +1,109 @@
+//! A stop that was asked for.
+
+#![cfg(unix)]
+
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, mpsc};
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A batch whose first `requests` have arrived at a server that holds its answers back.
+struct Held {
+    server: Server,
+    child: Child,
+    release: mpsc::Sender<()>,
+    sessions: Arc<Sessions>,
+}
+
+impl Held {
+    fn start(file: &str, requests: usize, lost: bool) -> Held {
+        let ((release, held), (arrived, arrivals)) = (mpsc::channel::<()>(), mpsc::channel());
+        let (held, arrived) = (Mutex::new(held), Mutex::new(arrived));
+        let sessions = Arc::new(Sessions::default());
+        let served = sessions.clone();
+        let server = Server::start(move |request| {
+            let steps = served.serve(request);
+            if request.method == "GET" {
+                return steps;
+            }
+            let _ = lock(&arrived).send(());
+            // It fails once the other end is gone, and then everybody may go on.
+            let _ = lock(&held).recv_timeout(LIMIT);
+            if lost { vec![Step::Close] } else { steps }
+        });
+        let mut command = against(&server, &[file, "--json", "--jobs", &requests.to_string()]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        for _ in 0..requests {
+            arrivals.recv_timeout(LIMIT).unwrap();
+        }
+        Held {
+            server,
+            child,
+            release,
+            sessions,
+        }
+    }
+
+    /// Sends a signal, and gives the command the time to notice it.
+    fn signal(&self, signal: &str) {
+        let mut kill = Command::new("kill");
+        assert!(
+            kill.args([signal, &self.child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+        std::thread::sleep(Duration::from_millis(400));
+    }
+}
+
+#[test]
+fn the_first_signal_lets_what_is_under_way_end_and_starts_nothing_else() {
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(40));
+        let held = Held::start(&file, 3, false);
+        held.signal(signal);
+        drop(held.release);
+        let run = Run::end(held.child).exits(6);
+        assert!(
+            run.err
+                .contains("40 rows: 3 applied, 0 already so, 0 refused, 0 unknown, 37 not sent"),
+            "{run}"
+        );
+        let summary = run.objects().pop().unwrap()["summary"].take();
+        assert_eq!(summary["stopped"], "a signal asked for it");
+        assert_eq!(held.sessions.applied(), [1; 3]);
+        assert_eq!(held.server.requests().len(), 3);
+        assert_eq!(results(&file).len(), 3);
+    }
+}
+
+#[test]
+fn what_a_signal_finds_in_doubt_is_read_back_before_the_end() {
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(20));
+    let held = Held::start(&file, 2, true);
+    held.signal("-TERM");
+    drop(held.release);
+    let run = Run::end(held.child).exits(6);
+    assert!(
+        run.err
+            .contains("20 rows: 2 applied, 0 already so, 0 refused, 0 unknown, 18 not sent"),
+        "{run}"
+    );
+}
+
+#[test]
+fn the_second_signal_ends_at_once() {
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(40));
+    let held = Held::start(&file, 1, false);
+    held.signal("-INT");
+    held.signal("-INT");
+    let run = Run::end(held.child).exits(130);
+    assert!(!run.err.contains("40 rows"), "{run}");
+    drop(held.release);
+}

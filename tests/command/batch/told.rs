@@ -1,0 +1,207 @@
+//! What is told, and the exit status.
+
+use super::*;
+
+#[test]
+fn every_row_is_applied_once_and_a_second_run_has_nothing_to_do() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(20));
+    let run = batch(&sandbox, &file, &[]).exits(0);
+    assert_eq!(run.out, "");
+    assert_eq!(
+        run.line(),
+        "20 rows: 20 applied, 0 already so, 0 refused, 0 unknown, 0 not sent"
+    );
+    assert_eq!(sandbox.updates().len(), 20);
+    let sessions = sandbox.sessions();
+    assert_eq!(sessions[&id(0)].0, "Approved");
+    assert_eq!(sessions[&id(19)].0, "Declined");
+    assert_eq!(
+        results(&file).values().filter(|result| *result == "applied").count(),
+        20
+    );
+
+    let again = batch(&sandbox, &file, &["--json"]).exits(0);
+    let expected = format!("{}didit: nothing is left to do\n", run.err);
+    assert_eq!(again.err, expected);
+    let told = again.objects();
+    assert_eq!(told.len(), 21, "{again}");
+    let summary =
+        json!({"applied": 20, "already": 0, "refused": 0, "unknown": 0, "not_sent": 0, "exit": 0, "stopped": null});
+    assert_eq!(told[20], json!({"summary": summary}));
+    assert_eq!(sandbox.updates().len(), 20);
+}
+
+#[test]
+fn refused_rows_are_told_with_their_reasons_and_are_exit_1_on_every_run() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let text = "session_id,new_status\nunknown-1,Approved\nabc,Approved\nunfinished-1,Declined\n";
+    let file = dir.file("rows.csv", text);
+    let first = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
+    let lines: Vec<&str> = first.out.lines().collect();
+    assert_eq!(lines.len(), 2, "{first}");
+    assert!(
+        lines[0].starts_with("line 2: refused: setting session unknown-1"),
+        "{first}"
+    );
+    assert!(
+        lines[1].starts_with("line 4: refused: setting session unfinished-1"),
+        "{first}"
+    );
+    assert!(lines.iter().all(|line| line.contains("nothing was changed")), "{first}");
+    assert_eq!(
+        first.line(),
+        "3 rows: 1 applied, 0 already so, 2 refused, 0 unknown, 0 not sent"
+    );
+
+    let again = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
+    assert_eq!(again.out, first.out);
+    assert_eq!(again.err, format!("{}didit: nothing is left to do\n", first.err));
+    assert_eq!(sandbox.updates().len(), 3);
+}
+
+#[test]
+fn json_tells_every_row() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", "session_id,new_status\nunknown-1,Approved\nabc,Declined\n");
+    let run = batch(&sandbox, &file, &["--json", "--quiet", "--jobs", "1"]).exits(1);
+    assert_eq!(run.err, "");
+    let told = run.objects();
+    assert_eq!(told.len(), 3);
+    assert_eq!(
+        (&told[0]["result"], &told[0]["status_code"]),
+        (&json!("refused"), &json!(404))
+    );
+    assert!(told[0]["reason"].as_str().unwrap().contains("Session not found."));
+    assert_eq!(
+        (&told[1]["result"], &told[1]["new_status"]),
+        (&json!("applied"), &json!("Declined"))
+    );
+    assert_eq!((&told[1]["line"], &told[1]["session_id"]), (&json!(3), &json!("abc")));
+}
+
+#[test]
+fn rows_that_were_not_sent_count_more_than_one_that_was_refused() {
+    let body = json!({"detail": "Request was throttled."}).to_string();
+    let server = Server::start(move |request| match session_of(request) == id(0) {
+        true => didit_json(404, json!({"detail": "Session not found."})),
+        false => answer(429, &[("retry-after", "86400")], &body),
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(802));
+    let run = run(&server, &[&file, "--jobs", "1"]).exits(6);
+    let lines: Vec<&str> = run.out.lines().collect();
+    assert_eq!(lines.len(), 3, "{run}");
+    assert!(lines[0].starts_with("line 2: refused: "), "{run}");
+    assert!(
+        lines[1].starts_with("line 3: not sent: ") && lines[1].contains("nothing was changed"),
+        "{run}"
+    );
+    assert_eq!(
+        lines[2],
+        "800 rows: not sent: the run ended before their turn; nothing was changed"
+    );
+    assert!(run.err.contains("1 refused, 0 unknown, 801 not sent\n"), "{run}");
+    assert!(
+        run.err
+            .ends_with("didit: the same command goes on with the rows that are left\n"),
+        "{run}"
+    );
+}
+
+#[test]
+fn the_last_object_is_a_summary_when_a_run_is_stopped_too() {
+    let server = Server::start(|_| didit_json(401, json!({"detail": "Invalid API key."})));
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(5));
+    let run = run(&server, &[&file, "--json", "--jobs", "1"]).exits(3);
+    let told = run.objects();
+    let summary = &told.last().unwrap()["summary"];
+    assert_eq!((&summary["not_sent"], &summary["exit"]), (&json!(5), &json!(3)));
+    assert!(
+        summary["stopped"].as_str().unwrap().contains("Invalid API key."),
+        "{run}"
+    );
+    assert_eq!(told[0]["result"], "not_sent");
+    assert_eq!((&told[1]["rows"], &told[1]["result"]), (&json!(4), &json!("not_sent")));
+}
+
+#[test]
+fn a_dry_run_needs_no_credentials_and_tells_what_is_left() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", "session_id,new_status\nunknown-1,Approved\nabc,Declined\n");
+    let dry = |more: &[&str]| {
+        let mut command = didit(&[&["batch", &file, "--dry-run"][..], more].concat());
+        Run::of(command.env("DIDIT_BASE_URL", &sandbox.url)).exits(0)
+    };
+    assert!(!dry(&[]).out.contains("journal"));
+    batch(&sandbox, &file, &[]).exits(1);
+    let kept = fs::read(format!("{file}.journal")).unwrap();
+    let run = dry(&[]);
+    let expected = "by the journal: 0 left of 2 rows: 1 applied, 0 already so, 1 refused, 0 unknown, 0 not sent\n";
+    assert!(run.out.ends_with(expected), "{run}");
+    let told = dry(&["--json"]).objects();
+    let results: Vec<&Value> = told[..2].iter().map(|object| &object["result"]).collect();
+    assert!(
+        results.contains(&&json!("applied")) && results.contains(&&json!("refused")),
+        "{told:?}"
+    );
+    assert_eq!(
+        (&told[2]["summary"]["rows"], &told[2]["summary"]["applied"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(fs::read(format!("{file}.journal")).unwrap(), kept);
+}
+
+#[test]
+fn a_dry_run_without_credentials_checks_for_v3() {
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", "session_id,new_status,nodes\nabc,Resubmitted,a:OCR\n");
+    Run::of(&mut didit(&["batch", &file, "--dry-run"])).exits(0);
+    let file = dir.file("bad.csv", "session_id,new_status,nodes\nabc,Resubmitted,\n");
+    Run::of(&mut didit(&["batch", &file, "--dry-run"])).exits(2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_told_and_stops_nothing() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(5));
+    let mut command = sandbox.with_key(&[&["batch", &file, "--json"][..], &FAST].concat());
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let run = Run::of(command.stdout(full)).exits(6);
+    assert!(run.err.contains("standard output cannot be written"), "{run}");
+    assert_eq!(sandbox.updates().len(), 5);
+    assert_eq!(results(&file).len(), 5);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_fills_up_ends_the_run_with_every_row_told_rightly() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(60));
+    // Files end at 4 KiB, as on a disk that is full; the signal that goes with it is ignored.
+    let script = "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\"";
+    let args = ["batch", &file, "--json", "--rate", "100000"];
+    let command = sandbox.with_key(&args);
+    let mut limited = std::process::Command::new("bash");
+    limited
+        .args(["-c", script])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear();
+    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let run = Run::of(&mut limited).exits(6);
+    assert!(run.err.contains("stopped: the journal cannot be written: "), "{run}");
+    let told = run.objects();
+    let applied = told.iter().filter(|object| object["result"] == "applied").count();
+    assert_eq!(applied, sandbox.sessions().len(), "{run}");
+    assert_eq!(told.last().unwrap()["summary"]["not_sent"], json!(60 - applied));
+
+    let run = batch(&sandbox, &file, &[]).exits(0);
+    assert!(run.err.contains("60 rows: "), "{run}");
+    assert_eq!(sandbox.updates().len(), 60);
+}
