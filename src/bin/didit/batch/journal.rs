@@ -60,6 +60,8 @@ pub struct History {
     same_credential: bool,
 }
 
+type Tell<'a> = dyn FnMut(u32, Outcome, &str, &str) + 'a;
+
 pub struct Journal {
     state: Mutex<State>,
     /// The same file, to be synced while others write.
@@ -109,9 +111,9 @@ impl Journal {
             // Nothing was ever done with those credentials, as when they were mistyped.
             history = History::empty(input);
         }
+        // Not every file system has modes, and nothing in it is secret.
         #[cfg(unix)]
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
-            .map_err(unusable)?;
+        let _ = file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
         // What follows the last whole line was being written when the run ended: nothing was sent for it.
         file.set_len(history.whole).map_err(unusable)?;
         file.seek(SeekFrom::End(0)).map_err(unusable)?;
@@ -132,6 +134,14 @@ impl Journal {
             sync_directory(path);
         }
         Ok((journal, history))
+    }
+
+    /// As [`History::results`].
+    pub fn results(&self, history: &History, is: impl Fn(Past) -> bool, tell: &mut Tell<'_>) -> Result<(), String> {
+        // Over the same handle: on Windows another one cannot read what this one has locked.
+        let mut state = self.state();
+        history.results(&state.file, is, tell)?;
+        state.file.seek(SeekFrom::End(0)).map(drop).map_err(unusable)
     }
 
     /// Returns once the intent is on disk.
@@ -212,18 +222,6 @@ impl State {
 }
 
 impl History {
-    /// What is in a journal, or would be: nothing is locked or changed.
-    ///
-    /// # Errors
-    /// A line that says why it cannot be gone on with.
-    pub fn of(path: &Path, header: &Header, input: &Input) -> Result<History, String> {
-        match File::open(path) {
-            Ok(file) => History::read(&file, header, input),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(History::empty(input)),
-            Err(error) => Err(unusable(error)),
-        }
-    }
-
     pub fn empty(input: &Input) -> History {
         History {
             rows: vec![(Past::Untouched, 0); input.len()],
@@ -233,7 +231,9 @@ impl History {
         }
     }
 
-    fn read(file: &File, header: &Header, input: &Input) -> Result<History, String> {
+    /// # Errors
+    /// A line that says why it cannot be gone on with.
+    pub fn read(file: &File, header: &Header, input: &Input) -> Result<History, String> {
         let mut history = History::empty(input);
         let mut reader = BufReader::new(file);
         let mut bytes = Vec::new();
@@ -281,13 +281,9 @@ impl History {
         }
     }
 
-    /// Hands out the last result of each row that `is` so, as it stands in the journal, with its reason.
-    pub fn results(
-        &self,
-        path: &Path,
-        is: impl Fn(Past) -> bool,
-        tell: &mut dyn FnMut(u32, Outcome, &str, &str),
-    ) -> Result<(), String> {
+    /// Hands out the last result of each row that `is` so: its line, the outcome, the reason, and all as it stands in the
+    /// journal.
+    pub fn results(&self, mut file: &File, is: impl Fn(Past) -> bool, tell: &mut Tell<'_>) -> Result<(), String> {
         #[derive(Deserialize)]
         struct Told<'a> {
             line: u32,
@@ -300,11 +296,9 @@ impl History {
             .iter()
             .filter(|(past, _)| *past != Past::Untouched && is(*past));
         let mut places: Vec<u64> = wanted.map(|(_, at)| *at).collect();
-        if places.is_empty() {
-            return Ok(());
-        }
         places.sort_unstable();
-        let mut reader = BufReader::new(File::open(path).map_err(unusable)?);
+        file.rewind().map_err(unusable)?;
+        let mut reader = BufReader::new(file);
         let mut bytes = Vec::new();
         let mut at = 0;
         for place in places {
@@ -383,7 +377,7 @@ const NO_JOURNAL: &str = "the file is no journal of this command: give another -
 const DAMAGED: &str = ": nothing was sent; put a copy of it from before in its place, or begin a new batch of the rows that it \
                        has no line of";
 
-fn unusable(error: io::Error) -> String {
+pub fn unusable(error: io::Error) -> String {
     let hint = match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotFound => {
             "; --journal FILE puts it somewhere else"

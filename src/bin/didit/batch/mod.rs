@@ -14,6 +14,10 @@ mod simulation;
 mod workers;
 
 use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
@@ -21,7 +25,7 @@ use crate::args::{Batch, Output, Retry};
 use crate::report::{Exit, diagnose, print, unprintable};
 use events::{Past, counts};
 use input::{Input, fingerprint};
-use journal::{Header, History, Journal, VERSION};
+use journal::{Header, History, Journal, VERSION, unusable};
 use model::{Model, Settings};
 use results::{Lines, Summary, counted};
 use workers::Run;
@@ -54,13 +58,13 @@ pub fn run(options: &Batch, output: Output) -> Exit {
     let Some(path) = &options.journal else {
         return Exit::Usage;
     };
-    let unusable = |problem: String| {
+    let refused = |problem: String| {
         diagnose(&format!("journal {}: {problem}", path.display()));
         Exit::Usage
     };
     let (journal, history) = match Journal::open(path, &header, &input) {
         Ok(opened) => opened,
-        Err(problem) => return unusable(problem),
+        Err(problem) => return refused(problem),
     };
     let settings = Settings {
         writes: options.rate,
@@ -79,8 +83,12 @@ pub fn run(options: &Batch, output: Output) -> Exit {
         Past::Refused { .. } => !settings.retry_refused,
         _ => false,
     };
-    if let Err(problem) = tell(&history, path, settled, &mut lines) {
-        return unusable(problem);
+    let told = journal.results(&history, settled, &mut |line, outcome, reason, text| {
+        lines.add(line, outcome, reason, text);
+        lines.print_if_many();
+    });
+    if let Err(problem) = told {
+        return refused(problem);
     }
     let rows = history.rows.iter().enumerate().map(|(row, (past, last_entry))| {
         let repeatable = input.status(row) != NewStatus::Resubmitted;
@@ -136,32 +144,16 @@ fn read(options: &Batch, client: Option<&Client>) -> Option<Input> {
     input
 }
 
-/// Takes the last results of the rows that are `settled`.
-fn tell(
-    history: &History,
-    path: &std::path::Path,
-    settled: impl Fn(Past) -> bool,
-    lines: &mut Lines,
-) -> Result<(), String> {
-    history.results(path, settled, &mut |line, outcome, reason, json| {
-        lines.add(line, outcome, reason, json);
-        lines.print_if_many();
-    })
-}
-
 fn dry_run(options: &Batch, input: &Input, header: &Header, output: Output) -> Exit {
     let mut lines = Lines::new(output);
-    let mut history = History::empty(input);
-    if let Some(path) = &options.journal {
-        let read = History::of(path, header, input).and_then(|found| {
-            history = found;
-            tell(&history, path, |_| output.json, &mut lines)
-        });
-        if let Err(problem) = read {
-            diagnose(&format!("journal {}: {problem}", path.display()));
-            return Exit::Usage;
-        }
-    }
+    let history = match &options.journal {
+        Some(path) => read_journal(path, header, input, &mut lines, output.json)
+            .map_err(|problem| diagnose(&format!("journal {}: {problem}", path.display()))),
+        None => Ok(History::empty(input)),
+    };
+    let Ok(history) = history else {
+        return Exit::Usage;
+    };
     let of = |status| (0..input.len()).filter(|row| input.status(*row) == status).count();
     let [approved, declined, resubmitted] = [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted].map(of);
     let (total, repeated) = (input.len(), input.repeated);
@@ -193,7 +185,21 @@ fn dry_run(options: &Batch, input: &Input, header: &Header, output: Output) -> E
     }
 }
 
-fn variable(name: &str) -> Option<std::ffi::OsString> {
+/// What is in a journal, which is neither locked nor changed, and may not be there yet.
+fn read_journal(path: &Path, header: &Header, input: &Input, lines: &mut Lines, json: bool) -> Result<History, String> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(History::empty(input)),
+        file => file.map_err(unusable)?,
+    };
+    let history = History::read(&file, header, input)?;
+    history.results(&file, |_| json, &mut |line, outcome, reason, text| {
+        lines.add(line, outcome, reason, text);
+        lines.print_if_many();
+    })?;
+    Ok(history)
+}
+
+fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
@@ -218,7 +224,7 @@ fn credentials() -> Option<Vec<u8>> {
     let used = id
         .or_else(|| variable("DIDIT_API_KEY"))
         .or_else(|| variable("DIDIT_CLIENT_ID"));
-    used.map(std::ffi::OsString::into_encoded_bytes)
+    used.map(OsString::into_encoded_bytes)
 }
 
 /// Tells credentials apart, and no more: 32 bits are far too few to say anything of a key.

@@ -1,17 +1,16 @@
 //! What ends a row, and what ends a run. Pure: events and the time come in, tasks and records come out.
 //!
-//! 1. A row ends by Didit's word about its session: `applied`, `already` so, or `refused`. Whatever else happens to a request
-//!    (no connection, a time-out, a 429, a 5xx, a page that is not Didit's JSON) is a failure, and says nothing of the row.
-//! 2. A row that was certainly not applied is sent again, behind the untouched ones, in later runs as well.
-//! 3. A row that may have been applied is in doubt, and is read back before anything else happens to it. Approved and
-//!    Declined are then sent again, unless the session shows the opposite decision; Resubmitted never is.
-//! 4. What stays in doubt is `unknown`. Each later run reads it back once more, behind the untouched rows.
-//! 5. Eight failures in a row, or one answer that asks for a pause, open the circuit: all workers pause, for as long as the
-//!    server asks, else 1, 2, 4, 8, 16, 30 s. After each pause one row is tried. A write that gets through closes it.
-//! 6. An outage of `--max-outage` seconds stops the run. Refused credentials stop it at once.
+//! 1. A row ends by Didit's word about its session: applied, already so, or refused. Anything else is a failure.
+//! 2. After a failure that certainly changed nothing, the row waits behind the untouched ones, in later runs as well.
+//! 3. After any other failure the row is in doubt: its session is read back. Approved and Declined are then sent again,
+//!    unless the session shows the opposite decision. Resubmitted is not, as it could be applied twice.
+//! 4. What stays in doubt is unknown. Each later run reads it back once more.
+//! 5. Eight failures in a row, or an answer that asks for a pause, open the circuit: all workers pause for as long as the
+//!    server asks, else 1, 2, 4, 8, 16, 30 s, with one try after each pause. An update that gets through closes it.
+//! 6. When it has been open for `--max-outage` seconds, or the credentials are refused, the run stops.
 //! 7. A row that fails ten times while others get through is left for the next run.
-//! 8. A person decides the rest: `--retry unknown` sends rows in doubt once more, `--retry refused` those that were refused.
-//! 9. A signal lets the requests under way end, reads back what they left in doubt, and starts nothing else.
+//! 8. `--retry unknown` and `--retry refused` send such rows once more: that is for a person to decide.
+//! 9. The first signal lets requests in flight end and reads back what they left in doubt. The second ends at once.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -44,7 +43,7 @@ struct Row {
     /// Approved and Declined may be sent again (didit-api.md §4).
     repeatable: bool,
     in_doubt: bool,
-    /// It was sent in this run, and not read back since.
+    /// This run sent it, and has not tried to read it back since.
     sent: bool,
     unread: bool,
     /// Didit refused it while it was in doubt.
@@ -327,7 +326,7 @@ impl Model {
 
     /// The intent to send a row could not be written: it was not sent.
     pub fn not_sent(&mut self, row: usize, reason: String) {
-        self.landed(row);
+        self.is_back(row);
         self.rows[row].stage = Stage::Waiting;
         self.causes.entry(row).or_insert_with(|| reason.clone());
         self.stop(Stop::Broken(reason));
@@ -336,7 +335,7 @@ impl Model {
     /// What came of the request that a `Send` or `Read` asked for.
     pub fn answered(&mut self, now: Time, row: usize, answer: Answer) -> Vec<Action> {
         let read = self.rows[row].stage == Stage::Reading;
-        let probe = self.landed(row);
+        let probe = self.is_back(row);
         self.rows[row].stage = Stage::Waiting;
         let in_doubt = self.rows[row].in_doubt;
         let failure = match answer {
@@ -378,8 +377,8 @@ impl Model {
         }
     }
 
-    /// Whether it was the probe.
-    fn landed(&mut self, row: usize) -> bool {
+    /// Its request is no longer in flight; whether it was the probe.
+    fn is_back(&mut self, row: usize) -> bool {
         self.in_flight -= 1;
         self.probe.take_if(|probe| *probe == row).is_some()
     }

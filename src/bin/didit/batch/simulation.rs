@@ -49,7 +49,6 @@ struct Session {
     loose: u32,
     /// A person's last decision, and when.
     decided: Option<(Status, Time)>,
-    first_intent: Option<Time>,
     /// What a read of this run showed last, and when it was answered.
     read: Option<(Status, Time)>,
     /// How often this run sent it, and read it back, and whether a read was the last of them.
@@ -124,12 +123,22 @@ struct Day {
     fixed: bool,
 }
 
-/// How a run ended.
-#[derive(Debug, PartialEq)]
-enum End {
-    Killed,
-    Done,
-    Stopped,
+/// What happened in a run.
+struct Course {
+    start: Time,
+    max_outage: Duration,
+    /// The weather at its beginning, and whether it stayed so, and was good throughout.
+    weather: Weather,
+    steady: bool,
+    good: bool,
+    /// The server asked for a pause.
+    asked: bool,
+    failures: u32,
+    /// A write got through.
+    through: bool,
+    signalled: bool,
+    /// A worker failed.
+    broken: bool,
 }
 
 macro_rules! hold {
@@ -165,7 +174,6 @@ impl Day {
                 applied: 0,
                 loose: 0,
                 decided: None,
-                first_intent: None,
                 read: None,
                 sent: 0,
                 reads: 0,
@@ -237,8 +245,7 @@ impl Day {
         }
         let mut left = usize::MAX;
         for round in 0.. {
-            let end = self.run(false, None);
-            hold!(self, end != End::Killed, "it was not killed");
+            self.run(false, None);
             let unsettled = self.unsettled(|past| matches!(past, Past::Untouched));
             if unsettled == 0 {
                 break;
@@ -342,7 +349,7 @@ impl Day {
         pasts
     }
 
-    fn run(&mut self, retry: bool, kill: Option<u32>) -> End {
+    fn run(&mut self, retry: bool, kill: Option<u32>) {
         let max_outage = SECOND * [0, 5, 60, 60][if self.fixed { 3 } else { self.random.usize(..4) }];
         let rate = [4, 60, 300, 100_000][self.random.usize(..4)];
         let settings = Settings {
@@ -350,7 +357,7 @@ impl Day {
             reads: [rate, rate.min(100)][self.random.usize(..2)],
             max_outage,
             retry_unknown: retry,
-            retry_refused: false,
+            retry_refused: self.random.u8(..8) == 0,
         };
         let pasts = self.replay();
         let rows = self.sessions.iter().map(|session| session.wanted != Resubmitted);
@@ -364,15 +371,21 @@ impl Day {
             session.read = None;
             (session.sent, session.reads, session.read_last) = (0, 0, false);
         }
-        let first_weather = self.weather;
-        let (mut steady, mut asked, mut failures, mut through) = (true, false, 0, false);
+        let mut course = Course {
+            start: self.now,
+            max_outage,
+            weather: self.weather,
+            steady: true,
+            good: self.weather == Weather::Good,
+            asked: false,
+            failures: 0,
+            through: false,
+            signalled: false,
+            broken: false,
+        };
         self.asked_until = self.now;
-        let start = self.now;
-        let mut bad = self.weather != Weather::Good;
         let jobs = self.random.usize(1..5);
-        let mut workers = jobs;
-        let mut steps = 0;
-        let (mut signalled, mut broken) = (false, false);
+        let (mut workers, mut steps) = (jobs, 0);
         for _ in 0..jobs {
             self.after(Duration::ZERO, Event::Free);
         }
@@ -385,12 +398,12 @@ impl Day {
                 continue;
             };
             self.now = self.now.max(at);
-            let now = self.now - start;
+            let now = self.now - course.start;
             steps += 1;
             hold!(self, steps < 20_000, "the run has no end");
             if kill == Some(steps) {
                 self.kill(event);
-                return End::Killed;
+                return;
             }
             match event {
                 Event::Free => match model.next(now) {
@@ -398,7 +411,6 @@ impl Day {
                         self.check_send(row, retry);
                         self.journal.push(Entry::Intent(row));
                         self.synced = self.journal.len();
-                        self.sessions[row].first_intent.get_or_insert(self.now);
                         let wait = self.millis(20);
                         self.after(wait, Event::Sent { row });
                     }
@@ -430,24 +442,19 @@ impl Day {
                 // A worker fails, and nobody knows what came of its row.
                 Event::Answered { .. } if !self.fixed && self.random.u16(..3000) == 0 => {
                     model.stop(Stop::Broken("it failed".into()));
-                    (broken, workers) = (true, workers - 1);
+                    (course.broken, workers) = (true, workers - 1);
                 }
                 Event::Answered { row, answer } => {
                     match &answer {
                         Answer::Failed(failure) => {
-                            failures += 1;
-                            asked |= failure.retry_after.is_some() || failure.kind == FailureKind::RateLimited;
-                            through |= matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
+                            let wait = failure.retry_after.unwrap_or_default();
+                            self.asked_until = self.asked_until.max(self.now + wait);
+                            course.failures += 1;
+                            course.asked |= !wait.is_zero() || failure.kind == FailureKind::RateLimited;
+                            course.through |= matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
                         }
-                        Answer::Applied => through = true,
+                        Answer::Applied => course.through = true,
                         Answer::Session(_) => {}
-                    }
-                    if let Answer::Failed(Failure {
-                        retry_after: Some(wait),
-                        ..
-                    }) = &answer
-                    {
-                        self.asked_until = self.asked_until.max(self.now + *wait);
                     }
                     for action in model.answered(now, row, answer) {
                         if let Some(record) = action.record() {
@@ -460,13 +467,13 @@ impl Day {
                 Event::Person { row, status } => self.decide(row, status),
                 Event::Weather(weather) => {
                     if !self.fixed {
-                        steady = false;
                         self.weather = weather;
-                        bad |= weather != Weather::Good;
+                        course.steady = false;
+                        course.good &= weather == Weather::Good;
                     }
                 }
                 Event::Signal => {
-                    signalled = true;
+                    course.signalled = true;
                     model.stop(Stop::Asked);
                 }
             }
@@ -479,79 +486,95 @@ impl Day {
             }
         }
         self.synced = self.journal.len();
+        self.check_run(&model, &course);
+    }
+
+    fn check_run(&self, model: &Model, course: &Course) {
         let pasts = self.pasts();
-        let counts = model.counts();
         let of = |is: fn(&Past) -> bool| pasts.iter().filter(|past| is(past)).count();
+        let counts = model.counts();
+        let told = [
+            counts.applied + counts.already,
+            counts.refused,
+            counts.unknown,
+            model.untouched(),
+        ];
+        let written = [
+            of(|past| matches!(past, Past::Applied { .. })),
+            of(|past| matches!(past, Past::Refused { .. })),
+            of(|past| matches!(past, Past::InDoubt { .. })),
+            of(|past| *past == Past::Untouched),
+        ];
         hold!(
             self,
-            counts.unknown == of(|past| matches!(past, Past::InDoubt { .. }))
-                && counts.refused == of(|past| matches!(past, Past::Refused { .. }))
-                && counts.applied + counts.already == of(|past| matches!(past, Past::Applied { .. })),
-            "{counts:?} are told, and the journal says {pasts:?}"
+            told == written,
+            "{told:?} are told, and the journal says {pasts:?}"
         );
+        let stopped = model.stopped();
         hold!(
             self,
-            model.untouched() == of(|past| *past == Past::Untouched),
-            "untouched rows"
-        );
-        hold!(
-            self,
-            model.stopped().is_some() || model.untouched() == 0,
+            stopped.is_some() || model.untouched() == 0,
             "it ended with rows untouched"
         );
-        let quirks = self
-            .sessions
-            .iter()
-            .filter(|session| session.quirk != Quirk::None)
-            .count();
-        let nothing_works = matches!(first_weather, Weather::WritesFail | Weather::Down | Weather::Page);
-        if steady && nothing_works && !through {
-            let sent: u32 = self.sessions.iter().map(|session| session.sent).sum();
-            // Eight that open the circuit, what the other workers have under way by then, and the probes.
+
+        let sent: u32 = self.sessions.iter().map(|session| session.sent).sum();
+        let nothing_works = matches!(course.weather, Weather::WritesFail | Weather::Down | Weather::Page);
+        if course.steady && nothing_works && !course.through {
+            // Eight that open the circuit, what the other workers have in flight by then, and the probes.
             hold!(self, sent <= 8 + 3 + 8, "{sent} were sent, and nothing got through");
         }
-        let took = self.now - start;
-        if let (true, Weather::Limited(Some(pause)), false) = (steady, first_weather, through) {
-            let limit = max_outage * 2 + SECOND * (3 * pause + 60);
+        if let (Weather::Limited(Some(pause)), true, false) = (course.weather, course.steady, course.through) {
+            let (took, limit) = (
+                self.now - course.start,
+                course.max_outage * 2 + SECOND * (3 * pause + 60),
+            );
             hold!(
                 self,
                 took <= limit,
                 "it took {took:?} to give up on pauses of {pause} s"
             );
         }
+
+        let quirks = self
+            .sessions
+            .iter()
+            .filter(|session| session.quirk != Quirk::None)
+            .count();
+        let undisturbed = course.good && !course.signalled && !course.broken;
+        hold!(
+            self,
+            stopped.is_none() || !undisturbed || quirks > 0,
+            "{stopped:?} on a good day"
+        );
+        // With fewer than eight failures and no pause that was asked for, the circuit was never open.
+        let closed = !course.broken && !course.asked && course.failures < 8;
         for (row, past) in pasts.iter().enumerate() {
             let session = &self.sessions[row];
-            let requests = session.sent + session.reads;
-            let open = matches!(past, Past::NotSent | Past::InDoubt { .. });
-            let readable = session.read.is_some() || matches!(session.quirk, Quirk::Forbidden | Quirk::Missing);
-            let given_up = requests >= 10 || (readable && *past != Past::NotSent);
-            let stopped = model.stopped().is_some();
+            let in_doubt = matches!(past, Past::InDoubt { .. });
+            let unread = in_doubt && session.sent > 0 && !session.read_last;
             hold!(
                 self,
-                stopped || !open || given_up,
+                !(unread && closed && stopped == Some(&Stop::Asked)),
+                "row {row} was left in doubt by a signal"
+            );
+
+            let requests = session.sent + session.reads;
+            let read = session.read.is_some() || matches!(session.quirk, Quirk::Forbidden | Quirk::Missing);
+            let left = (in_doubt && !read) || *past == Past::NotSent;
+            hold!(
+                self,
+                stopped.is_some() || !left || requests >= 10,
                 "row {row} is {past:?} after {requests} requests"
             );
-            let settles = signalled && !broken && !asked && failures < 8 && model.stopped() == Some(&Stop::Asked);
-            let unread = settles && session.sent > 0 && matches!(past, Past::InDoubt { .. }) && !session.read_last;
-            hold!(self, !unread, "row {row} was left in doubt by a signal");
-        }
-        // Eight failures in a row are an outage, and no row has more than two of them before the others had their turn.
-        if !bad && !signalled && !broken && quirks < 4 {
-            for (row, past) in pasts.iter().enumerate() {
-                let open = matches!(past, Past::Untouched | Past::NotSent | Past::InDoubt { told: false });
-                let good = self.sessions[row].quirk == Quirk::None;
-                hold!(
-                    self,
-                    !(good && open),
-                    "row {row} could have been settled, and is {past:?}"
-                );
-            }
-        }
-        if let Some(stop) = model.stopped() {
-            hold!(self, bad || signalled || broken || quirks > 0, "{stop:?} on a good day");
-            End::Stopped
-        } else {
-            End::Done
+
+            // No row fails more than twice before the others had their turn.
+            let open = matches!(past, Past::Untouched | Past::NotSent | Past::InDoubt { told: false });
+            let good = undisturbed && quirks < 4 && session.quirk == Quirk::None;
+            hold!(
+                self,
+                !(good && open),
+                "row {row} could have been settled, and is {past:?}"
+            );
         }
     }
 

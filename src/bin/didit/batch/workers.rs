@@ -1,12 +1,13 @@
 //! The shell around the model: threads that do what it says, the clock, the journal, signals, and what is told meanwhile.
 
+use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use didit::{Client, Error, ErrorKind, NewStatus, SessionId, SessionStatus, StatusUpdate, Verdict};
+use didit::{Client, Error, ErrorKind, NewStatus, SessionId, SessionStatus, Verdict};
 
 use super::circuit::Time;
 use super::events::{Action, Answer, Failure, FailureKind, Seen, Stop, Task};
@@ -206,31 +207,38 @@ impl<'a> Run<'a> {
         if let Err(problem) = self.journal.intend(self.input.line(row), &id, update.new_status()) {
             return self.state().model.not_sent(row, problem);
         }
-        match self.client.update_status(&id, &update) {
-            Ok(_) => self.answered(row, &id, &update, Answer::Applied, None),
-            Err(error) => self.answered(row, &id, &update, Answer::Failed(failure(&error)), Some(&error)),
-        }
+        let (answer, error) = match self.client.update_status(&id, &update) {
+            Ok(_) => (Answer::Applied, None),
+            Err(error) => (Answer::Failed(failure(&error)), Some(error)),
+        };
+        self.answered(row, &id, update.new_status(), true, answer, error.as_ref());
     }
 
     fn read(&self, row: usize) {
         let (id, update) = self.input.row(row);
-        match self.client.session(&id) {
-            Ok(session) => {
-                let seen = seen(&session.status, update.new_status());
-                self.answered(row, &id, &update, Answer::Session(seen), None);
-            }
+        let wanted = update.new_status();
+        let (answer, error) = match self.client.session(&id) {
+            Ok(session) => (Answer::Session(seen(&session.status, wanted)), None),
             Err(error) => {
                 let mut failure = failure(&error);
                 // That a read changed nothing must not be taken for something about the update.
                 let said = failure.reason.find("; nothing was changed");
                 failure.reason.truncate(said.unwrap_or(failure.reason.len()));
-                self.answered(row, &id, &update, Answer::Failed(failure), Some(&error));
+                (Answer::Failed(failure), Some(error))
             }
-        }
+        };
+        self.answered(row, &id, wanted, false, answer, error.as_ref());
     }
 
-    fn answered(&self, row: usize, id: &SessionId, update: &StatusUpdate, answer: Answer, error: Option<&Error>) {
-        let write = !matches!(answer, Answer::Session(_));
+    fn answered(
+        &self,
+        row: usize,
+        id: &SessionId,
+        wanted: NewStatus,
+        write: bool,
+        answer: Answer,
+        error: Option<&Error>,
+    ) {
         let mut state = self.state();
         let now = self.now();
         if let Some(seen) = self.client.rate_limit() {
@@ -247,7 +255,7 @@ impl<'a> Run<'a> {
             let told = matches!(action, Action::End(_));
             let Some(record) = action.record() else { continue };
             let line = self.input.line(row);
-            let json = ResultLine::new(line, id, update.new_status(), &record, error).to_json();
+            let json = ResultLine::new(line, id, wanted, &record, error).to_json();
             append(self.journal, &mut state.model, &json);
             if told {
                 state.lines.add(line, record.outcome, &record.reason, &json);
@@ -274,11 +282,22 @@ fn signal() -> io::Result<Arc<AtomicBool>> {
         consts::SIGHUP,
     ];
     for signal in signals {
+        if is_ignored(signal) {
+            continue;
+        }
         // In this order: the first one has not set it yet.
         register_conditional_shutdown(signal, 128 + signal, asked.clone())?;
         register(signal, asked.clone())?;
     }
     Ok(asked)
+}
+
+/// Whether whoever started this process wants it to go on at this signal, as `nohup` does.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Why a run ended early, and when to go on.
