@@ -107,3 +107,33 @@ fn the_second_signal_ends_at_once() {
     assert!(!run.err.contains("40 rows"), "{run}");
     drop(held.release);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_is_to_be_ignored_is() {
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(5));
+    let sessions = Sessions::default();
+    let server = Server::start(move |request| {
+        std::thread::sleep(Duration::from_millis(200));
+        sessions.serve(request)
+    });
+    // As nohup starts it.
+    let args = ["batch", &file, "--jobs", "1"];
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_didit")])
+        .args(args)
+        .env_clear();
+    command.env("DIDIT_API_KEY", "k").env("DIDIT_BASE_URL", server.url());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while server.requests().is_empty() {
+        assert!(start.elapsed() < LIMIT);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut kill = Command::new("kill");
+    assert!(kill.args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    let run = Run::end(child).exits(0);
+    assert!(run.err.contains("5 rows: "), "{run}");
+}
