@@ -9,6 +9,7 @@ mod model;
 mod pace;
 mod progress;
 mod results;
+mod signals;
 #[cfg(test)]
 mod simulation;
 mod workers;

@@ -634,6 +634,23 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_fails_in_an_outage_is_not_given_up_for_that() {
+        let mut model = model(&[(APPROVED, Past::Untouched)], |_| {});
+        let (mut now, mut tries) = (at(0), 0);
+        while model.stopped().is_none() {
+            match next(&mut model, now) {
+                Task::Send(0) => {
+                    tries += 1;
+                    model.answered(now, 0, other(false));
+                }
+                Task::Wait(wait) => now += wait,
+                task => panic!("{task:?}"),
+            }
+        }
+        assert_eq!((tries, now.as_secs()), (8 + 6, 60));
+    }
+
+    #[test]
     fn what_was_read_too_long_ago_is_read_again_before_it_is_sent() {
         let told = Past::InDoubt { told: true };
         let mut model = model(&[(RESUBMITTED, told)], |settings| settings.retry_unknown = true);

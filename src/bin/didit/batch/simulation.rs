@@ -55,6 +55,8 @@ struct Session {
     sent: u32,
     reads: u32,
     read_last: bool,
+    /// It had ended before this run, which was not asked to take it up again.
+    ended: bool,
 }
 
 /// What the network and the server are like for a while.
@@ -178,6 +180,7 @@ impl Day {
                 sent: 0,
                 reads: 0,
                 read_last: false,
+                ended: false,
             });
         }
         Day {
@@ -367,7 +370,12 @@ impl Day {
                 .map(|(repeatable, (past, last))| (repeatable, *past, *last)),
             HashMap::new(),
         );
-        for session in &mut self.sessions {
+        for (session, (past, _)) in self.sessions.iter_mut().zip(&pasts) {
+            session.ended = match past {
+                Past::Applied { .. } => true,
+                Past::Refused { .. } => !settings.retry_refused,
+                _ => false,
+            };
             session.read = None;
             (session.sent, session.reads, session.read_last) = (0, 0, false);
         }
@@ -613,11 +621,13 @@ impl Day {
         );
         let session = &mut self.sessions[row];
         session.sent += 1;
+        let ended = session.ended;
         session.read_last = false;
-        if retry || session.loose == 0 {
+        let (wanted, free) = (session.wanted, retry || session.loose == 0);
+        hold!(self, !ended, "row {row} is sent after its end");
+        if free {
             return;
         }
-        let wanted = session.wanted;
         hold!(self, wanted != Resubmitted, "row {row} is resubmitted twice");
         let Some((status, at)) = self.sessions[row].read else {
             panic!("seed {}: row {row} is sent again without having been read", self.seed);

@@ -1,6 +1,5 @@
 //! The shell around the model: threads that do what it says, the clock, the journal, signals, and what is told meanwhile.
 
-use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +15,7 @@ use super::journal::Journal;
 use super::model::Model;
 use super::progress::Progress;
 use super::results::{Lines, ResultLine, Summary};
+use super::signals;
 use crate::args::Output;
 use crate::report::{Exit, diagnose};
 
@@ -53,7 +53,7 @@ impl<'a> Run<'a> {
             input,
             journal,
             start: Instant::now(),
-            signal: signal()?,
+            signal: signals::watch()?,
             state: Mutex::new(State {
                 model,
                 lines,
@@ -268,36 +268,6 @@ fn append(journal: &Journal, model: &mut Model, line: &str) {
     if let Err(problem) = journal.append(line) {
         model.stop(Stop::Broken(problem));
     }
-}
-
-/// Set by the first SIGINT, SIGTERM or SIGHUP. The second ends the process.
-fn signal() -> io::Result<Arc<AtomicBool>> {
-    use signal_hook::consts;
-    use signal_hook::flag::{register, register_conditional_shutdown};
-    let asked = Arc::new(AtomicBool::new(false));
-    let signals = [
-        consts::SIGINT,
-        consts::SIGTERM,
-        #[cfg(unix)]
-        consts::SIGHUP,
-    ];
-    for signal in signals {
-        if is_ignored(signal) {
-            continue;
-        }
-        // In this order: the first one has not set it yet.
-        register_conditional_shutdown(signal, 128 + signal, asked.clone())?;
-        register(signal, asked.clone())?;
-    }
-    Ok(asked)
-}
-
-/// Whether whoever started this process wants it to go on at this signal, as `nohup` does.
-fn is_ignored(signal: i32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Why a run ended early, and when to go on.
