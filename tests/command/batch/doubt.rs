@@ -67,6 +67,11 @@ fn what_a_person_decided_since_is_not_overridden() {
                 .contains("the session is Declined now; somebody may have decided so since"),
             "{run}"
         );
+        assert!(
+            run.err
+                .contains("didit: unknown rows are read back once more by the same command; "),
+            "{run}"
+        );
     }
     assert_eq!(sandbox.status("abc"), "Declined");
     batch(&sandbox, &file, &["--retry", "unknown"]).exits(0);
