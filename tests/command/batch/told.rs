@@ -154,10 +154,12 @@ fn a_dry_run_needs_no_credentials_and_tells_what_is_left() {
 }
 
 #[test]
-fn a_dry_run_without_credentials_checks_for_v3() {
+fn a_dry_run_without_credentials_checks_for_the_version_that_is_set_or_v3() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", "session_id,new_status,nodes\nabc,Resubmitted,a:OCR\n");
     Run::of(&mut didit(&["batch", &file, "--dry-run"])).exits(0);
+    let mut v1 = didit(&["batch", &file, "--dry-run"]);
+    Run::of(v1.env("DIDIT_API_VERSION", "v1")).exits(2);
     let file = dir.file("bad.csv", "session_id,new_status,nodes\nabc,Resubmitted,\n");
     Run::of(&mut didit(&["batch", &file, "--dry-run"])).exits(2);
 }

@@ -118,14 +118,14 @@ fn read(options: &Batch, client: Option<&Client>) -> Option<Input> {
             diagnose(&format!("{name}: {problem}"));
         }
     };
-    // Without credentials, a dry run checks for the newest version.
-    let newest = || {
+    // A dry run without credentials: the check sends nothing, so any will do.
+    let keyless = || {
         Client::builder(Credentials::api_key("none"))
-            .api_version(ApiVersion::V3)
+            .api_version(version_set().unwrap_or(ApiVersion::V3))
             .build()
     };
-    let newest = client.is_none().then(newest).and_then(Result::ok);
-    let check = |update: &StatusUpdate| match client.or(newest.as_ref()) {
+    let keyless = client.is_none().then(keyless).and_then(Result::ok);
+    let check = |update: &StatusUpdate| match client.or(keyless.as_ref()) {
         Some(client) => client.check(update),
         None => Ok(()),
     };
@@ -210,10 +210,13 @@ fn host() -> String {
     url.trim_end_matches('/').into()
 }
 
+fn version_set() -> Option<ApiVersion> {
+    variable("DIDIT_API_VERSION")?.to_str()?.parse().ok()
+}
+
 /// As the library takes it from the environment.
 fn version() -> ApiVersion {
-    let set = variable("DIDIT_API_VERSION").and_then(|version| version.to_str()?.parse().ok());
-    set.unwrap_or(match variable("DIDIT_API_KEY") {
+    version_set().unwrap_or(match variable("DIDIT_API_KEY") {
         Some(_) => ApiVersion::V3,
         None => ApiVersion::V1,
     })
