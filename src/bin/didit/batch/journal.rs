@@ -243,7 +243,7 @@ impl History {
             if number == 1 && !begins(&bytes) {
                 return Err(NO_JOURNAL.into());
             }
-            if !bytes.ends_with(b"\n") || (number == 1 && bytes.starts_with(b"\0")) {
+            if !bytes.ends_with(b"\n") {
                 break;
             }
             let text = std::str::from_utf8(&bytes).unwrap_or_default();
@@ -334,7 +334,8 @@ fn parse(text: &str, input: &Input) -> Option<(usize, Line)> {
 /// A file that is no journal is left as it is. A power cut may leave NULs where the first line was being written.
 fn begins(bytes: &[u8]) -> bool {
     let start = b"{\"didit_journal\":";
-    start.starts_with(&bytes[..bytes.len().min(start.len())]) || bytes.iter().all(|byte| *byte == 0)
+    let written = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    start.starts_with(&bytes[..written.min(start.len())]) && bytes[written..].iter().all(|byte| *byte == 0)
 }
 
 /// On some file systems a power cut leaves NULs in what was not synced. What was sent had been synced before: where an
@@ -392,5 +393,65 @@ fn sync_directory(path: &Path) {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Ok(directory) = File::open(parent.unwrap_or(Path::new("."))) {
         let _ = directory.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Format;
+
+    fn header() -> Header {
+        Header {
+            didit_journal: VERSION,
+            input: "i".into(),
+            host: "h".into(),
+            credential: Some("c".into()),
+        }
+    }
+
+    #[test]
+    fn wherever_a_journal_is_cut_off_no_row_that_was_sent_is_forgotten() {
+        let text = "session_id,new_status\na,Approved\nb,Declined\n".to_owned();
+        let input = Input::check(text, Format::Csv, |_| Ok(()), &mut |problem| panic!("{problem}")).unwrap();
+        let lines = [
+            serde_json::to_string(&header()).unwrap(),
+            r#"{"line":2,"session_id":"a","intent":"Approved","at":1}"#.into(),
+            r#"{"line":3,"session_id":"b","intent":"Declined","at":1}"#.into(),
+            r#"{"line":2,"session_id":"a","new_status":"Approved","result":"applied","at":1}"#.into(),
+            r#"{"line":3,"session_id":"b","new_status":"Declined","result":"not_sent","at":1,"reason":"why","cause":"why"}"#
+                .into(),
+        ];
+        let whole = lines.map(|line| line + "\n").concat();
+        let ends: Vec<usize> = whole.match_indices('\n').map(|(at, _)| at + 1).collect();
+        let doubt = Past::InDoubt { told: false };
+        let expected = [
+            [Past::Untouched; 2],
+            [Past::Untouched; 2],
+            [doubt, Past::Untouched],
+            [doubt; 2],
+            [Past::Applied { already: false }, doubt],
+            [Past::Applied { already: false }, Past::NotSent],
+        ];
+        for cut in 0..=whole.len() {
+            let lines = ends.iter().filter(|end| **end <= cut).count();
+            // What was not synced may be there as NULs.
+            for tail in ["", "\0\0\0", "\0\0\n\0"] {
+                let mut file = tempfile::tempfile().unwrap();
+                file.write_all(&[&whole.as_bytes()[..cut], tail.as_bytes()].concat())
+                    .unwrap();
+                file.rewind().unwrap();
+                let history = History::read(&file, &header(), &input);
+                if lines == 0 && tail.contains('\n') {
+                    // A file whose first line is none of a journal is left alone.
+                    assert!(history.is_err(), "{cut} {tail:?}");
+                    continue;
+                }
+                let history = history.unwrap_or_else(|problem| panic!("{cut} {tail:?}: {problem}"));
+                let pasts = [history.rows[0].0, history.rows[1].0];
+                assert_eq!(pasts, expected[lines], "{cut} {tail:?}");
+                assert_eq!(history.whole, ends[..lines].last().map_or(0, |end| *end as u64));
+            }
+        }
     }
 }
