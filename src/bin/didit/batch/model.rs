@@ -651,6 +651,35 @@ mod tests {
     }
 
     #[test]
+    fn behind_the_untouched_rows_reads_and_writes_take_turns() {
+        let told = Past::InDoubt { told: true };
+        let rows = [
+            (APPROVED, told),
+            (APPROVED, told),
+            (APPROVED, Past::NotSent),
+            (APPROVED, Past::Untouched),
+        ];
+        let mut model = model(&rows, |_| {});
+        let order: Vec<Task> = (0..4).map(|_| next(&mut model, at(0))).collect();
+        assert_eq!(order, [Task::Send(3), Task::Read(0), Task::Send(2), Task::Read(1)]);
+    }
+
+    #[test]
+    fn a_stop_in_an_outage_waits_for_nothing() {
+        let mut model = model(&[(RESUBMITTED, Past::Untouched); 20], |_| {});
+        for row in 0..8 {
+            assert_eq!(next(&mut model, at(0)), Task::Send(row));
+            model.answered(at(0), row, other(true));
+            if row < 7 {
+                assert_eq!(next(&mut model, at(0)), Task::Read(row));
+                model.answered(at(0), row, Answer::Session(Seen::Wanted));
+            }
+        }
+        model.stop(Stop::Asked);
+        assert_eq!(next(&mut model, at(5)), Task::Done);
+    }
+
+    #[test]
     fn what_was_read_too_long_ago_is_read_again_before_it_is_sent() {
         let told = Past::InDoubt { told: true };
         let mut model = model(&[(RESUBMITTED, told)], |settings| settings.retry_unknown = true);
