@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use didit::{Client, Error, ErrorKind, NewStatus, SessionId, SessionStatus, Verdict};
 
@@ -242,10 +242,9 @@ impl<'a> Run<'a> {
         let mut state = self.state();
         let now = self.now();
         if let Some(seen) = self.client.rate_limit() {
-            let reset = seen
-                .reset
-                .map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
-            state.model.observe(now, write, seen.limit, seen.remaining, reset);
+            state
+                .model
+                .observe(now, write, seen.limit, seen.remaining, seen.reset_after);
         }
         for action in state.model.answered(now, row, answer) {
             if let Action::Pause(pause, reason) = &action {
