@@ -17,9 +17,11 @@ use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, Node, RetryPol
 use ErrorKind::{Authentication, Forbidden, Network, NotFound, RateLimited, Rejected, Timeout, UnexpectedResponse};
 use Verdict::{NotApplied, Unknown};
 
-/// Of one attempt, where nothing is meant to take long.
+/// Of one attempt that is meant to run out of time.
 const TIMEOUT: Duration = Duration::from_millis(250);
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Of one that is meant to have its answer, however busy the machine is.
+const LONG: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 const REPEATED: bool = true;
 const NOT_REPEATED: bool = false;
@@ -38,9 +40,10 @@ fn resubmitted() -> StatusUpdate {
     StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")])
 }
 
-fn build(builder: ClientBuilder, policy: RetryPolicy) -> Client {
+/// A client for a call that is expected to end so.
+fn build(builder: ClientBuilder, policy: RetryPolicy, kind: ErrorKind) -> Client {
     builder
-        .timeout(TIMEOUT)
+        .timeout(if kind == Timeout { TIMEOUT } else { LONG })
         .deadline(DEADLINE)
         .retry(policy)
         .build()
@@ -81,7 +84,12 @@ fn check_update(fault: &str, steps: Vec<Step>, expected: Expected) {
     let attempts = if repeated { 3 } else { 1 };
     for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), attempts)] {
         let server = Server::always(steps.clone());
-        let error = failed_update(fault, &build(server.builder(api_key()), policy), &approved, expected);
+        let error = failed_update(
+            fault,
+            &build(server.builder(api_key()), policy, kind),
+            &approved,
+            expected,
+        );
         let subject = format!("setting session {SESSION} to Approved: ");
         assert!(error.to_string().starts_with(&subject), "{fault}: {error}");
         assert_eq!(server.requests().len(), attempts, "{fault}, for ever");
@@ -89,14 +97,14 @@ fn check_update(fault: &str, steps: Vec<Step>, expected: Expected) {
     }
 
     let server = Server::script(vec![steps.clone(), confirmed()]);
-    let result = build(server.builder(api_key()), quick_retries()).update_status(&session_id(), &approved);
+    let result = build(server.builder(api_key()), quick_retries(), kind).update_status(&session_id(), &approved);
     assert_eq!(result.is_ok(), repeated, "{fault}, once");
     assert_eq!(server.requests().len(), if repeated { 2 } else { 1 }, "{fault}, once");
     assert_alike(fault, &server.requests());
 
     let server = Server::always(steps);
     let repeated = repeated && verdict == NotApplied;
-    let client = build(server.builder(api_key()), quick_retries());
+    let client = build(server.builder(api_key()), quick_retries(), kind);
     failed_update(fault, &client, &resubmitted(), (kind, verdict, repeated));
     let attempts = if repeated { 3 } else { 1 };
     assert_eq!(server.requests().len(), attempts, "{fault}, Resubmitted");
@@ -108,7 +116,7 @@ fn check_token(fault: &str, steps: Vec<Step>, (kind, repeated): (ErrorKind, bool
     let attempts = if repeated { 3 } else { 1 };
     for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), attempts)] {
         let server = Server::start(in_turn(vec![steps.clone(); attempts]));
-        let client = build(server.builder(client_credentials()), policy);
+        let client = build(server.builder(client_credentials()), policy, kind);
         let error = failed_update(fault, &client, &approved, (kind, NotApplied, repeated));
         assert!(
             error.to_string().contains("fetching an access token"),
@@ -127,7 +135,7 @@ fn check_token(fault: &str, steps: Vec<Step>, (kind, repeated): (ErrorKind, bool
         vec![]
     };
     let server = Server::start(in_turn([vec![steps], after].concat()));
-    let client = build(server.builder(client_credentials()), quick_retries());
+    let client = build(server.builder(client_credentials()), quick_retries(), kind);
     assert_eq!(
         client.update_status(&session_id(), &approved).is_ok(),
         repeated,
@@ -145,8 +153,8 @@ fn check_unreachable(fault: &str, url: &str, kind: ErrorKind) {
                 .auth_url(url)
                 .allow_insecure_http(true)
                 .proxy("")
-                .connect_timeout(TIMEOUT);
-            let client = build(builder, policy.clone());
+                .connect_timeout(if kind == Timeout { TIMEOUT } else { LONG });
+            let client = build(builder, policy.clone(), kind);
             let error = failed_update(fault, &client, &StatusUpdate::approved(), (kind, NotApplied, true));
             let told = error.to_string().contains(&format!("after {attempts} attempts"));
             assert_eq!(told, attempts > 1, "{fault}: {error}");
@@ -155,8 +163,13 @@ fn check_unreachable(fault: &str, url: &str, kind: ErrorKind) {
             .base_url(url)
             .allow_insecure_http(true)
             .proxy("")
-            .connect_timeout(TIMEOUT);
-        let error = failed_update(fault, &build(client, policy), &resubmitted(), (kind, NotApplied, true));
+            .connect_timeout(if kind == Timeout { TIMEOUT } else { LONG });
+        let error = failed_update(
+            fault,
+            &build(client, policy, kind),
+            &resubmitted(),
+            (kind, NotApplied, true),
+        );
         let told = error.to_string().contains(&format!("after {attempts} attempts"));
         assert_eq!(told, attempts > 1, "{fault}, Resubmitted: {error}");
     }
@@ -201,7 +214,7 @@ fn a_connection_closed_before_the_request_was_read_leaves_the_update_in_doubt() 
         for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), 3)] {
             let server = Server::script(vec![]);
             server.close_next([early; 3]);
-            let client = build(server.builder(api_key()), policy.clone());
+            let client = build(server.builder(api_key()), policy.clone(), Network);
             failed_update(fault, &client, &StatusUpdate::approved(), (Network, Unknown, true));
             assert_eq!(
                 (server.connections(), server.requests().len()),
@@ -211,7 +224,7 @@ fn a_connection_closed_before_the_request_was_read_leaves_the_update_in_doubt() 
 
             let server = Server::script(vec![]);
             server.close_next([early; 3]);
-            let client = build(server.builder(client_credentials()), policy);
+            let client = build(server.builder(client_credentials()), policy, Network);
             failed_update(fault, &client, &StatusUpdate::approved(), (Network, NotApplied, true));
             assert_eq!(
                 (server.connections(), server.requests().len()),
@@ -805,7 +818,7 @@ fn a_reset_then_a_refused_connection_is_in_doubt() {
         let builder = Client::builder(api_key())
             .base_url(format!("http://{address}"))
             .proxy("");
-        let client = build(builder, quick_retries());
+        let client = build(builder, quick_retries(), Network);
         let error = failed_update("refused", &client, &StatusUpdate::approved(), (Network, Unknown, true));
         assert!(error.to_string().contains("after 3 attempts"), "{error}");
         assert!(error.to_string().contains("because attempt 1 may have been"), "{error}");

@@ -180,6 +180,6 @@ fn reads_have_a_pace_of_their_own_on_v1() {
     let mut reads = sandbox.log();
     reads.retain(|entry| entry["method"] == "GET");
     let at = |index: usize| reads[index]["at"].as_f64().unwrap();
-    // 100 a minute.
-    assert!(at(3) - at(0) > 1.7, "{reads:?}");
+    // 100 a minute, and a first one that is late may be made up for by a second.
+    assert!(at(3) - at(0) > 0.7, "{reads:?}");
 }

@@ -54,10 +54,12 @@ pub fn run(server: &Server, args: &[&str]) -> Run {
     Run::of(&mut against(server, args))
 }
 
-/// The journal, without its header; nothing if there is none yet.
+/// The whole lines of the journal, without its header; nothing if there is none yet.
 pub fn journal(file: &str) -> Vec<Value> {
     let text = fs::read_to_string(format!("{file}.journal")).unwrap_or_default();
-    text.lines()
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
         .skip(1)
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()

@@ -13,6 +13,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 struct Held {
     server: Server,
     child: Child,
+    stderr: String,
     release: mpsc::Sender<()>,
     sessions: Arc<Sessions>,
 }
@@ -34,19 +35,21 @@ impl Held {
             if lost { vec![Step::Close] } else { steps }
         });
         let mut command = against(&server, &[file, "--json", "--jobs", &requests.to_string()]);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = format!("{file}.stderr");
+        let written = fs::File::create(&stderr).unwrap();
+        let child = command.stdout(Stdio::piped()).stderr(written).spawn().unwrap();
         for _ in 0..requests {
             arrivals.recv_timeout(LIMIT).unwrap();
         }
         Held {
             server,
             child,
+            stderr,
             release,
             sessions,
         }
     }
 
-    /// Sends a signal, and gives the command the time to notice it.
     fn signal(&self, signal: &str) {
         let mut kill = Command::new("kill");
         assert!(
@@ -55,7 +58,23 @@ impl Held {
                 .unwrap()
                 .success()
         );
-        std::thread::sleep(Duration::from_millis(400));
+    }
+
+    /// Sends the first signal, and waits until the command says that it was noticed: two signals at once may be one.
+    fn first_signal(&self, signal: &str) {
+        self.signal(signal);
+        let start = Instant::now();
+        while !fs::read_to_string(&self.stderr).unwrap().contains("stopping") {
+            assert!(start.elapsed() < LIMIT, "nobody noticed the signal");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn end(self, code: i32) -> (Run, Server, Arc<Sessions>) {
+        drop(self.release);
+        let mut run = Run::end(self.child);
+        run.err = fs::read_to_string(&self.stderr).unwrap();
+        (run.exits(code), self.server, self.sessions)
     }
 }
 
@@ -65,9 +84,8 @@ fn the_first_signal_lets_what_is_under_way_end_and_starts_nothing_else() {
         let dir = Directory::new();
         let file = dir.file("rows.csv", csv(40));
         let held = Held::start(&file, 3, false);
-        held.signal(signal);
-        drop(held.release);
-        let run = Run::end(held.child).exits(6);
+        held.first_signal(signal);
+        let (run, server, sessions) = held.end(6);
         assert!(
             run.err
                 .contains("40 rows: 3 applied, 0 already so, 0 refused, 0 unknown, 37 not sent"),
@@ -75,8 +93,8 @@ fn the_first_signal_lets_what_is_under_way_end_and_starts_nothing_else() {
         );
         let summary = run.objects().pop().unwrap()["summary"].take();
         assert_eq!(summary["stopped"], "a signal asked for it");
-        assert_eq!(held.sessions.applied(), [1; 3]);
-        assert_eq!(held.server.requests().len(), 3);
+        assert_eq!(sessions.applied(), [1; 3]);
+        assert_eq!(server.requests().len(), 3);
         assert_eq!(results(&file).len(), 3);
     }
 }
@@ -86,9 +104,8 @@ fn what_a_signal_finds_in_doubt_is_read_back_before_the_end() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(20));
     let held = Held::start(&file, 2, true);
-    held.signal("-TERM");
-    drop(held.release);
-    let run = Run::end(held.child).exits(6);
+    held.first_signal("-TERM");
+    let (run, ..) = held.end(6);
     assert!(
         run.err
             .contains("20 rows: 2 applied, 0 already so, 0 refused, 0 unknown, 18 not sent"),
@@ -101,11 +118,11 @@ fn the_second_signal_ends_at_once() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(40));
     let held = Held::start(&file, 1, false);
-    held.signal("-INT");
+    held.first_signal("-INT");
     held.signal("-INT");
     let run = Run::end(held.child).exits(130);
-    assert!(!run.err.contains("40 rows"), "{run}");
-    drop(held.release);
+    let err = fs::read_to_string(held.stderr).unwrap();
+    assert!(!err.contains("40 rows"), "{run}{err}");
 }
 
 #[cfg(target_os = "linux")]
