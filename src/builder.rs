@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::http::{Http, Settings, base_url};
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
-use crate::session::ApiVersion;
 use crate::token::source::TokenSource;
+use crate::update::ApiVersion;
 
 const AUTH_URL: &str = "auth_url (DIDIT_AUTH_URL)";
 

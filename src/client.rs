@@ -12,7 +12,8 @@ use crate::error::{Error, Result, Verdict};
 use crate::http::{Http, MAX_BODY, Request, host};
 use crate::rate_limit::RateLimit;
 use crate::retry::RetryPolicy;
-use crate::session::{ApiVersion, Ensured, Session, SessionId, StatusUpdate, UpdatedSession};
+use crate::session::{Ensured, Session, SessionId, UpdatedSession};
+use crate::update::{ApiVersion, StatusUpdate};
 use crate::verdict::{self, Operation};
 
 /// A whole session with all that was found out about the person: 4 MiB.

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::{Error, Result};
 use crate::retry::RetryPolicy;
-use crate::session::ApiVersion;
+use crate::update::ApiVersion;
 
 impl Client {
     /// A client configured by the environment; see [`ClientBuilder::from_env`].

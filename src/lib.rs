@@ -157,6 +157,7 @@ mod retry;
 mod secret;
 mod session;
 mod token;
+mod update;
 mod verdict;
 
 pub use builder::ClientBuilder;
@@ -165,9 +166,8 @@ pub use credentials::Credentials;
 pub use error::{Error, ErrorKind, Result, Verdict};
 pub use rate_limit::RateLimit;
 pub use retry::RetryPolicy;
-pub use session::{
-    ApiVersion, Ensured, NewStatus, Node, Session, SessionId, SessionStatus, StatusUpdate, UpdatedSession,
-};
+pub use session::{Ensured, Session, SessionId, SessionStatus, UpdatedSession};
+pub use update::{ApiVersion, NewStatus, Node, StatusUpdate};
 
 #[cfg(doc)]
 #[doc = include_str!("../docs/didit-api.md")]

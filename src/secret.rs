@@ -22,6 +22,11 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// For `Debug`: whether there is a value, but not what it is.
+pub(crate) fn hidden(value: &Option<String>) -> Option<&'static str> {
+    value.as_ref().map(|_| "[hidden]")
+}
+
 /// Whether a text can stand in a header as one word.
 pub(crate) fn is_visible_ascii(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())

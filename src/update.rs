@@ -1,0 +1,423 @@
+//! A decision about a session: the new status, what goes with it, and how each API version carries it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, Result};
+use crate::secret::hidden;
+
+/// A status that a reviewer may set (didit-api.md §4).
+///
+/// Displayed and serialized as on the wire; parsed and deserialized in any letter case.
+///
+/// ```
+/// use didit::{NewStatus, StatusUpdate};
+///
+/// let status: NewStatus = "approved".parse()?;
+/// assert_eq!(StatusUpdate::new(status), StatusUpdate::approved());
+/// assert_eq!(status.to_string(), "Approved");
+/// # Ok::<(), didit::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NewStatus {
+    /// The person is accepted. Safe to repeat.
+    Approved,
+    /// The person is refused. Safe to repeat.
+    Declined,
+    /// The person is asked to repeat some steps. Not safe to repeat; v3 only.
+    Resubmitted,
+}
+
+impl NewStatus {
+    /// The status as Didit writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            NewStatus::Approved => "Approved",
+            NewStatus::Declined => "Declined",
+            NewStatus::Resubmitted => "Resubmitted",
+        }
+    }
+
+    /// Whether repeating the update changes nothing (didit-api.md §4).
+    pub(crate) fn is_idempotent(self) -> bool {
+        self != NewStatus::Resubmitted
+    }
+}
+
+impl fmt::Display for NewStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for NewStatus {
+    type Err = Error;
+
+    /// # Errors
+    /// `InvalidInput`, verdict `NotApplied`, for any other word.
+    fn from_str(status: &str) -> Result<Self> {
+        [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted]
+            .into_iter()
+            .find(|known| known.as_str().eq_ignore_ascii_case(status))
+            .ok_or_else(|| Error::input("not a status that can be set: use Approved, Declined or Resubmitted"))
+    }
+}
+
+impl Serialize for NewStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for NewStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A step that a person is asked to repeat, for [`StatusUpdate::resubmitted`] (didit-api.md §4).
+///
+/// ```
+/// use didit::{Node, StatusUpdate};
+///
+/// let update = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]).email("person@example.org");
+/// assert_eq!(update.nodes()[0].feature, "OCR");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Node {
+    /// The node in the session's workflow, for example `feature_ocr_1`.
+    pub node_id: String,
+    /// What the node checks, for example `OCR`.
+    pub feature: String,
+}
+
+impl Node {
+    /// A step of the session's workflow by its id and its feature.
+    pub fn new(node_id: impl Into<String>, feature: impl Into<String>) -> Node {
+        Node {
+            node_id: node_id.into(),
+            feature: feature.into(),
+        }
+    }
+}
+
+/// Which generation of Didit's session API is called (didit-api.md §3, §4).
+///
+/// Displayed as `v1`, `v2` or `v3`. Any version takes either kind of credentials. The default is
+/// [`V1`](ApiVersion::V1) for client credentials and [`V3`](ApiVersion::V3) for an API key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ApiVersion {
+    /// Approved and Declined, with a comment.
+    V1,
+    /// The same as v1, in Didit's newer path.
+    V2,
+    /// Resubmitted and emails as well.
+    V3,
+}
+
+impl ApiVersion {
+    /// The version as it stands in a request's path: `v1`, `v2` or `v3`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ApiVersion::V1 => "v1",
+            ApiVersion::V2 => "v2",
+            ApiVersion::V3 => "v3",
+        }
+    }
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for ApiVersion {
+    type Err = Error;
+
+    /// # Errors
+    /// `Config`, verdict `NotApplied`, for anything but `v1`, `v2`, `v3` in any letter case.
+    fn from_str(version: &str) -> Result<Self> {
+        [ApiVersion::V1, ApiVersion::V2, ApiVersion::V3]
+            .into_iter()
+            .find(|known| known.as_str().eq_ignore_ascii_case(version))
+            .ok_or_else(|| Error::config("not an API version: use v1, v2 or v3"))
+    }
+}
+
+/// Languages that Didit writes emails in (didit-api.md §4).
+const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl \
+                         no pl pt-BR ro ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW";
+
+/// A decision about a session: the new status and what goes with it.
+///
+/// ```
+/// use didit::StatusUpdate;
+///
+/// let update = StatusUpdate::declined().comment("Duplicated user");
+/// assert_eq!(update.new_status().to_string(), "Declined");
+/// ```
+///
+/// An update can wait in a queue. It goes through serde, in formats that name their fields such as JSON, under the
+/// names of a row of `didit batch`: `new_status`, `comment`, `nodes` (or `nodes_to_resubmit`), `email` and
+/// `email_language`. All but `new_status` are optional, and other names are refused. What comes back is checked when
+/// it is sent, or by [`Client::check`](crate::Client::check).
+///
+/// ```
+/// use didit::{SessionId, StatusUpdate};
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Job {
+///     session_id: SessionId,
+///     #[serde(flatten)]
+///     update: StatusUpdate,
+/// }
+///
+/// let job: Job = serde_json::from_str(r#"{"session_id":"abc","new_status":"declined","comment":"Duplicated user"}"#)?;
+/// assert_eq!(job.update, StatusUpdate::declined().comment("Duplicated user"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// `Debug` hides the comment and the email address.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[must_use = "an update does nothing until a client sends it"]
+pub struct StatusUpdate {
+    new_status: NewStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "nodes_to_resubmit")]
+    nodes: Vec<Node>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    email_language: Option<String>,
+}
+
+/// An update as Didit wants it (didit-api.md §4).
+#[derive(Serialize)]
+struct Body<'a> {
+    new_status: NewStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    nodes_to_resubmit: &'a [Node],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_email: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_address: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_language: Option<&'a str>,
+}
+
+impl StatusUpdate {
+    /// An update to this status, with nothing else said. Resubmitted needs nodes as well: see
+    /// [`resubmitted`](StatusUpdate::resubmitted).
+    pub fn new(new_status: NewStatus) -> StatusUpdate {
+        StatusUpdate {
+            new_status,
+            comment: None,
+            nodes: Vec::new(),
+            email: None,
+            email_language: None,
+        }
+    }
+
+    /// Accept the person.
+    pub fn approved() -> StatusUpdate {
+        StatusUpdate::new(NewStatus::Approved)
+    }
+
+    /// Refuse the person.
+    pub fn declined() -> StatusUpdate {
+        StatusUpdate::new(NewStatus::Declined)
+    }
+
+    /// Ask the person to repeat these steps, of which there must be at least one. v3 only.
+    pub fn resubmitted(nodes: impl IntoIterator<Item = Node>) -> StatusUpdate {
+        StatusUpdate {
+            nodes: nodes.into_iter().collect(),
+            ..StatusUpdate::new(NewStatus::Resubmitted)
+        }
+    }
+
+    /// A comment for the review, sent as given. Without one, the key is left out.
+    pub fn comment(mut self, text: impl Into<String>) -> StatusUpdate {
+        self.comment = Some(text.into());
+        self
+    }
+
+    /// Email the person at this address. v3 only.
+    pub fn email(mut self, address: impl Into<String>) -> StatusUpdate {
+        self.email = Some(address.into());
+        self
+    }
+
+    /// The email's language (Didit's default: `en`). Goes with [`email`](StatusUpdate::email).
+    ///
+    /// One of en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no pl pt-BR ro ru sk
+    /// sl so sr sv th tr uk uz vi zh zh-CN zh-TW (didit-api.md §4).
+    pub fn email_language(mut self, code: impl Into<String>) -> StatusUpdate {
+        self.email_language = Some(code.into());
+        self
+    }
+
+    /// The status that this update sets.
+    #[must_use]
+    pub fn new_status(&self) -> NewStatus {
+        self.new_status
+    }
+
+    /// The steps that the person is asked to repeat.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The comment, if there is one.
+    #[must_use]
+    pub fn comment_text(&self) -> Option<&str> {
+        self.comment.as_deref()
+    }
+
+    /// The address that the person is emailed at, if they are.
+    #[must_use]
+    pub fn email_address(&self) -> Option<&str> {
+        self.email.as_deref()
+    }
+
+    /// The email's language, if one was chosen.
+    #[must_use]
+    pub fn email_language_code(&self) -> Option<&str> {
+        self.email_language.as_deref()
+    }
+
+    /// The request's body, once the update is one that `version` knows.
+    pub(crate) fn to_body(&self, version: ApiVersion) -> Result<Vec<u8>> {
+        let resubmitted = self.new_status == NewStatus::Resubmitted;
+        let (email, language) = (self.email.as_deref(), self.email_language.as_deref());
+        let problem = if version != ApiVersion::V3 && resubmitted {
+            format!("API version {version} cannot resubmit: use v3")
+        } else if version != ApiVersion::V3 && (email.is_some() || language.is_some()) {
+            format!("API version {version} sends no email: use v3")
+        } else if resubmitted && self.nodes.is_empty() {
+            "Resubmitted needs at least one node to repeat".into()
+        } else if !resubmitted && !self.nodes.is_empty() {
+            "nodes to repeat go with Resubmitted only".into()
+        } else if self
+            .nodes
+            .iter()
+            .any(|node| node.node_id.is_empty() || node.feature.is_empty())
+        {
+            "a node to repeat needs a node id and a feature".into()
+        } else if email.is_some_and(|address| !is_address(address)) {
+            "not an email address".into()
+        } else if language.is_some_and(|code| !LANGUAGES.split(' ').any(|known| known == code)) {
+            format!("not a language that Didit writes emails in: use one of {LANGUAGES}")
+        } else if language.is_some() && email.is_none() {
+            "an email language needs an email address".into()
+        } else {
+            let body = Body {
+                new_status: self.new_status,
+                comment: self.comment.as_deref(),
+                nodes_to_resubmit: &self.nodes,
+                send_email: email.map(|_| true),
+                email_address: email,
+                email_language: language,
+            };
+            // Strings, a bool and a list of strings: there is nothing in it that JSON could refuse.
+            return serde_json::to_vec(&body).map_err(|_| Error::input("the update is not JSON"));
+        };
+        Err(Error::input(problem))
+    }
+}
+
+impl fmt::Debug for StatusUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusUpdate")
+            .field("new_status", &self.new_status)
+            .field("comment", &hidden(&self.comment))
+            .field("nodes", &self.nodes)
+            .field("email", &hidden(&self.email))
+            .field("email_language", &self.email_language)
+            .finish()
+    }
+}
+
+/// Enough to catch a slip; whether the address exists only its mail server knows.
+fn is_address(address: &str) -> bool {
+    address
+        .split_once('@')
+        .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'))
+        && !address.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::SessionStatus;
+
+    #[test]
+    fn a_new_status_is_displayed_as_on_the_wire_and_parsed_in_any_letter_case() {
+        for (status, name) in [
+            (NewStatus::Approved, "Approved"),
+            (NewStatus::Declined, "Declined"),
+            (NewStatus::Resubmitted, "Resubmitted"),
+        ] {
+            assert_eq!(status.to_string(), name);
+            assert_eq!(name.to_uppercase().parse::<NewStatus>().unwrap(), status);
+            assert_eq!(serde_json::to_value(status).unwrap(), name);
+            let lower = name.to_lowercase();
+            assert_eq!(serde_json::from_value::<NewStatus>(lower.into()).unwrap(), status);
+
+            assert_eq!(SessionStatus::from(status).as_str(), name);
+            assert_eq!(SessionStatus::from(name), status);
+            assert_eq!(status, SessionStatus::from(name));
+            assert_ne!(SessionStatus::InReview, status);
+            assert_ne!(status, SessionStatus::InReview);
+        }
+        assert!("In Review".parse::<NewStatus>().is_err());
+    }
+
+    #[test]
+    fn a_version_is_displayed_as_in_the_path_and_parsed_in_any_letter_case() {
+        assert_eq!("V2".parse::<ApiVersion>().unwrap(), ApiVersion::V2);
+        assert!("2".parse::<ApiVersion>().is_err());
+        let names = [ApiVersion::V1, ApiVersion::V2, ApiVersion::V3].map(|version| version.to_string());
+        assert_eq!(names, ["v1", "v2", "v3"]);
+    }
+
+    #[test]
+    fn debug_of_an_update_shows_neither_comment_nor_address() {
+        let update = StatusUpdate::declined().comment("she lied").email("ann@example.org");
+        assert_eq!(
+            format!("{update:?}"),
+            r#"StatusUpdate { new_status: Declined, comment: Some("[hidden]"), nodes: [], email: Some("[hidden]"), email_language: None }"#
+        );
+    }
+
+    #[test]
+    fn an_address_has_a_name_and_a_host_and_no_space() {
+        for (address, fits) in [
+            ("ann@example.org", true),
+            ("ann", false),
+            ("@example.org", false),
+            ("ann@", false),
+            ("ann@example@org", false),
+            ("ann@@example.org", false),
+            ("an n@example.org", false),
+            ("ann@example.org\n", false),
+        ] {
+            assert_eq!(is_address(address), fits, "{address:?}");
+        }
+    }
+}
