@@ -191,16 +191,14 @@ impl ClientBuilder {
         if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
             return Err(Error::config("it must be longer than 0 s").within("deadline"));
         }
-        let (default, authorization, http) = match self.credentials.0 {
-            Kind::ApiKey(key) => {
-                let http = Http::new(&self.settings, &[&base])?;
-                (ApiVersion::V3, Authorization::ApiKey(key), http)
-            }
+        let http = Http::new(&self.settings, &base, None)?;
+        let (default, authorization) = match self.credentials.0 {
+            Kind::ApiKey(key) => (ApiVersion::V3, Authorization::ApiKey(key)),
             Kind::Client { id, secret } => {
                 let auth = auth.map_or_else(|| check("https://apx.didit.me", AUTH_URL), Ok)?;
-                let http = Http::new(&self.settings, &[&base, &auth])?;
-                let source = TokenSource::new(&auth, id, secret, self.token_file);
-                (ApiVersion::V1, Authorization::Token(Box::new(source)), http)
+                let http = Http::new(&self.settings, &auth, Some(&http))?;
+                let source = TokenSource::new(http, self.retry.clone(), &auth, id, secret, self.token_file);
+                (ApiVersion::V1, Authorization::Token(Box::new(source)))
             }
         };
         let version = self.api_version.unwrap_or(default);

@@ -1,5 +1,6 @@
 //! One call: its attempts, the waits between them, the deadline over them all, and the verdict that they add up to.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result, Verdict};
@@ -87,48 +88,73 @@ pub(crate) fn with_retries<T>(
     subject: &dyn Fn() -> String,
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    let mut in_doubt = None;
-    let mut earlier = None;
-    let mut attempts = 0;
+    let mut failures = Failures {
+        policy,
+        deadline,
+        subject,
+        attempts: 0,
+        latest: None,
+        in_doubt: None,
+    };
     loop {
-        let mut error = match attempt() {
+        match attempt() {
             Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
+            Err(error) => thread::sleep(failures.wait_after(error)?),
+        }
+    }
+}
+
+/// The failed attempts of a call.
+struct Failures<'a> {
+    policy: &'a RetryPolicy,
+    deadline: Deadline,
+    subject: &'a dyn Fn() -> String,
+    attempts: u32,
+    latest: Option<Error>,
+    /// The first attempt that may have been applied, and what happened to it.
+    in_doubt: Option<(u32, String)>,
+}
+
+impl Failures<'_> {
+    /// The wait before the next attempt.
+    ///
+    /// # Errors
+    /// What the call ends with, if there is to be no other attempt.
+    fn wait_after(&mut self, mut error: Error) -> Result<Duration> {
         // An attempt that was not begun for want of time says less than the one before it.
         let not_begun = error.is_out_of_time() && error.verdict() == Verdict::NotApplied;
-        match earlier.take().filter(|_| not_begun) {
-            Some(earlier) => error = Error::out_of_time(earlier),
-            None => attempts += 1,
+        match self.latest.take().filter(|_| not_begun) {
+            Some(latest) => error = latest.out_of_time(),
+            None => self.attempts += 1,
         }
-        let retry_after = policy.wait(&error, attempts - 1, fastrand::f64());
-        let enough_time = retry_after.is_none_or(|wait| deadline.leaves_a_fair_share_after(wait));
-        if let Some(wait) = retry_after.filter(|_| enough_time && !error.is_out_of_time()) {
+        let attempts = self.attempts;
+        let wait = self.policy.wait(&error, attempts - 1, fastrand::f64());
+        let enough_time = wait.is_none_or(|wait| self.deadline.leaves_a_fair_share_after(wait));
+        if let Some(wait) = wait.filter(|_| enough_time && !error.is_out_of_time()) {
             if error.verdict() == Verdict::Unknown {
-                in_doubt.get_or_insert((attempts, error.what_happened()));
+                self.in_doubt.get_or_insert((attempts, error.what_happened()));
             }
             log::warn!(
                 target: "didit",
                 "{}: {}; trying again in {} ms ({attempts} of {} retries)",
-                subject(),
+                (self.subject)(),
                 error.what_happened(),
                 wait.as_millis(),
-                policy.limit(),
+                self.policy.limit(),
             );
-            earlier = Some(error);
-            std::thread::sleep(wait);
-            continue;
+            self.latest = Some(error);
+            return Ok(wait);
         }
-        let mut error = error.about(subject()).after_attempts(attempts);
+        let mut error = error.about((self.subject)()).after_attempts(attempts);
         if !enough_time {
             error = error.out_of_time();
         }
-        return Err(match in_doubt {
+        Err(match self.in_doubt.take() {
             Some((attempt, problem)) if error.verdict() == Verdict::NotApplied => {
                 error.in_doubt_since(attempt, problem)
             }
             _ => error,
-        });
+        })
     }
 }
 

@@ -175,7 +175,7 @@ impl Client {
     pub fn authenticate(&self) -> Result<()> {
         let mut call = self.0.call();
         if let Authorization::Token(source) = &self.0.authorization {
-            source.renew(&self.0.http, &self.0.retry, call.deadline)?;
+            source.renew(call.deadline)?;
         }
         let nobody = SessionId::try_from("00000000-0000-0000-0000-000000000000")?;
         match self.0.read(&nobody, &mut call) {
@@ -307,7 +307,7 @@ impl Inner {
         call: &mut Call,
     ) -> Result<Vec<u8>> {
         loop {
-            let credential = self.authorization.credential(&self.http, &self.retry, call.deadline)?;
+            let credential = self.authorization.credential(call.deadline)?;
             let headers = [
                 ("accept", "application/json"),
                 credential.header(),

@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use crate::call::Deadline;
 use crate::error::{Error, Result};
-use crate::http::Http;
-use crate::retry::RetryPolicy;
 use crate::secret::{Secret, is_visible_ascii};
 use crate::token::Token;
 use crate::token::source::TokenSource;
@@ -118,15 +116,10 @@ impl RequestCredential<'_> {
 impl Authorization {
     /// # Errors
     /// As [`TokenSource::token`].
-    pub(crate) fn credential(
-        &self,
-        http: &Http,
-        policy: &RetryPolicy,
-        deadline: Deadline,
-    ) -> Result<RequestCredential<'_>> {
+    pub(crate) fn credential(&self, deadline: Deadline) -> Result<RequestCredential<'_>> {
         Ok(match self {
             Authorization::ApiKey(key) => RequestCredential::ApiKey(key),
-            Authorization::Token(source) => RequestCredential::Token(source.token(http, policy, deadline)?),
+            Authorization::Token(source) => RequestCredential::Token(source.token(deadline)?),
         })
     }
 

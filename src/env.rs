@@ -63,9 +63,12 @@ impl ClientBuilder {
     }
 }
 
+/// The value of a variable, if it is set.
+type Text<'a> = &'a dyn Fn(&str) -> Result<Option<String>>;
+
 fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     let path = |name: &str| get(name).filter(|value| !value.is_empty());
-    let text = |name: &str| match path(name).map(OsString::into_string) {
+    let text: Text<'_> = &|name| match path(name).map(OsString::into_string) {
         None => Ok(None),
         Some(Ok(value)) => Ok(Some(value)),
         Some(Err(_)) => Err(Error::config("not UTF-8").within(name)),
@@ -126,12 +129,12 @@ impl FromStr for Seconds {
     }
 }
 
-fn parsed<T: FromStr>(text: impl Fn(&str) -> Result<Option<String>>, name: &str, hint: &str) -> Result<Option<T>> {
+fn parsed<T: FromStr>(text: Text<'_>, name: &str, hint: &str) -> Result<Option<T>> {
     let parse = |value: String| value.parse().map_err(|_| Error::config(hint).within(name));
     text(name)?.map(parse).transpose()
 }
 
-fn credentials(text: impl Fn(&str) -> Result<Option<String>>, version: Option<ApiVersion>) -> Result<Credentials> {
+fn credentials(text: Text<'_>, version: Option<ApiVersion>) -> Result<Credentials> {
     let id = text("DIDIT_CLIENT_ID")?;
     let secret = text("DIDIT_CLIENT_SECRET")?;
     let key = text("DIDIT_API_KEY")?;

@@ -63,16 +63,17 @@ impl Failure {
     }
 
     fn refused(refusal: &Refusal, sent: bool, context: &Context<'_>) -> Failure {
-        let mut who = context.server();
-        if refusal.of_certificate {
-            who = format!("the certificate of {who}");
-        }
+        let whose = if refusal.of_certificate {
+            "the certificate of "
+        } else {
+            ""
+        };
         Failure {
             kind: ErrorKind::Network,
             sent,
             retryable: false,
             advice: refusal.advice,
-            problem: format!("{who} {}", refusal.problem),
+            problem: [whose, &context.server(), " ", &refusal.problem].concat(),
         }
     }
 }
@@ -82,39 +83,33 @@ impl Context<'_> {
     fn server(&self) -> String {
         match self.proxy {
             None => self.host.to_owned(),
-            Some(proxy) => format!("{}, through the proxy {proxy},", self.host),
+            Some(proxy) => [self.host, ", through the proxy ", proxy, ","].concat(),
         }
     }
 
     fn connecting(&self, error: &ureq::Error) -> (ErrorKind, String) {
-        let to = match self.proxy {
-            None => format!("connecting to {}", self.host),
-            Some(proxy) => format!("connecting to {} through the proxy {proxy}", self.host),
-        };
+        let mut kind = ErrorKind::Network;
         let problem = match error {
-            ureq::Error::Other(other) => match other.downcast_ref::<Unresolved>() {
-                Some(unresolved) => {
-                    let kind = match unresolved.reason {
-                        Reason::TimedOut => ErrorKind::Timeout,
-                        Reason::Failed(_) | Reason::NoThread => ErrorKind::Network,
-                    };
-                    return (kind, format!("{to}: {}", sanitize(&unresolved.to_string(), 300, &[])));
+            ureq::Error::Other(other) => {
+                let unresolved = other.downcast_ref::<Unresolved>();
+                if unresolved.is_some_and(|unresolved| matches!(unresolved.reason, Reason::TimedOut)) {
+                    kind = ErrorKind::Timeout;
                 }
-                None => other.to_string(),
-            },
-            ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
-                let limit = span(self.connect_timeout.min(self.timeout));
-                return (ErrorKind::Timeout, format!("{to}: no connection within {limit}"));
+                other.to_string()
             }
-            ureq::Error::Timeout(_) => {
-                let limit = span(self.timeout);
-                return (ErrorKind::Timeout, format!("{to}: no connection within {limit}"));
+            ureq::Error::Timeout(timeout) => {
+                kind = ErrorKind::Timeout;
+                let limit = match timeout {
+                    Timeout::Connect | Timeout::Resolve => self.connect_timeout.min(self.timeout),
+                    _ => self.timeout,
+                };
+                "no connection within ".to_owned() + &span(limit)
             }
             // "proxy server responded 407/407"
             ureq::Error::ConnectProxyFailed(text) => match text.rsplit('/').next() {
                 Some("407") => "the proxy answered 407: it wants a user name and a password, or different ones".into(),
                 Some(status) if status.bytes().all(|byte| byte.is_ascii_digit()) => {
-                    format!("the proxy answered {status}")
+                    "the proxy answered ".to_owned() + status
                 }
                 _ => "the proxy closed the connection".into(),
             },
@@ -125,64 +120,56 @@ impl Context<'_> {
             // Such as a TLS handshake that was cut off.
             _ => "the connection broke off".into(),
         };
-        (ErrorKind::Network, format!("{to}: {}", sanitize(&problem, 300, &[])))
+        let (through, proxy) = self.proxy.map_or(("", ""), |proxy| (" through the proxy ", proxy));
+        let problem = sanitize(&problem, 300, &[]);
+        let problem = ["connecting to ", self.host, through, proxy, ": ", &problem].concat();
+        (kind, problem)
     }
 
     fn waiting(&self, error: &ureq::Error) -> (ErrorKind, String) {
         let server = self.server();
-        match error {
-            ureq::Error::Timeout(_) => {
-                let limit = span(self.timeout);
-                (ErrorKind::Timeout, format!("{server} did not answer within {limit}"))
-            }
+        let (kind, problem) = match error {
+            ureq::Error::Timeout(_) => (
+                ErrorKind::Timeout,
+                " did not answer within ".to_owned() + &span(self.timeout),
+            ),
             ureq::Error::Protocol(_) => (
                 ErrorKind::UnexpectedResponse,
-                format!("{server} answered with something that is not HTTP"),
+                " answered with something that is not HTTP".into(),
             ),
-            ureq::Error::LargeResponseHeader(..) => {
-                let limit = size(MAX_HEADERS as u64);
-                let problem = format!("{server} answered with headers larger than {limit}");
-                (ErrorKind::UnexpectedResponse, problem)
+            ureq::Error::LargeResponseHeader(..) => (
+                ErrorKind::UnexpectedResponse,
+                " answered with headers larger than ".to_owned() + &size(MAX_HEADERS as u64),
+            ),
+            ureq::Error::Io(error) => {
+                let problem = match error.kind() {
+                    Io::UnexpectedEof | Io::BrokenPipe => " closed the connection before answering".into(),
+                    Io::ConnectionReset | Io::ConnectionAborted => " reset the connection before answering".into(),
+                    _ => " could not be heard: ".to_owned() + &sanitize(&words(error), 300, &[]),
+                };
+                (ErrorKind::Network, problem)
             }
-            ureq::Error::Io(error) => match error.kind() {
-                Io::UnexpectedEof | Io::BrokenPipe => (
-                    ErrorKind::Network,
-                    format!("{server} closed the connection before answering"),
-                ),
-                Io::ConnectionReset | Io::ConnectionAborted => (
-                    ErrorKind::Network,
-                    format!("{server} reset the connection before answering"),
-                ),
-                _ => {
-                    let words = sanitize(&words(error), 300, &[]);
-                    (ErrorKind::Network, format!("{server} could not be heard: {words}"))
-                }
-            },
-            _ => (
-                ErrorKind::Network,
-                format!("the connection to {server} broke before it answered"),
-            ),
-        }
+            _ => {
+                let problem = ["the connection to ", &server, " broke before it answered"].concat();
+                return (ErrorKind::Network, problem);
+            }
+        };
+        (kind, server + &problem)
     }
 
     fn reading(&self, error: &ureq::Error) -> (ErrorKind, String) {
-        let server = self.server();
-        match error {
-            ureq::Error::Timeout(_) => {
-                let limit = span(self.timeout);
-                let problem = format!("{server} did not finish its answer within {limit}");
-                (ErrorKind::Timeout, problem)
-            }
-            ureq::Error::BodyExceedsLimit(_) => {
-                let limit = size(self.max_reply);
-                let problem = format!("{server} sent an answer larger than {limit}");
-                (ErrorKind::UnexpectedResponse, problem)
-            }
-            _ => (
-                ErrorKind::Network,
-                format!("{server} sent an answer that was cut short"),
+        let (kind, problem) = match error {
+            ureq::Error::Timeout(_) => (
+                ErrorKind::Timeout,
+                " did not finish its answer within ".to_owned() + &span(self.timeout),
             ),
-        }
+            ureq::Error::BodyExceedsLimit(_) => (
+                ErrorKind::UnexpectedResponse,
+                " sent an answer larger than ".to_owned() + &size(self.max_reply),
+            ),
+            _ => (ErrorKind::Network, " sent an answer that was cut short".into()),
+        };
+        (kind, self.server() + &problem)
     }
 }
 
@@ -207,23 +194,23 @@ fn words(error: &io::Error) -> String {
         _ => {}
     }
     let text = error.to_string();
-    let text = text
-        .split(" (os error")
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches('.');
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => String::new(),
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut text = text.trim_end_matches('.').to_owned();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
     }
+    text
 }
 
+// Without floating point, whose formatting would add 15 KB to a small binary.
 fn span(time: Duration) -> String {
     match time.as_millis() {
         millis if millis % 1000 == 0 => format!("{} s", millis / 1000),
         millis if millis < 1000 => format!("{millis} ms"),
-        _ => format!("{:.1} s", time.as_secs_f64()),
+        millis => {
+            let tenths = (millis + 50) / 100;
+            format!("{}.{} s", tenths / 10, tenths % 10)
+        }
     }
 }
 

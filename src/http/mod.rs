@@ -8,19 +8,18 @@ mod tunnel;
 mod url;
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
-use ureq::http::{self, HeaderMap, HeaderValue, Uri};
-use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
+use ureq::http::{self, HeaderMap, HeaderValue};
+use ureq::{Agent, Body, Proxy, SendBody};
 
 use self::failure::{Context, Stage, stage_of};
 use self::names::Names;
-use self::proxy::Environment;
 use self::tunnel::TunnelConnector;
 use crate::error::{Error, Result};
-use crate::secret::{Secret, is_visible_ascii};
+use crate::secret::Secret;
 
 pub(crate) use failure::Failure;
 pub(crate) use url::{base_url, host};
@@ -35,10 +34,10 @@ const INPUT_BUFFER: usize = MAX_HEADERS + 1;
 /// The longest head of a request fits: 8 KiB of base URL, 16 KiB of token, 1 KiB of user agent, and some more.
 const OUTPUT_BUFFER: usize = 32 * 1024;
 const MAX_USER_AGENT: usize = 1024;
-/// As good as for ever.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// After a lost connection, how long every request opens one of its own. It is as long as ureq keeps idle ones.
-const DISTRUST: Duration = Duration::from_secs(15);
+/// A year: ureq adds it to the time, which must not overflow.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// How long idle connections are kept; and after a lost one, how long none of them is used.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(15);
 
 /// How to reach a server, as the caller configured it.
 #[derive(Clone)]
@@ -51,25 +50,18 @@ pub(crate) struct Settings {
     pub(crate) user_agent: String,
 }
 
-/// The connections, kept alive and shared by all threads.
+/// The way to one host. Clones share the connections, which are kept alive, with each other and with all threads.
+#[derive(Clone)]
 pub(crate) struct Http {
-    /// One for all hosts that are reached in the same way; the first is for those that were not named.
-    routes: Vec<Route>,
+    agent: Agent,
+    proxy: Option<Proxy>,
     names: Names,
     timeout: Duration,
     connect_timeout: Duration,
     own_roots: bool,
     start: Instant,
-    /// Until when kept connections are not used, in milliseconds after `start`.
-    distrust_until: AtomicU64,
-}
-
-/// How some hosts are reached.
-struct Route {
-    /// `https://apx.didit.me/`
-    origins: Vec<String>,
-    agent: Agent,
-    proxy: Option<Proxy>,
+    /// Until when every request opens a connection of its own, in milliseconds after `start`.
+    reconnect_until: Arc<AtomicU64>,
 }
 
 pub(crate) struct Request<'a> {
@@ -101,112 +93,75 @@ impl Reply {
     }
 }
 
-/// Hands out the body and notes that it was asked for.
+/// Hands out the request's body and notes that it was read.
 ///
-/// ureq asks only once the name is resolved, the connection made and TLS agreed: as long as it has not, the update
-/// cannot have happened, whatever the error says.
+/// ureq reads it only once the name is resolved, the connection made and TLS agreed: until then the update cannot have
+/// happened, whatever the error says.
 struct Outgoing<'a> {
     rest: &'a [u8],
-    asked: bool,
+    was_read: bool,
 }
 
 impl Read for Outgoing<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.asked = true;
+        self.was_read = true;
         self.rest.read(buffer)
     }
 }
 
 impl Http {
-    /// For these base URLs: how each is reached is settled here, once.
+    /// For one base URL: how its host is reached is settled here, once. The connections of `other` are shared if its
+    /// host is reached in the same way.
     ///
     /// # Errors
     /// `Config` for a proxy, certificates or a user agent that cannot be used.
-    pub(crate) fn new(settings: &Settings, base_urls: &[&str]) -> Result<Http> {
-        Http::in_environment(settings, base_urls, &proxy::environment)
-    }
-
-    fn in_environment(settings: &Settings, base_urls: &[&str], environment: Environment<'_>) -> Result<Http> {
+    pub(crate) fn new(settings: &Settings, base_url: &str, other: Option<&Http>) -> Result<Http> {
         let limit = |name, limit: Duration| match limit {
             Duration::ZERO => Err(Error::config("it must be longer than 0 s").within(name)),
-            // ureq adds it to the time, which must not overflow.
-            _ => Ok(limit.min(LONGEST)),
+            _ => Ok(limit.min(MAX_TIMEOUT)),
         };
         let timeout = limit("timeout", settings.timeout)?;
         let connect_timeout = limit("connect_timeout", settings.connect_timeout)?;
         let user_agent = &settings.user_agent;
-        if !is_visible_ascii(&user_agent.replace(' ', "_")) || user_agent.len() > MAX_USER_AGENT {
+        let is_printable = user_agent.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if !is_printable || user_agent.is_empty() || user_agent.len() > MAX_USER_AGENT {
             let problem = "only visible ASCII characters and spaces are allowed, at most 1 KiB";
             return Err(Error::config(problem).within("user_agent"));
         }
+        let url = base_url.parse().map_err(|_| Error::config("not a URL"))?;
         let named = settings.proxy.as_ref().map(Secret::expose);
-        let mut http = Http {
-            routes: Vec::new(),
-            names: Names::new(),
-            timeout,
-            connect_timeout,
-            own_roots: settings.root_certificates.is_some(),
-            start: Instant::now(),
-            distrust_until: AtomicU64::new(0),
-        };
-        for url in base_urls {
-            let uri: Uri = url.parse().map_err(|_| Error::config("not a URL"))?;
-            let proxy = proxy::choose(&uri, named, environment)?;
-            let origin = url.split_inclusive('/').take(3).collect::<String>();
-            let origin = format!("{}/", origin.trim_end_matches('/'));
-            match http.routes.iter_mut().find(|route| route.proxy == proxy) {
-                Some(route) => route.origins.push(origin),
-                None => {
-                    let agent = http.agent(settings, proxy.clone())?;
-                    http.routes.push(Route {
-                        origins: vec![origin],
-                        agent,
-                        proxy,
-                    });
-                }
-            }
+        let proxy = proxy::choose(&url, named, &proxy::environment)?;
+        if let Some(same) = other.filter(|other| other.proxy == proxy) {
+            return Ok(same.clone());
         }
-        Ok(http)
-    }
-
-    fn agent(&self, settings: &Settings, proxy: Option<Proxy>) -> Result<Agent> {
-        let tunnel = proxy.is_some();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // ureq would repeat a redirected PATCH as a GET and report that one's success.
             .max_redirects(0)
-            .user_agent(&settings.user_agent)
-            .proxy(proxy)
-            .timeout_global(Some(self.timeout))
-            .timeout_resolve(Some(self.connect_timeout))
-            .timeout_connect(Some(self.connect_limit(self.timeout, tunnel)))
+            .user_agent(user_agent)
+            .proxy(proxy.clone())
+            .timeout_global(Some(timeout))
+            .timeout_resolve(Some(connect_timeout))
+            .timeout_connect(Some(connect_limit(connect_timeout, timeout, proxy.is_some())))
             .input_buffer_size(INPUT_BUFFER)
             .output_buffer_size(OUTPUT_BUFFER)
             .max_response_header_size(MAX_HEADERS)
             // An idle connection was a busy one before, so there are never more than threads; ureq's own limit is 3.
             .max_idle_connections(usize::MAX)
             .max_idle_connections_per_host(usize::MAX)
-            .max_idle_age(DISTRUST);
+            .max_idle_age(MAX_IDLE_AGE);
         let config = tls::configure(config, settings.root_certificates.as_deref())?.build();
-        let names = self.names.clone();
-        Ok(match tunnel {
-            true => Agent::with_parts(config, TunnelConnector::default(), names),
-            false => Agent::with_parts(config, DefaultConnector::default(), names),
+        let names = other.map_or_else(Names::new, |other| other.names.clone());
+        Ok(Http {
+            agent: Agent::with_parts(config, TunnelConnector::new(proxy.is_some()), names.clone()),
+            proxy,
+            names,
+            timeout,
+            connect_timeout,
+            own_roots: settings.root_certificates.is_some(),
+            start: Instant::now(),
+            reconnect_until: Arc::default(),
         })
-    }
-
-    /// ureq gives the name of a proxy and the connection to it the whole of this, each; so that both fit into the
-    /// request's own limit, they get half of it.
-    fn connect_limit(&self, timeout: Duration, tunnel: bool) -> Duration {
-        match tunnel {
-            true => self.connect_timeout.min(timeout / 2),
-            false => self.connect_timeout,
-        }
-    }
-
-    fn route(&self, url: &str) -> &Route {
-        let serves = |route: &&Route| route.origins.iter().any(|origin| url.starts_with(&**origin));
-        self.routes[1..].iter().find(serves).unwrap_or(&self.routes[0])
     }
 
     /// The time that one request may take, connecting and reading included.
@@ -217,30 +172,24 @@ impl Http {
     /// Sends one request and reads the answer, all within `timeout`.
     pub(crate) fn send(&self, request: &Request<'_>, timeout: Duration) -> Result<Reply, Failure> {
         let start = Instant::now();
-        let route = self.route(request.url);
         let timeout = timeout.min(self.timeout);
         let mut outgoing = Outgoing {
             rest: request.body.unwrap_or_default(),
-            asked: false,
+            was_read: false,
         };
-        let result = self.exchange(route, request, &mut outgoing, timeout, start);
-        let failed = |error: &ureq::Error, stage| {
-            let sent = request.body.is_none() || stage != Stage::Connecting;
-            self.failure(route, request, error, stage, sent, timeout)
-        };
-        let result = match result {
+        let result = match self.exchange(request, &mut outgoing, timeout, start) {
             Ok((head, body)) => Ok(Reply {
                 status: head.status.as_u16(),
                 headers: head.headers,
-                body: body.map_err(|error| failed(&error, Stage::Reading)),
+                body: body.map_err(|error| self.failure(request, &error, Stage::Reading, timeout)),
             }),
             Err(error) => {
                 let stage = match request.body {
                     None => stage_of(&error),
-                    Some(_) if outgoing.asked => Stage::Waiting,
+                    Some(_) if outgoing.was_read => Stage::Waiting,
                     Some(_) => Stage::Connecting,
                 };
-                Err(failed(&error, stage))
+                Err(self.failure(request, &error, stage, timeout))
             }
         };
         if log::log_enabled!(target: "didit", log::Level::Debug) {
@@ -254,43 +203,32 @@ impl Http {
         result
     }
 
-    fn failure(
-        &self,
-        route: &Route,
-        request: &Request<'_>,
-        error: &ureq::Error,
-        stage: Stage,
-        sent: bool,
-        timeout: Duration,
-    ) -> Failure {
-        let proxy = route.proxy.as_ref();
+    fn failure(&self, request: &Request<'_>, error: &ureq::Error, stage: Stage, timeout: Duration) -> Failure {
         if stage != Stage::Connecting {
-            let until = (self.start.elapsed() + DISTRUST).as_millis();
-            self.distrust_until.store(until.try_into().unwrap_or(u64::MAX), Relaxed);
+            let until = (self.start.elapsed() + MAX_IDLE_AGE).as_millis();
+            self.reconnect_until
+                .store(until.try_into().unwrap_or(u64::MAX), Relaxed);
         }
-        match proxy {
-            Some(proxy) => self.names.doubt(proxy.uri()),
-            None => {
-                if let Ok(uri) = request.url.parse() {
-                    self.names.doubt(&uri);
-                }
-            }
+        let url = request.url.parse().ok();
+        if let Some(connected_to) = self.proxy.as_ref().map(Proxy::uri).or(url.as_ref()) {
+            self.names.mark_stale(connected_to);
         }
+        let proxy = self.proxy.as_ref();
         let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
         let context = Context {
             host: host(request.url),
             proxy: proxy.as_deref(),
             timeout,
-            connect_timeout: self.connect_limit(timeout, proxy.is_some()),
+            connect_timeout: connect_limit(self.connect_timeout, timeout, proxy.is_some()),
             max_reply: request.max_reply,
             own_roots: self.own_roots,
         };
+        let sent = request.body.is_none() || stage != Stage::Connecting;
         Failure::new(error, stage, sent, &context)
     }
 
     fn exchange(
         &self,
-        route: &Route,
         request: &Request<'_>,
         outgoing: &mut Outgoing<'_>,
         timeout: Duration,
@@ -306,33 +244,41 @@ impl Http {
             Some(bytes) => {
                 // A reader has no length of its own; with this header it is not sent in chunks.
                 let message = message.header("content-length", bytes.len());
-                self.run(route, message.body(SendBody::from_reader(outgoing))?, timeout, now)
+                self.run(message.body(SendBody::from_reader(outgoing))?, timeout, now)?
             }
-            None => self.run(route, message.body(())?, timeout, now),
+            None => self.run(message.body(SendBody::none())?, timeout, now)?,
         };
-        let (head, body) = response?.into_parts();
+        let (head, body) = response.into_parts();
         Ok((head, body.into_with_config().limit(request.max_reply).read_to_vec()))
     }
 
     fn run(
         &self,
-        route: &Route,
-        message: http::Request<impl AsSendBody>,
+        message: http::Request<SendBody<'_>>,
         timeout: Duration,
         now: Instant,
     ) -> Result<http::Response<Body>, ureq::Error> {
-        let until = Duration::from_millis(self.distrust_until.load(Relaxed));
-        let distrust = now.saturating_duration_since(self.start) < until;
-        if timeout >= self.timeout && !distrust {
-            return route.agent.run(message);
+        let until = Duration::from_millis(self.reconnect_until.load(Relaxed));
+        let reconnect = now.saturating_duration_since(self.start) < until;
+        if timeout >= self.timeout && !reconnect {
+            return self.agent.run(message);
         }
-        let limit = self.connect_limit(timeout, route.proxy.is_some());
-        let mut config = route.agent.configure_request(message);
+        let limit = connect_limit(self.connect_timeout, timeout, self.proxy.is_some());
+        let mut config = self.agent.configure_request(message);
         config = config.timeout_global(Some(timeout)).timeout_connect(Some(limit));
-        if distrust {
+        if reconnect {
             config = config.max_idle_age(Duration::ZERO);
         }
-        route.agent.run(config.build())
+        self.agent.run(config.build())
+    }
+}
+
+/// ureq gives the name of a proxy and the connection to it the whole of this, each; so that both fit into the request's
+/// own limit, they get half of it.
+fn connect_limit(connect_timeout: Duration, timeout: Duration, through_proxy: bool) -> Duration {
+    match through_proxy {
+        true => connect_timeout.min(timeout / 2),
+        false => connect_timeout,
     }
 }
 

@@ -17,15 +17,15 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 /// How long addresses are used without another lookup, as in curl.
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH_FOR: Duration = Duration::from_secs(60);
 /// How long they serve while there is no newer answer.
-const USABLE: Duration = Duration::from_secs(60 * 60);
+const USABLE_FOR: Duration = Duration::from_secs(60 * 60);
 /// How long a lookup is waited for where older addresses are at hand.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT_FOR_REFRESH: Duration = Duration::from_secs(1);
 /// How long after a failed lookup older addresses serve without another one.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_LOOKUP_AFTER: Duration = Duration::from_secs(5);
 /// What `ResolvedSocketAddrs` holds.
-const MOST: usize = 16;
+const MAX_ADDRESSES: usize = 16;
 
 /// The addresses of all hosts of one client. Clones share them.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ struct Host {
     addresses: ResolvedSocketAddrs,
     learned: Option<Instant>,
     /// A connection to these addresses failed: they are looked up before their time.
-    doubted: bool,
+    is_stale: bool,
     /// Whether a thread is looking it up now.
     in_flight: bool,
     /// How many lookups have ended.
@@ -106,12 +106,12 @@ impl Names {
     }
 
     /// A connection to this host failed: it may have moved.
-    pub(super) fn doubt(&self, uri: &Uri) {
+    pub(super) fn mark_stale(&self, uri: &Uri) {
         let Some((name, port)) = name_and_port(uri) else {
             return;
         };
         if let Some(host) = self.0.hosts().iter_mut().find(|host| host.is(name, port)) {
-            host.doubted = true;
+            host.is_stale = true;
         }
     }
 
@@ -127,17 +127,17 @@ impl Names {
         };
         let now = (memory.clock)();
         let host = &mut hosts[index];
-        let age = host.learned.map_or(USABLE, |at| now.saturating_duration_since(at));
-        if age < FRESH && !host.doubted {
+        let age = host.learned.map_or(USABLE_FOR, |at| now.saturating_duration_since(at));
+        if age < FRESH_FOR && !host.is_stale {
             return Ok(host.addresses.clone());
         }
-        let old = (age < USABLE).then(|| host.addresses.clone());
+        let old = (age < USABLE_FOR).then(|| host.addresses.clone());
         let since_failure = host.failed.as_ref().map(|(at, _)| now.saturating_duration_since(*at));
-        let pausing = since_failure.is_some_and(|since| since < PAUSE);
+        let pausing = since_failure.is_some_and(|since| since < RETRY_LOOKUP_AFTER);
         let limit = match old {
             // Doubted addresses are worth the wait for better ones.
-            Some(old) if pausing || (host.in_flight && !host.doubted) => return Ok(old),
-            Some(_) => limit.min(PATIENCE),
+            Some(old) if pausing || (host.in_flight && !host.is_stale) => return Ok(old),
+            Some(_) => limit.min(MAX_WAIT_FOR_REFRESH),
             None => limit,
         };
         if !host.in_flight {
@@ -176,7 +176,7 @@ impl Memory {
             Ok(found) if !found.is_empty() => {
                 host.addresses = array(found);
                 host.learned = Some(now);
-                host.doubted = false;
+                host.is_stale = false;
                 host.failed = None;
             }
             Ok(_) => host.failed = Some((now, String::new())),
@@ -198,7 +198,7 @@ impl Host {
             port,
             addresses: array([]),
             learned: None,
-            doubted: false,
+            is_stale: false,
             in_flight: false,
             lookups: 0,
             failed: None,
@@ -236,7 +236,7 @@ fn name_and_port(uri: &Uri) -> Option<(&str, u16)> {
 
 fn array(addresses: impl IntoIterator<Item = SocketAddr>) -> ResolvedSocketAddrs {
     let mut array = ResolvedSocketAddrs::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    for address in addresses.into_iter().take(MOST) {
+    for address in addresses.into_iter().take(MAX_ADDRESSES) {
         array.push(address);
     }
     array
@@ -340,7 +340,7 @@ mod tests {
             assert_eq!(find(&names, LONG).unwrap(), 1);
         }
         world.answer(2);
-        world.after(FRESH - SECOND);
+        world.after(FRESH_FOR - SECOND);
         assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (1, 1));
         world.after(SECOND);
         assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
@@ -352,10 +352,10 @@ mod tests {
         find(&names, LONG).unwrap();
         world.answer(0);
         for _ in 1..60 {
-            world.after(FRESH);
+            world.after(FRESH_FOR);
             assert_eq!(find(&names, LONG).unwrap(), 1);
         }
-        world.after(FRESH);
+        world.after(FRESH_FOR);
         let reason = find(&names, LONG).unwrap_err();
         assert!(
             matches!(&reason, Reason::Failed(words) if words == "No such name"),
@@ -368,12 +368,12 @@ mod tests {
         let (world, names) = World::new();
         find(&names, LONG).unwrap();
         world.answer(0);
-        world.after(FRESH);
+        world.after(FRESH_FOR);
         for _ in 0..10 {
             find(&names, LONG).unwrap();
         }
         assert_eq!(world.lookups(), 2);
-        world.after(PAUSE);
+        world.after(RETRY_LOOKUP_AFTER);
         find(&names, LONG).unwrap();
         assert_eq!(world.lookups(), 3);
     }
@@ -424,7 +424,7 @@ mod tests {
     fn old_addresses_serve_while_a_lookup_hangs_and_its_late_answer_counts() {
         let (world, names) = World::new();
         find(&names, LONG).unwrap();
-        world.after(FRESH);
+        world.after(FRESH_FOR);
         world.answer(2);
         world.hang(true);
         let start = Instant::now();
@@ -445,15 +445,15 @@ mod tests {
         let (world, names) = World::new();
         find(&names, LONG).unwrap();
         world.answer(2);
-        names.doubt(&"https://elsewhere.test/".parse().unwrap());
-        names.doubt(&"https://apx.didit.me:8443/".parse().unwrap());
+        names.mark_stale(&"https://elsewhere.test/".parse().unwrap());
+        names.mark_stale(&"https://apx.didit.me:8443/".parse().unwrap());
         assert_eq!(find(&names, LONG).unwrap(), 1);
-        names.doubt(&"https://APX.didit.me/a".parse().unwrap());
+        names.mark_stale(&"https://APX.didit.me/a".parse().unwrap());
         assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
         assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
         // And they serve on if nothing better is found.
         world.answer(0);
-        names.doubt(&"https://apx.didit.me/".parse().unwrap());
+        names.mark_stale(&"https://apx.didit.me/".parse().unwrap());
         assert_eq!(find(&names, LONG).unwrap(), 2);
     }
 

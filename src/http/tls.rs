@@ -172,8 +172,9 @@ mod with_tls {
 
     /// `DnsName("a.test") or IpAddress(127.0.0.2)` without the types.
     fn plain(names: &str) -> String {
-        let names = names.replace(['"', ')'], "");
-        names.replace("DnsName(", "").replace("IpAddress(", "")
+        ["DnsName(", "IpAddress(", "\"", ")"]
+            .iter()
+            .fold(names.to_owned(), |names, unwanted| names.replace(unwanted, ""))
     }
 
     /// A time in its largest unit.

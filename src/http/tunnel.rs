@@ -11,17 +11,29 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport, time,
 };
 
-/// The connector of a client whose connections go through a proxy.
-#[derive(Debug, Default)]
-pub(super) struct TunnelConnector(DefaultConnector);
+/// Connects as ureq does, and limits how long a proxy may take where `through_proxy` is set.
+#[derive(Debug)]
+pub(super) struct TunnelConnector {
+    through_proxy: bool,
+    connector: DefaultConnector,
+}
+
+impl TunnelConnector {
+    pub(super) fn new(through_proxy: bool) -> TunnelConnector {
+        TunnelConnector {
+            through_proxy,
+            connector: DefaultConnector::default(),
+        }
+    }
+}
 
 impl Connector for TunnelConnector {
     type Out = Box<dyn Transport>;
 
     fn connect(&self, details: &ConnectionDetails, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
         let start = Instant::now();
-        let transport = self.0.connect(details, chained)?;
-        if details.config.proxy().is_some() {
+        let transport = self.connector.connect(details, chained)?;
+        if !self.through_proxy || details.config.proxy().is_some() {
             return Ok(transport);
         }
         // This is the connection to the proxy itself.

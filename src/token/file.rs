@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::token::{Timestamp, Token};
 
@@ -17,6 +18,16 @@ pub(crate) struct TokenFile {
     path: PathBuf,
     auth_url: String,
     client_id: String,
+}
+
+/// What the file holds: the token, whose it is, and its two moments in Unix seconds.
+#[derive(Serialize)]
+struct Content<'a> {
+    access_token: &'a str,
+    auth_url: &'a str,
+    client_id: &'a str,
+    expires_at: u64,
+    fetched_at: u64,
 }
 
 impl TokenFile {
@@ -66,21 +77,21 @@ impl TokenFile {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
-        // The token, its two moments in Unix seconds, and whose it is.
-        let content = json!({
-            "auth_url": self.auth_url,
-            "client_id": self.client_id,
-            "access_token": token.value(),
-            "fetched_at": issued_at,
-            "expires_at": issued_at.saturating_add(token.lifetime.as_secs()),
-        });
+        let content = Content {
+            access_token: token.value(),
+            auth_url: &self.auth_url,
+            client_id: &self.client_id,
+            expires_at: issued_at.saturating_add(token.lifetime.as_secs()),
+            fetched_at: issued_at,
+        };
+        let content = serde_json::to_vec(&content)?;
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".tmp");
         let temporary = self.path.with_file_name(name);
         let mut file = create_temporary(&temporary)?;
         // A rename replaces the file in one step: nobody ever sees half of one.
         let written = file
-            .write_all(content.to_string().as_bytes())
+            .write_all(&content)
             .and_then(|()| fs::rename(&temporary, &self.path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);

@@ -21,6 +21,8 @@ use crate::verdict::{self, Operation};
 
 /// Fetches the access token, keeps it, and lets all threads share one fetch.
 pub(crate) struct TokenSource {
+    http: Http,
+    retry: RetryPolicy,
     url: String,
     client_id: String,
     client_secret: Secret,
@@ -49,10 +51,19 @@ type InFlight = OnceLock<Option<Result<Arc<Token>>>>;
 const FETCHING: &str = "fetching an access token";
 
 impl TokenSource {
-    pub(crate) fn new(base: &str, client_id: String, client_secret: Secret, file: Option<PathBuf>) -> TokenSource {
+    pub(crate) fn new(
+        http: Http,
+        retry: RetryPolicy,
+        base: &str,
+        client_id: String,
+        client_secret: Secret,
+        file: Option<PathBuf>,
+    ) -> TokenSource {
         let url = format!("{base}/auth/v2/token/");
         let basic = BASE64_STANDARD.encode(format!("{client_id}:{}", client_secret.expose()));
         TokenSource {
+            http,
+            retry,
             file: file.map(|path| TokenFile::new(path, &url, &client_id)),
             basic: Secret::new(basic),
             url,
@@ -74,7 +85,7 @@ impl TokenSource {
     ///
     /// # Errors
     /// `Authentication`, `Network`, `Timeout`, `Server` or `RateLimited`, always `NotApplied`.
-    pub(crate) fn token(&self, http: &Http, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
+    pub(crate) fn token(&self, deadline: Deadline) -> Result<Arc<Token>> {
         let mut state = self.state();
         loop {
             if let Some(token) = &state.token {
@@ -104,15 +115,15 @@ impl TokenSource {
             source: self,
             in_flight,
         };
-        fetch.complete(self.replacement(http, policy, deadline))
+        fetch.complete(self.replacement(deadline))
     }
 
     /// Fetches a new token, whatever token is kept, and keeps it.
     ///
     /// # Errors
     /// As [`token`](TokenSource::token).
-    pub(crate) fn renew(&self, http: &Http, policy: &RetryPolicy, deadline: Deadline) -> Result<()> {
-        let token = self.fetch_and_store(http, policy, deadline)?;
+    pub(crate) fn renew(&self, deadline: Deadline) -> Result<()> {
+        let token = self.fetch_and_store(&self.retry, deadline)?;
         let mut state = self.state();
         state.next_refresh = None;
         state.token = Some(token);
@@ -129,7 +140,7 @@ impl TokenSource {
     }
 
     /// A new token: from the file, or from the authentication host; else the old one, if it is still valid.
-    fn replacement(&self, http: &Http, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
+    fn replacement(&self, deadline: Deadline) -> Result<Arc<Token>> {
         let (old, refused) = {
             let state = self.state();
             (state.token.clone(), state.refused.clone())
@@ -143,11 +154,11 @@ impl TokenSource {
             }
         }
         let Some(old) = old.filter(|token| token.is_valid(now)) else {
-            return self.fetch_and_store(http, policy, deadline);
+            return self.fetch_and_store(&self.retry, deadline);
         };
         // With a valid token at hand, nobody should wait long for a new one, nor lose the time for the update itself.
         let deadline = deadline.half().at_most(old.left(now) / 2);
-        let error = match self.fetch_and_store(http, &RetryPolicy::none(), deadline) {
+        let error = match self.fetch_and_store(&RetryPolicy::none(), deadline) {
             Ok(token) => return Ok(token),
             Err(error) => error,
         };
@@ -164,8 +175,8 @@ impl TokenSource {
         Ok(old)
     }
 
-    fn fetch_and_store(&self, http: &Http, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
-        let token = with_retries(policy, deadline, &|| FETCHING.into(), || self.fetch(http, deadline))?;
+    fn fetch_and_store(&self, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
+        let token = with_retries(policy, deadline, &|| FETCHING.into(), || self.fetch(deadline))?;
         if let Some(file) = &self.file {
             file.store(&token);
         }
@@ -174,8 +185,8 @@ impl TokenSource {
     }
 
     /// One token request (didit-api.md §2).
-    fn fetch(&self, http: &Http, deadline: Deadline) -> Result<Token> {
-        let limit = http.timeout();
+    fn fetch(&self, deadline: Deadline) -> Result<Token> {
+        let limit = self.http.timeout();
         let timeout = deadline.clip(limit)?;
         let issued_at = (self.clock)();
         let basic = ["Basic ", self.basic.expose()].concat();
@@ -197,7 +208,7 @@ impl TokenSource {
                 _ => error,
             }
         };
-        let mut reply = http.send(&request, timeout).map_err(no_answer)?;
+        let mut reply = self.http.send(&request, timeout).map_err(no_answer)?;
         if reply.status != 200 {
             let secrets = self.secrets();
             return Err(verdict::of_status(
@@ -320,14 +331,15 @@ mod tests {
                 root_certificates: None,
                 user_agent: "test".into(),
             },
-            &["http://localhost"],
+            "http://localhost",
+            None,
         )
         .unwrap()
     }
 
     fn source(listener: &TcpListener) -> TokenSource {
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let mut source = TokenSource::new(&base, "id".into(), Secret::new("s3cret"), None);
+        let mut source = TokenSource::new(http(), no_delay(), &base, "id".into(), Secret::new("s3cret"), None);
         source.clock = clock;
         source
     }
@@ -385,7 +397,7 @@ mod tests {
     }
 
     fn fetch(source: &TokenSource) -> Result<String> {
-        let token = source.token(&http(), &no_delay(), Deadline::after(None));
+        let token = source.token(Deadline::after(None));
         token.map(|token| token.value().to_owned())
     }
 
@@ -465,8 +477,7 @@ mod tests {
     #[test]
     fn a_refused_token_is_never_used_again() {
         let (source, requests) = host(&[(200, "a"), (400, ""), (200, "b")]);
-        let http = http();
-        let get = || source.token(&http, &no_delay(), Deadline::after(None));
+        let get = || source.token(Deadline::after(None));
         let first = get().unwrap();
         source.discard(&first);
         assert_eq!(get().unwrap_err().kind(), ErrorKind::Authentication);
@@ -483,7 +494,7 @@ mod tests {
         let path = env::temp_dir().join(format!("didit-token-{}-{:x}", process::id(), fastrand::u64(..)));
         let (mut source, requests) = host(&[(200, "a"), (200, "b")]);
         source.file = Some(TokenFile::new(path.clone(), &source.url, "id"));
-        let first = source.token(&http(), &no_delay(), Deadline::after(None)).unwrap();
+        let first = source.token(Deadline::after(None)).unwrap();
         source.state().token = None;
         assert_eq!(fetch(&source).unwrap(), "a", "the file has it");
         assert_eq!(requests.load(SeqCst), 1);
@@ -524,7 +535,7 @@ mod tests {
         });
         at(91.0);
         let deadline = Deadline::after(Some(Duration::from_millis(1000)));
-        let token = source.token(&http(), &no_delay(), deadline).unwrap();
+        let token = source.token(deadline).unwrap();
         assert_eq!(token.value(), "a");
         assert!(deadline.clip(SECOND).is_ok(), "there is time left for the update");
     }
@@ -537,13 +548,13 @@ mod tests {
             let first = scope.spawn(|| fetch(&source));
             let stream = accept(&listener);
             let deadline = Deadline::after(Some(Duration::from_millis(50)));
-            let error = source.token(&http(), &no_delay(), deadline).unwrap_err();
+            let error = source.token(deadline).unwrap_err();
             assert_eq!(
                 (error.kind(), error.verdict()),
                 (ErrorKind::Timeout, Verdict::NotApplied)
             );
             assert!(error.to_string().starts_with("fetching an access token: "), "{error}");
-            let patient = scope.spawn(|| source.token(&http(), &no_delay(), Deadline::after(Some(5 * SECOND))));
+            let patient = scope.spawn(|| source.token(Deadline::after(Some(5 * SECOND))));
             answer(stream, 200, &token("a"));
             assert_eq!(first.join().unwrap().unwrap(), "a");
             assert_eq!(patient.join().unwrap().unwrap().value(), "a");
@@ -556,7 +567,7 @@ mod tests {
         let in_flight = Arc::new(InFlight::new());
         source.state().in_flight = Some(in_flight.clone());
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| source.token(&http(), &no_delay(), Deadline::after(Some(5 * SECOND))));
+            let waiter = scope.spawn(|| source.token(Deadline::after(Some(5 * SECOND))));
             drop(Fetch {
                 source: &source,
                 in_flight,
@@ -570,7 +581,7 @@ mod tests {
     fn a_caller_that_runs_out_of_its_own_time_fails_alone() {
         let listener = listener();
         let source = source(&listener);
-        let get = |limit| source.token(&http(), &no_delay(), Deadline::after(Some(limit)));
+        let get = |limit| source.token(Deadline::after(Some(limit)));
         thread::scope(|scope| {
             let hurried = scope.spawn(|| get(Duration::from_millis(500)));
             let stalled = accept(&listener);
@@ -633,7 +644,7 @@ mod tests {
     fn a_renewal_asks_whatever_is_kept_and_keeps_the_new_token() {
         let (source, requests) = host(&[(200, "a"), (200, "b"), (400, "")]);
         fetch(&source).unwrap();
-        let renew = || source.renew(&http(), &no_delay(), Deadline::after(None));
+        let renew = || source.renew(Deadline::after(None));
         renew().unwrap();
         assert_eq!((fetch(&source).unwrap().as_str(), requests.load(SeqCst)), ("b", 2));
         assert_eq!(renew().unwrap_err().kind(), ErrorKind::Authentication);
@@ -661,20 +672,27 @@ mod tests {
     }
 
     fn source_of(secret: &str) -> TokenSource {
-        TokenSource::new("http://localhost", "id".into(), Secret::new(secret), None)
+        TokenSource::new(
+            http(),
+            no_delay(),
+            "http://localhost",
+            "id".into(),
+            Secret::new(secret),
+            None,
+        )
     }
 
     #[test]
     fn an_answer_must_repeat_neither_key_nor_token_nor_client_secret() {
         let key = Authorization::ApiKey(Secret::new("key"));
-        let credential = key.credential(&http(), &no_delay(), Deadline::after(None)).unwrap();
+        let credential = key.credential(Deadline::after(None)).unwrap();
         assert_eq!(credential.header(), ("x-api-key", "key"));
         assert_eq!(key.secrets(&credential), ["key"]);
         assert!(!key.replace(&credential), "there is no other key");
 
         let (source, _) = host(&[(200, "a")]);
         let token = Authorization::Token(Box::new(source));
-        let credential = token.credential(&http(), &no_delay(), Deadline::after(None)).unwrap();
+        let credential = token.credential(Deadline::after(None)).unwrap();
         assert_eq!(credential.header(), ("authorization", "Bearer a"));
         assert_eq!(
             token.secrets(&credential),
