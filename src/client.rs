@@ -9,7 +9,7 @@ use crate::answer::Answer;
 use crate::call::{Deadline, with_retries};
 use crate::credentials::Authorization;
 use crate::error::{Error, Result, Verdict};
-use crate::http::{Http, MAX_BODY, Request, host};
+use crate::http::{Http, MAX_BODY, Method, Request, host};
 use crate::rate_limit::RateLimit;
 use crate::retry::RetryPolicy;
 use crate::session::{Ensured, Session, SessionId, UpdatedSession};
@@ -267,7 +267,7 @@ impl Inner {
             idempotent: update.new_status().is_idempotent(),
         };
         let url = [&self.sessions, "/", id.as_ref(), "/update-status/"].concat();
-        let answer = self.exchange("PATCH", &url, Some(body), operation, call)?;
+        let answer = self.exchange(Method::PATCH, &url, Some(body), operation, call)?;
         let answer = answer_about(id, &answer, &url, operation)?;
         let wanted = update.new_status().as_str();
         if let Some(other) = answer.status.filter(|status| !status.eq_ignore_ascii_case(wanted)) {
@@ -286,7 +286,7 @@ impl Inner {
         let subject = || format!("reading session {id}");
         with_retries(&self.retry, call.deadline, &subject, || {
             let operation = Operation::ReadSession;
-            let answer = self.exchange("GET", &url, None, operation, call)?;
+            let answer = self.exchange(Method::GET, &url, None, operation, call)?;
             let answer = answer_about(id, &answer, &url, operation)?;
             let unnamed = || verdict::unconfirmed("Didit answered 200, but names no status", operation);
             Ok(Session {
@@ -300,7 +300,7 @@ impl Inner {
     /// repeated, once in a call.
     fn exchange(
         &self,
-        method: &'static str,
+        method: Method,
         url: &str,
         body: Option<&[u8]>,
         operation: Operation,
@@ -318,7 +318,7 @@ impl Inner {
                 None => (&headers[..2], MAX_SESSION),
             };
             let request = Request {
-                method,
+                method: method.clone(),
                 url,
                 headers,
                 body,

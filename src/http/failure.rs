@@ -7,7 +7,7 @@ use ureq::Timeout;
 
 use super::MAX_HEADERS;
 use super::names::{Reason, Unresolved};
-use super::tls::{self, Refusal};
+use super::tls;
 use crate::error::{ErrorKind, sanitize};
 
 /// Why there is no answer, or none that is whole.
@@ -44,14 +44,23 @@ pub(super) struct Context<'a> {
 
 impl Failure {
     pub(super) fn new(error: &ureq::Error, stage: Stage, sent: bool, context: &Context<'_>) -> Failure {
-        let (kind, problem) = match stage {
-            Stage::Connecting => match tls::refusal(error, context.own_roots) {
-                Some(refusal) => return Failure::refused(&refusal, sent, context),
-                None => context.connecting(error),
-            },
-            Stage::Waiting => context.waiting(error),
-            Stage::Reading => context.reading(error),
-        };
+        if stage == Stage::Connecting {
+            if let Some(refusal) = tls::refusal(error, context.own_roots) {
+                let whose = if refusal.of_certificate {
+                    "the certificate of "
+                } else {
+                    ""
+                };
+                return Failure {
+                    kind: ErrorKind::Network,
+                    sent,
+                    retryable: false,
+                    advice: refusal.advice,
+                    problem: [whose, &context.server(), " ", &refusal.problem].concat(),
+                };
+            }
+        }
+        let (kind, problem) = context.describe(error, stage);
         let retryable = kind != ErrorKind::UnexpectedResponse;
         Failure {
             kind,
@@ -59,21 +68,6 @@ impl Failure {
             retryable,
             advice: if retryable { "try again" } else { "" },
             problem,
-        }
-    }
-
-    fn refused(refusal: &Refusal, sent: bool, context: &Context<'_>) -> Failure {
-        let whose = if refusal.of_certificate {
-            "the certificate of "
-        } else {
-            ""
-        };
-        Failure {
-            kind: ErrorKind::Network,
-            sent,
-            retryable: false,
-            advice: refusal.advice,
-            problem: [whose, &context.server(), " ", &refusal.problem].concat(),
         }
     }
 }
@@ -87,89 +81,107 @@ impl Context<'_> {
         }
     }
 
-    fn connecting(&self, error: &ureq::Error) -> (ErrorKind, String) {
-        let mut kind = ErrorKind::Network;
-        let problem = match error {
-            ureq::Error::Other(other) => {
-                let unresolved = other.downcast_ref::<Unresolved>();
-                if unresolved.is_some_and(|unresolved| matches!(unresolved.reason, Reason::TimedOut)) {
-                    kind = ErrorKind::Timeout;
-                }
-                other.to_string()
-            }
-            ureq::Error::Timeout(timeout) => {
-                kind = ErrorKind::Timeout;
-                let limit = match timeout {
-                    Timeout::Connect | Timeout::Resolve => self.connect_timeout.min(self.timeout),
-                    _ => self.timeout,
+    /// What happened, but for a refusal by TLS.
+    fn describe(&self, error: &ureq::Error, stage: Stage) -> (ErrorKind, String) {
+        use ErrorKind::{Network, Timeout as TimedOut, UnexpectedResponse};
+        use ureq::Error as E;
+
+        let connecting = |problem: &str, detail: &str| {
+            let (through, proxy) = self.proxy.map_or(("", ""), |proxy| (" through the proxy ", proxy));
+            let detail = sanitize(detail, 300, &[]);
+            ["connecting to ", self.host, through, proxy, ": ", problem, &detail].concat()
+        };
+        let server = |problem: &str, detail: &str| {
+            let detail = sanitize(detail, 300, &[]);
+            [&self.server(), problem, &detail].concat()
+        };
+        let timeout = span(self.timeout);
+        match (stage, error) {
+            (Stage::Connecting, E::Other(other)) => {
+                let kind = match other.downcast_ref::<Unresolved>() {
+                    Some(unresolved) if matches!(unresolved.reason, Reason::TimedOut) => TimedOut,
+                    _ => Network,
                 };
-                "no connection within ".to_owned() + &span(limit)
+                (kind, connecting("", &other.to_string()))
             }
+            (Stage::Connecting, E::Timeout(Timeout::Connect | Timeout::Resolve)) => {
+                let limit = span(self.connect_timeout.min(self.timeout));
+                (TimedOut, connecting("no connection within ", &limit))
+            }
+            (Stage::Connecting, E::Timeout(_)) => (TimedOut, connecting("no connection within ", &timeout)),
             // "proxy server responded 407/407"
-            ureq::Error::ConnectProxyFailed(text) => match text.rsplit('/').next() {
-                Some("407") => "the proxy answered 407: it wants a user name and a password, or different ones".into(),
-                Some(status) if status.bytes().all(|byte| byte.is_ascii_digit()) => {
-                    "the proxy answered ".to_owned() + status
-                }
-                _ => "the proxy closed the connection".into(),
-            },
-            ureq::Error::Protocol(_) if self.proxy.is_some() => {
-                "the proxy answered with something that is not HTTP".into()
-            }
-            ureq::Error::Io(error) if error.kind() != Io::InvalidData => words(error),
-            // Such as a TLS handshake that was cut off.
-            _ => "the connection broke off".into(),
-        };
-        let (through, proxy) = self.proxy.map_or(("", ""), |proxy| (" through the proxy ", proxy));
-        let problem = sanitize(&problem, 300, &[]);
-        let problem = ["connecting to ", self.host, through, proxy, ": ", &problem].concat();
-        (kind, problem)
-    }
-
-    fn waiting(&self, error: &ureq::Error) -> (ErrorKind, String) {
-        let server = self.server();
-        let (kind, problem) = match error {
-            ureq::Error::Timeout(_) => (
-                ErrorKind::Timeout,
-                " did not answer within ".to_owned() + &span(self.timeout),
-            ),
-            ureq::Error::Protocol(_) => (
-                ErrorKind::UnexpectedResponse,
-                " answered with something that is not HTTP".into(),
-            ),
-            ureq::Error::LargeResponseHeader(..) => (
-                ErrorKind::UnexpectedResponse,
-                " answered with headers larger than ".to_owned() + &size(MAX_HEADERS as u64),
-            ),
-            ureq::Error::Io(error) => {
-                let problem = match error.kind() {
-                    Io::UnexpectedEof | Io::BrokenPipe => " closed the connection before answering".into(),
-                    Io::ConnectionReset | Io::ConnectionAborted => " reset the connection before answering".into(),
-                    _ => " could not be heard: ".to_owned() + &sanitize(&words(error), 300, &[]),
+            (Stage::Connecting, E::ConnectProxyFailed(text)) => {
+                let status = text.rsplit('/').next().unwrap_or_default();
+                let problem = match status {
+                    "407" => connecting("the proxy answered 407: it wants a user name and a password, or different ones", ""),
+                    _ if status.bytes().all(|byte| byte.is_ascii_digit()) => connecting("the proxy answered ", status),
+                    _ => connecting("the proxy closed the connection", ""),
                 };
-                (ErrorKind::Network, problem)
+                (Network, problem)
             }
-            _ => {
-                let problem = ["the connection to ", &server, " broke before it answered"].concat();
-                return (ErrorKind::Network, problem);
+            (Stage::Connecting, E::Protocol(_)) if self.proxy.is_some() => (
+                Network,
+                connecting("the proxy answered with something that is not HTTP", ""),
+            ),
+            (Stage::Connecting, E::Io(error)) if error.kind() != Io::InvalidData => {
+                let problem = match Loss::of(error) {
+                    Some(Loss::Closed) => connecting("the connection was closed", ""),
+                    Some(Loss::Reset) => connecting("the connection was reset", ""),
+                    None => connecting("", &words(error)),
+                };
+                (Network, problem)
             }
-        };
-        (kind, server + &problem)
-    }
+            // Such as a TLS handshake that was cut off.
+            (Stage::Connecting, _) => (Network, connecting("the connection broke off", "")),
 
-    fn reading(&self, error: &ureq::Error) -> (ErrorKind, String) {
-        let (kind, problem) = match error {
-            ureq::Error::Timeout(_) => (
-                ErrorKind::Timeout,
-                " did not finish its answer within ".to_owned() + &span(self.timeout),
+            (Stage::Waiting, E::Timeout(_)) => (TimedOut, server(" did not answer within ", &timeout)),
+            (Stage::Waiting, E::Protocol(_)) => (
+                UnexpectedResponse,
+                server(" answered with something that is not HTTP", ""),
             ),
-            ureq::Error::BodyExceedsLimit(_) => (
-                ErrorKind::UnexpectedResponse,
-                " sent an answer larger than ".to_owned() + &size(self.max_reply),
-            ),
-            _ => (ErrorKind::Network, " sent an answer that was cut short".into()),
-        };
-        (kind, self.server() + &problem)
+            (Stage::Waiting, E::LargeResponseHeader(..)) => {
+                let limit = size(MAX_HEADERS as u64);
+                (
+                    UnexpectedResponse,
+                    server(" answered with headers larger than ", &limit),
+                )
+            }
+            (Stage::Waiting, E::Io(error)) => {
+                let problem = match Loss::of(error) {
+                    Some(Loss::Closed) => server(" closed the connection before answering", ""),
+                    Some(Loss::Reset) => server(" reset the connection before answering", ""),
+                    None => server(" could not be heard: ", &words(error)),
+                };
+                (Network, problem)
+            }
+            (Stage::Waiting, _) => {
+                let problem = ["the connection to ", &self.server(), " broke before it answered"].concat();
+                (Network, problem)
+            }
+
+            (Stage::Reading, E::Timeout(_)) => (TimedOut, server(" did not finish its answer within ", &timeout)),
+            (Stage::Reading, E::BodyExceedsLimit(_)) => {
+                let limit = size(self.max_reply);
+                (UnexpectedResponse, server(" sent an answer larger than ", &limit))
+            }
+            (Stage::Reading, _) => (Network, server(" sent an answer that was cut short", "")),
+        }
+    }
+}
+
+/// How a connection ended that had been made.
+enum Loss {
+    Closed,
+    Reset,
+}
+
+impl Loss {
+    fn of(error: &io::Error) -> Option<Loss> {
+        match error.kind() {
+            Io::UnexpectedEof | Io::BrokenPipe => Some(Loss::Closed),
+            Io::ConnectionReset | Io::ConnectionAborted => Some(Loss::Reset),
+            _ => None,
+        }
     }
 }
 
@@ -178,21 +190,13 @@ pub(super) fn stage_of(error: &ureq::Error) -> Stage {
     match error {
         ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Stage::Connecting,
         ureq::Error::Timeout(_) | ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => Stage::Waiting,
-        ureq::Error::Io(error) => match error.kind() {
-            Io::UnexpectedEof | Io::BrokenPipe | Io::ConnectionReset | Io::ConnectionAborted => Stage::Waiting,
-            _ => Stage::Connecting,
-        },
+        ureq::Error::Io(error) if Loss::of(error).is_some() => Stage::Waiting,
         _ => Stage::Connecting,
     }
 }
 
 /// What the system says, without its number: "Connection refused (os error 111)".
 fn words(error: &io::Error) -> String {
-    match error.kind() {
-        Io::UnexpectedEof | Io::BrokenPipe => return "the connection was closed".into(),
-        Io::ConnectionReset | Io::ConnectionAborted => return "the connection was reset".into(),
-        _ => {}
-    }
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut text = text.trim_end_matches('.').to_owned();

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
-use ureq::http::{self, HeaderMap, HeaderValue};
+use ureq::http::header::CONTENT_LENGTH;
+use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::{Agent, Body, Proxy, SendBody};
 
 use self::failure::{Context, Stage, stage_of};
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::secret::Secret;
 
 pub(crate) use failure::Failure;
+pub(crate) use ureq::http::Method;
 pub(crate) use url::{base_url, host};
 
 /// What a body may hold at most: 64 KiB, far more than any documented answer.
@@ -65,7 +67,7 @@ pub(crate) struct Http {
 }
 
 pub(crate) struct Request<'a> {
-    pub(crate) method: &'static str,
+    pub(crate) method: Method,
     pub(crate) url: &'a str,
     pub(crate) headers: &'a [(&'static str, &'a str)],
     pub(crate) body: Option<&'a [u8]>,
@@ -197,7 +199,7 @@ impl Http {
                 Ok(reply) => reply.status.to_string(),
                 Err(failure) => failure.problem.clone(),
             };
-            let (method, path, millis) = (request.method, path(request.url), start.elapsed().as_millis());
+            let (method, path, millis) = (&request.method, path(request.url), start.elapsed().as_millis());
             log::debug!(target: "didit", "{method} {path}: {end}, {millis} ms");
         }
         result
@@ -234,19 +236,22 @@ impl Http {
         timeout: Duration,
         now: Instant,
     ) -> Result<(http::response::Parts, Result<Vec<u8>, ureq::Error>), ureq::Error> {
-        let mut message = http::Request::builder().method(request.method).uri(request.url);
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        head.method = request.method.clone();
+        head.uri = request.url.parse().map_err(http::Error::from)?;
         for (name, value) in request.headers {
             let mut value = HeaderValue::from_str(value).map_err(http::Error::from)?;
             value.set_sensitive(true);
-            message = message.header(*name, value);
+            head.headers.append(HeaderName::from_static(name), value);
         }
         let response = match request.body {
             Some(bytes) => {
                 // A reader has no length of its own; with this header it is not sent in chunks.
-                let message = message.header("content-length", bytes.len());
-                self.run(message.body(SendBody::from_reader(outgoing))?, timeout, now)?
+                head.headers.append(CONTENT_LENGTH, bytes.len().into());
+                let body = SendBody::from_reader(outgoing);
+                self.run(http::Request::from_parts(head, body), timeout, now)?
             }
-            None => self.run(message.body(SendBody::none())?, timeout, now)?,
+            None => self.run(http::Request::from_parts(head, SendBody::none()), timeout, now)?,
         };
         let (head, body) = response.into_parts();
         Ok((head, body.into_with_config().limit(request.max_reply).read_to_vec()))

@@ -85,9 +85,9 @@ impl TokenFile {
             fetched_at: issued_at,
         };
         let content = serde_json::to_vec(&content)?;
-        let mut name = self.path.file_name().unwrap_or_default().to_owned();
-        name.push(".tmp");
-        let temporary = self.path.with_file_name(name);
+        let mut temporary = self.path.clone().into_os_string();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
         let mut file = create_temporary(&temporary)?;
         // A rename replaces the file in one step: nobody ever sees half of one.
         let written = file

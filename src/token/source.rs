@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::call::{Deadline, with_retries};
 use crate::error::{ErrorKind, Result, ServerMessage};
-use crate::http::{Http, MAX_BODY, Request, host};
+use crate::http::{Http, MAX_BODY, Method, Request, host};
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
 use crate::token::file::TokenFile;
@@ -191,7 +191,7 @@ impl TokenSource {
         let issued_at = (self.clock)();
         let basic = ["Basic ", self.basic.expose()].concat();
         let request = Request {
-            method: "POST",
+            method: Method::POST,
             url: &self.url,
             headers: &[
                 ("authorization", &basic),
