@@ -52,41 +52,37 @@ impl Credentials {
     /// # Errors
     /// `Config`, without the value.
     pub(crate) fn check(&self) -> Result<()> {
-        match &self.0 {
+        let (name, problem) = match &self.0 {
             Kind::Client { id, secret } => {
-                let name = "client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET)";
-                let refuse = |problem: &str| Err(Error::config(problem).within(name));
-                if id.is_empty() || secret.expose().is_empty() {
-                    return refuse("the id or the secret is empty");
-                }
-                if id.contains(':') {
-                    return refuse("the id contains a colon, which Basic authentication cannot carry (RFC 7617)");
-                }
-                if id.len() + secret.expose().len() > MAX_LENGTH {
-                    return refuse("the id and the secret are longer than 8 KiB together");
-                }
-                if id.chars().chain(secret.expose().chars()).any(char::is_control) {
-                    return refuse(
-                        "the id or the secret contains a control character; is there a line break at its end?",
-                    );
-                }
+                let secret = secret.expose();
+                let problem = if id.is_empty() || secret.is_empty() {
+                    "the id or the secret is empty"
+                } else if id.contains(':') {
+                    "the id contains a colon, which Basic authentication cannot carry (RFC 7617)"
+                } else if id.len() + secret.len() > MAX_LENGTH {
+                    "the id and the secret are longer than 8 KiB together"
+                } else if id.chars().chain(secret.chars()).any(char::is_control) {
+                    "the id or the secret contains a control character; is there a line break at its end?"
+                } else {
+                    return Ok(());
+                };
+                ("client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET)", problem)
             }
             Kind::ApiKey(key) => {
-                let refuse = |problem: &str| Err(Error::config(problem).within("API key (DIDIT_API_KEY)"));
-                if key.expose().is_empty() {
-                    return refuse("it is empty");
-                }
-                if key.expose().len() > MAX_LENGTH {
-                    return refuse("it is longer than 8 KiB");
-                }
-                if !is_visible_ascii(key.expose()) {
-                    return refuse(
-                        "it contains a character other than visible ASCII; is there a line break at its end?",
-                    );
-                }
+                let key = key.expose();
+                let problem = if key.is_empty() {
+                    "it is empty"
+                } else if key.len() > MAX_LENGTH {
+                    "it is longer than 8 KiB"
+                } else if !is_visible_ascii(key) {
+                    "it contains a character other than visible ASCII; is there a line break at its end?"
+                } else {
+                    return Ok(());
+                };
+                ("API key (DIDIT_API_KEY)", problem)
             }
-        }
-        Ok(())
+        };
+        Err(Error::config(problem).within(name))
     }
 }
 

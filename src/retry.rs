@@ -81,7 +81,7 @@ impl RetryPolicy {
             return None;
         }
         let doubled = 2u32.checked_pow(retries).unwrap_or(u32::MAX);
-        let limit = self.max_delay.min(LONGEST);
+        let limit = self.max_delay.min(MAX_DELAY);
         let backoff = self.base_delay.saturating_mul(doubled).min(limit).mul_f64(draw);
         match error.retry_after() {
             Some(asked) if asked > self.max_wait => None,
@@ -91,8 +91,8 @@ impl RetryPolicy {
     }
 }
 
-/// Nobody waits longer than this; it keeps absurd values harmless.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// No wait is longer than a day: this keeps absurd values harmless.
+const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The wait that an answer asks for: `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), else
 /// `X-RateLimit-Reset` in Unix seconds (didit-api.md §7), where the caller passes it. `now` is the time by the clock
@@ -105,9 +105,9 @@ pub(crate) fn retry_after(header: Option<&str>, reset: Option<&str>, now: System
     });
     let reset = || {
         let moment = Duration::from_secs(seconds(reset?)?);
-        Some(UNIX_EPOCH.checked_add(moment).map_or(LONGEST, until))
+        Some(UNIX_EPOCH.checked_add(moment).map_or(MAX_DELAY, until))
     };
-    Some(asked.or_else(reset)?.min(LONGEST))
+    Some(asked.or_else(reset)?.min(MAX_DELAY))
 }
 
 /// Digits only, however many.

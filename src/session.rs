@@ -221,11 +221,7 @@ impl FromStr for SessionStatus {
 
 impl From<NewStatus> for SessionStatus {
     fn from(new: NewStatus) -> SessionStatus {
-        match new {
-            NewStatus::Approved => SessionStatus::Approved,
-            NewStatus::Declined => SessionStatus::Declined,
-            NewStatus::Resubmitted => SessionStatus::Resubmitted,
-        }
+        new.as_str().into()
     }
 }
 

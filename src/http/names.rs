@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +15,8 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
+
+use super::url::{address, host_and_port};
 
 /// How long addresses are used without another lookup, as in curl.
 const FRESH_FOR: Duration = Duration::from_secs(60);
@@ -41,11 +43,12 @@ struct Memory {
     clock: Box<Clock>,
 }
 
+#[derive(Default)]
 struct Host {
     name: String,
     port: u16,
-    addresses: ResolvedSocketAddrs,
-    learned: Option<Instant>,
+    /// The latest addresses, and when they were looked up.
+    answer: Option<(ResolvedSocketAddrs, Instant)>,
     /// A connection to these addresses failed: they are looked up before their time.
     is_stale: bool,
     /// Whether a thread is looking it up now.
@@ -107,7 +110,7 @@ impl Names {
 
     /// A connection to this host failed: it may have moved.
     pub(super) fn mark_stale(&self, uri: &Uri) {
-        let Some((name, port)) = name_and_port(uri) else {
+        let Some((name, port)) = host_and_port(uri) else {
             return;
         };
         if let Some(host) = self.0.hosts().iter_mut().find(|host| host.is(name, port)) {
@@ -121,19 +124,27 @@ impl Names {
         let index = match hosts.iter().position(|host| host.is(name, port)) {
             Some(index) => index,
             None => {
-                hosts.push(Host::new(name, port));
+                let name = name.to_owned();
+                hosts.push(Host {
+                    name,
+                    port,
+                    ..Host::default()
+                });
                 hosts.len() - 1
             }
         };
         let now = (memory.clock)();
         let host = &mut hosts[index];
-        let age = host.learned.map_or(USABLE_FOR, |at| now.saturating_duration_since(at));
-        if age < FRESH_FOR && !host.is_stale {
-            return Ok(host.addresses.clone());
-        }
-        let old = (age < USABLE_FOR).then(|| host.addresses.clone());
-        let since_failure = host.failed.as_ref().map(|(at, _)| now.saturating_duration_since(*at));
-        let pausing = since_failure.is_some_and(|since| since < RETRY_LOOKUP_AFTER);
+        let is_younger = |at: Instant, limit| now.saturating_duration_since(at) < limit;
+        let old = match &host.answer {
+            Some((addresses, at)) if is_younger(*at, FRESH_FOR) && !host.is_stale => return Ok(addresses.clone()),
+            Some((addresses, at)) if is_younger(*at, USABLE_FOR) => Some(addresses.clone()),
+            _ => None,
+        };
+        let pausing = host
+            .failed
+            .as_ref()
+            .is_some_and(|(at, _)| is_younger(*at, RETRY_LOOKUP_AFTER));
         let limit = match old {
             // Doubted addresses are worth the wait for better ones.
             Some(old) if pausing || (host.in_flight && !host.is_stale) => return Ok(old),
@@ -153,10 +164,15 @@ impl Names {
         let pending = |hosts: &mut Vec<Host>| hosts[index].lookups == lookups;
         let waited = memory.answered.wait_timeout_while(hosts, limit, pending);
         let (hosts, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        match &hosts[index].failed {
-            _ if waited.timed_out() => old.ok_or(Reason::TimedOut),
-            Some((_, words)) => old.ok_or_else(|| Reason::Failed(words.clone())),
-            None => Ok(hosts[index].addresses.clone()),
+        if waited.timed_out() {
+            return old.ok_or(Reason::TimedOut);
+        }
+        match (&hosts[index].answer, &hosts[index].failed) {
+            (Some((addresses, _)), None) => Ok(addresses.clone()),
+            (_, failed) => old.ok_or_else(|| {
+                let words = failed.as_ref().map(|(_, words)| words.clone());
+                Reason::Failed(words.unwrap_or_default())
+            }),
         }
     }
 }
@@ -174,8 +190,7 @@ impl Memory {
         host.lookups += 1;
         match found {
             Ok(found) if !found.is_empty() => {
-                host.addresses = array(found);
-                host.learned = Some(now);
+                host.answer = Some((array(found), now));
                 host.is_stale = false;
                 host.failed = None;
             }
@@ -192,19 +207,6 @@ impl Memory {
 }
 
 impl Host {
-    fn new(name: &str, port: u16) -> Host {
-        Host {
-            name: name.to_owned(),
-            port,
-            addresses: array([]),
-            learned: None,
-            is_stale: false,
-            in_flight: false,
-            lookups: 0,
-            failed: None,
-        }
-    }
-
     fn is(&self, name: &str, port: u16) -> bool {
         self.port == port && self.name.eq_ignore_ascii_case(name)
     }
@@ -212,8 +214,8 @@ impl Host {
 
 impl Resolver for Names {
     fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let (name, port) = name_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
-        if let Ok(address) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let (name, port) = host_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
+        if let Some(address) = address(name) {
             return Ok(array([SocketAddr::new(address, port)]));
         }
         self.addresses(name, port, *timeout.after).map_err(|reason| {
@@ -229,11 +231,6 @@ impl fmt::Debug for Names {
     }
 }
 
-fn name_and_port(uri: &Uri) -> Option<(&str, u16)> {
-    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-    Some((uri.host()?, uri.port_u16().unwrap_or(default)))
-}
-
 fn array(addresses: impl IntoIterator<Item = SocketAddr>) -> ResolvedSocketAddrs {
     let mut array = ResolvedSocketAddrs::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     for address in addresses.into_iter().take(MAX_ADDRESSES) {
@@ -244,6 +241,7 @@ fn array(addresses: impl IntoIterator<Item = SocketAddr>) -> ResolvedSocketAddrs
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
 
     use super::*;

@@ -6,7 +6,7 @@ use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
 use super::tls;
-use super::url::is_loopback;
+use super::url::{address, host_and_port, is_loopback, is_usable};
 use crate::error::{Error, Result};
 
 /// What the environment says. Empty counts as unset.
@@ -18,7 +18,7 @@ pub(super) fn environment(name: &str) -> Option<String> {
 }
 
 /// The longest URL of a proxy, user and password included.
-const LONGEST: usize = 8 * 1024;
+const MAX_URL: usize = 8 * 1024;
 
 /// The proxy for a base URL; `named` by the program, for whatever host, or chosen by the environment.
 ///
@@ -42,9 +42,8 @@ pub(super) fn choose(url: &Uri, named: Option<&str>, environment: Environment<'_
 /// The variable that counts for a URL, and its value.
 fn from_environment(url: &Uri, environment: Environment<'_>) -> Option<(&'static str, String)> {
     let value = |name: &str| environment(name).filter(|value| !value.is_empty());
-    let host = url.host()?;
     let https = url.scheme_str() == Some("https");
-    let port = url.port_u16().unwrap_or(if https { 443 } else { 80 });
+    let (host, port) = host_and_port(url)?;
     let exceptions = value("no_proxy").or_else(|| value("NO_PROXY")).unwrap_or_default();
     if is_loopback(host) || is_exempt(host, port, &exceptions) {
         return None;
@@ -60,7 +59,7 @@ fn from_environment(url: &Uri, environment: Environment<'_>) -> Option<(&'static
 }
 
 fn parse(text: &str) -> Result<Proxy, &'static str> {
-    if text.len() > LONGEST {
+    if text.len() > MAX_URL {
         return Err("a proxy URL has at most 8 KiB");
     }
     // The value is not repeated: it may hold a password.
@@ -70,9 +69,7 @@ fn parse(text: &str) -> Result<Proxy, &'static str> {
     }
     let proxy = Proxy::new(text).map_err(|_| not_a_url)?;
     let authority = proxy.uri().authority().ok_or(not_a_url)?;
-    let (_, address) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
-    let port = address.strip_prefix(proxy.host()).unwrap_or_default();
-    if proxy.host().is_empty() || (!port.is_empty() && authority.port_u16().is_none_or(|port| port == 0)) {
+    if !is_usable(authority) {
         return Err("its host or port cannot be used");
     }
     match proxy.protocol() {
@@ -86,58 +83,47 @@ fn parse(text: &str) -> Result<Proxy, &'static str> {
 /// Whether a host stands in `NO_PROXY`: `*`, a domain with all under it, an address, a network such as `10.0.0.0/8`;
 /// domains and addresses may have a port. Commas and spaces separate.
 fn is_exempt(host: &str, port: u16, exceptions: &str) -> bool {
-    let address = bare(host).parse::<IpAddr>().ok();
-    let host = host.trim_end_matches('.');
+    let own_address = address(host);
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let exceptions = exceptions.to_ascii_lowercase();
     let mut entries = exceptions.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
-    entries.any(|entry| match address {
+    entries.any(|entry| match own_address {
         _ if entry == "*" => true,
-        Some(address) => covers(entry, address, port),
+        Some(own) => covers(entry, own, port),
         None => {
             let (domain, fits) = at_port(entry, port);
             let domain = domain.trim_start_matches('*').trim_matches('.');
-            fits && !domain.is_empty() && is_within(host, domain)
+            let is_within = |front: &str| front.is_empty() || front.ends_with('.');
+            fits && !domain.is_empty() && host.strip_suffix(domain).is_some_and(is_within)
         }
     })
 }
 
-/// Whether a host is the domain, or lies under it.
-fn is_within(host: &str, domain: &str) -> bool {
-    let Some(start) = host.len().checked_sub(domain.len()) else {
-        return false;
-    };
-    let (front, end) = host.as_bytes().split_at(start);
-    end.eq_ignore_ascii_case(domain.as_bytes()) && (front.is_empty() || front.ends_with(b"."))
-}
-
 /// Whether an entry is this address, with this port if it has one, or a network with the address in it.
-fn covers(entry: &str, address: IpAddr, port: u16) -> bool {
-    if let Some((network, bits)) = entry.split_once('/') {
-        return match (bare(network).parse(), bits.parse()) {
-            (Ok(network), Ok(bits)) => is_in_network(address, network, bits),
+fn covers(entry: &str, own: IpAddr, port: u16) -> bool {
+    if let Some((network, prefix)) = entry.split_once('/') {
+        return match (address(network), prefix.parse()) {
+            (Some(network), Ok(prefix)) => is_in_network(own, network, prefix),
             _ => false,
         };
     }
     // An IPv6 address has colons, and a port only after brackets.
-    if let Ok(entry) = bare(entry).parse::<IpAddr>() {
-        return entry == address;
+    if let Some(entry) = address(entry) {
+        return entry == own;
     }
     let (entry, fits) = at_port(entry, port);
-    fits && bare(entry).parse() == Ok(address)
+    fits && address(entry) == Some(own)
 }
 
-fn is_in_network(address: IpAddr, network: IpAddr, bits: u32) -> bool {
-    let (address, network, width) = match (address, network) {
-        (IpAddr::V4(address), IpAddr::V4(network)) => {
-            (u128::from(address.to_bits()), u128::from(network.to_bits()), 32)
-        }
-        (IpAddr::V6(address), IpAddr::V6(network)) => (address.to_bits(), network.to_bits(), 128),
-        _ => return false,
+fn is_in_network(address: IpAddr, network: IpAddr, prefix: u32) -> bool {
+    // Both kinds begin at the highest bit, so that a prefix is the same for both.
+    let bits = |address| match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+        IpAddr::V6(address) => address.to_bits(),
     };
-    let Some(rest) = u32::checked_sub(width, bits) else {
-        return false;
-    };
-    // A network of no bits holds every address; a shift by the whole width would overflow.
-    address.checked_shr(rest).unwrap_or(0) == network.checked_shr(rest).unwrap_or(0)
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let same_kind = address.is_ipv4() == network.is_ipv4();
+    same_kind && prefix <= width && (bits(address) ^ bits(network)).leading_zeros() >= prefix
 }
 
 /// An entry without its port, and whether it has none or this one.
@@ -146,10 +132,6 @@ fn at_port(entry: &str, port: u16) -> (&str, bool) {
         Some((host, own)) => (host, own.parse() == Ok(port)),
         None => (entry, true),
     }
-}
-
-fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 #[cfg(test)]
@@ -311,7 +293,7 @@ mod tests {
                 None
             );
         }
-        let long = format!("http://{}@proxy.test", "p".repeat(LONGEST));
+        let long = format!("http://{}@proxy.test", "p".repeat(MAX_URL));
         let error = chosen("https://x.test", Some(&long), &[]).unwrap_err();
         assert!(error.to_string().contains("at most 8 KiB"), "{error}");
     }

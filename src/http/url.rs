@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use ureq::http::Uri;
+use ureq::http::uri::Authority;
 
 use super::tls;
 use crate::error::{Error, Result};
 use crate::secret::is_visible_ascii;
 
 /// The longest base URL: the head of a request has to fit into ureq's buffer.
-const LONGEST: usize = 8 * 1024;
+const MAX_URL: usize = 8 * 1024;
 
 /// A base URL, checked, without its trailing slash.
 ///
@@ -17,7 +18,7 @@ const LONGEST: usize = 8 * 1024;
 /// `Config`, without the value, which may hold a secret by mistake.
 pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     let refuse = |problem: &str| Err(Error::config(problem));
-    if text.len() > LONGEST {
+    if text.len() > MAX_URL {
         return refuse("a base URL has at most 8 KiB");
     }
     if !is_visible_ascii(text) || text.contains(['\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
@@ -36,8 +37,7 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
         return refuse("a base URL has no user info");
     }
     let host = authority.host();
-    let port = &authority.as_str()[host.len()..];
-    if host.is_empty() || (!port.is_empty() && authority.port_u16().is_none_or(|port| port == 0)) {
+    if !is_usable(authority) {
         return refuse("its host or port cannot be used");
     }
     match scheme {
@@ -50,6 +50,13 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// Whether there is a host, and a port other than 0 if there is one.
+pub(super) fn is_usable(authority: &Authority) -> bool {
+    let host = authority.host();
+    let with_port = authority.as_str().rsplit('@').next().unwrap_or_default();
+    !host.is_empty() && (with_port == host || authority.port_u16().is_some_and(|port| port > 0))
+}
+
 /// The host of a URL, with its port where that is not the scheme's own.
 pub(crate) fn host(url: &str) -> &str {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -60,8 +67,18 @@ pub(crate) fn host(url: &str) -> &str {
 
 /// Whether a host is this machine: `localhost`, 127.0.0.0/8, `::1`.
 pub(super) fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || address(host).is_some_and(|address| address.is_loopback())
+}
+
+/// The IP address that a host is, an IPv6 one with or without its brackets, unless the host is a name.
+pub(super) fn address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// The host of a URL, and the port that it has or that its scheme gives it.
+pub(super) fn host_and_port(url: &Uri) -> Option<(&str, u16)> {
+    let default = if url.scheme_str() == Some("https") { 443 } else { 80 };
+    Some((url.host()?, url.port_u16().unwrap_or(default)))
 }
 
 #[cfg(test)]
@@ -83,7 +100,7 @@ mod tests {
             let error = base_url(url, false).unwrap_err().to_string();
             assert!(error.contains(why), "{url}: {error}");
         }
-        let longest = format!("http://[::1]/{}", "p".repeat(LONGEST - 13));
+        let longest = format!("http://[::1]/{}", "p".repeat(MAX_URL - 13));
         assert_eq!(base_url(&longest, false).unwrap(), longest);
         let error = base_url(&format!("{longest}p"), false).unwrap_err().to_string();
         assert!(error.contains("at most 8 KiB"), "{error}");

@@ -128,7 +128,11 @@ impl TokenFile {
 /// Creates the file that is to be renamed. One that exists already is another process's, which is storing a token as
 /// good as ours, unless it is so old that its process must have been killed.
 fn create_temporary(path: &Path) -> io::Result<File> {
-    let create = || private().write(true).create_new(true).open(path);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let create = || options.open(path);
     match create() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let age = fs::symlink_metadata(path)?.modified()?.elapsed().unwrap_or_default();
@@ -140,20 +144,6 @@ fn create_temporary(path: &Path) -> io::Result<File> {
         }
         result => result,
     }
-}
-
-#[cfg(unix)]
-fn private() -> OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-
-    let mut options = OpenOptions::new();
-    options.mode(0o600);
-    options
-}
-
-#[cfg(not(unix))]
-fn private() -> OpenOptions {
-    OpenOptions::new()
 }
 
 /// Reads a file that only its owner, who runs this program, can have written.
