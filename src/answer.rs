@@ -1,4 +1,4 @@
-//! What a 200 says of a session. Everything else in it, which may be a person's documents, is skipped unread.
+//! What a 200 says about a session. Everything else in it, which may be a person's documents, is skipped unread.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// The fields that are read of an update's confirmation and of a session (didit-api.md §3, §5). What is there, but not a
-/// text, is as good as missing.
+/// The fields that are read of an update's confirmation and of a session (didit-api.md §3, §5). A field that is
+/// not a text counts as missing.
 #[derive(Default)]
 pub(crate) struct Answer {
     pub(crate) session_id: Option<String>,
@@ -17,8 +17,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// `None` for what is not a JSON object, or names a field twice, which leaves open what it says. What serde_json
-    /// would say of it may quote it, so that is not passed on.
+    /// `None` if it is not a JSON object, or has a field twice, which leaves open what it says. An error of serde_json
+    /// may quote the body, so it is not passed on.
     pub(crate) fn read(body: &[u8]) -> Option<Answer> {
         serde_json::from_slice(body).ok()
     }

@@ -47,7 +47,7 @@ impl Client {
     }
 }
 
-/// Configures a [`Client`]. What cannot work is refused by [`build`](ClientBuilder::build), not here.
+/// Configures a [`Client`]. [`build`](ClientBuilder::build) checks it.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -148,7 +148,7 @@ impl ClientBuilder {
 
     /// The certificates to trust, PEM, one or many, in place of the usual ones: for a private CA.
     ///
-    /// What is no certificate is a `Config` error. One that only looks like one is found by the first call, which then
+    /// Anything that is not a certificate is a `Config` error. One that only looks like one is found by the first call, which then
     /// fails because the server's certificate is not trusted.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> ClientBuilder {
         self.settings.root_certificates = Some(pem.as_ref().to_vec());
@@ -158,14 +158,14 @@ impl ClientBuilder {
     /// A file that keeps the access token for the next process, so that a script that runs often authenticates once.
     ///
     /// It is made readable by its owner alone and replaced as a whole. One that is unreadable, corrupt, another
-    /// user's, readable by others, expired, or for other credentials is as if there were none. What is no regular file,
-    /// such as a link, is left alone. That the file cannot be written is logged, and no error.
+    /// user's, readable by others, expired, or for other credentials is ignored. Anything but a regular file, such as a
+    /// link, is left alone. A file that cannot be written is logged; it is not an error.
     pub fn token_file(mut self, path: impl AsRef<Path>) -> ClientBuilder {
         self.token_file = Some(path.as_ref().to_owned());
         self
     }
 
-    /// Whether `http://` is accepted for other hosts than loopback ones. Default: no. Credentials and decisions then
+    /// Whether `http://` is accepted for hosts other than loopback ones. Default: no. Credentials and decisions then
     /// cross the network in the clear.
     pub fn allow_insecure_http(mut self, allow: bool) -> ClientBuilder {
         self.allow_insecure_http = allow;

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::retry::RetryPolicy;
 
-/// When a call has to be over, if ever.
+/// When a call must be over, if it has a limit.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Deadline {
     end: Option<Instant>,
-    /// What has to be left for a request that changes something. With less, it would likely end in doubt.
+    /// What must be left for a request that changes something: with less, it would likely end in doubt.
     fair_share: Duration,
 }
 
 impl Deadline {
-    /// `limit` from now. A limit past the end of time is none.
+    /// `limit` from now. A limit too long for the clock is none.
     pub(crate) fn after(limit: Option<Duration>) -> Deadline {
         Deadline::default().at_most(limit.unwrap_or(Duration::MAX))
     }
@@ -45,7 +45,7 @@ impl Deadline {
     /// The part of `limit` that the call still has.
     ///
     /// # Errors
-    /// `Timeout` when nothing is left: whatever was to come is not begun.
+    /// `Timeout` when nothing is left.
     pub(crate) fn clip(self, limit: Duration) -> Result<Duration> {
         match self.left() {
             Some(Duration::ZERO) => Err(passed("the deadline has passed")),

@@ -151,15 +151,15 @@ impl Client {
         }
     }
 
-    /// Checks that Didit takes the credentials and that the URLs lead to Didit. Changes nothing.
+    /// Checks that Didit accepts the credentials and that the URLs lead to Didit. Changes nothing.
     ///
     /// With client credentials it fetches a new access token, whatever token is kept, and keeps that one. Then, with
     /// either kind of credentials, it reads a session that cannot exist: only an answer in Didit's own JSON counts
     /// (didit-api.md §6), so that a wrong base URL shows.
     ///
     /// # Errors
-    /// `Authentication` for credentials, a token or an API key that is refused; any other kind where the answer could
-    /// not be had or is not Didit's. Always [`Verdict::NotApplied`].
+    /// `Authentication` for credentials, a token or an API key that is refused; any other kind if there was no answer,
+    /// or not Didit's. Always [`Verdict::NotApplied`].
     ///
     /// ```no_run
     /// use didit::{Client, ErrorKind};
@@ -204,9 +204,9 @@ impl Client {
         update.to_body(self.0.version).map(drop)
     }
 
-    /// The rate limit, as the latest answer to this client or one of its clones told it, whether it was a success or
-    /// not. `None` until an answer has told one. For callers that send many updates and want to slow down before they
-    /// are refused.
+    /// The rate limit in the latest answer to this client or one of its clones, whether that was a success or not.
+    /// `None` until an answer has one. For callers that send many updates and want to slow down before they are
+    /// refused.
     ///
     /// ```no_run
     /// use didit::Client;

@@ -8,7 +8,7 @@ use crate::secret::{Secret, is_visible_ascii};
 use crate::token::Token;
 use crate::token::source::TokenSource;
 
-/// What a program proves itself with: an API key or client credentials. `Debug` shows neither key nor secret.
+/// What a program authenticates with: an API key or client credentials. `Debug` shows neither key nor secret.
 ///
 /// Didit gives new accounts an API key; older applications have a client id and a client secret. Either comes from the
 /// Didit Business Console (didit-api.md §4).
@@ -21,12 +21,12 @@ use crate::token::source::TokenSource;
 /// # Ok::<(), didit::Error>(())
 /// ```
 ///
-/// Nothing is checked here; [`ClientBuilder::build`](crate::ClientBuilder::build) refuses what cannot be right.
+/// Nothing is checked here; [`ClientBuilder::build`](crate::ClientBuilder::build) refuses credentials that cannot be right.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Credentials(pub(crate) Kind);
 
-/// So that a request's head always fits into the buffer for it.
+/// Keeps the head of a request within its buffer.
 const MAX_LENGTH: usize = 8 * 1024;
 
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ impl Authorization {
         })
     }
 
-    /// The API refused it: whether another one can be had.
+    /// Drops a credential that the API refused. Whether there can be another one.
     pub(crate) fn replace(&self, refused: &RequestCredential<'_>) -> bool {
         match (self, refused) {
             (Authorization::Token(source), RequestCredential::Token(token)) => {

@@ -39,9 +39,9 @@ impl fmt::Display for Verdict {
 pub enum ErrorKind {
     /// The client cannot be built with this configuration.
     Config,
-    /// The session id or the update is not one that Didit could take. Nothing was sent.
+    /// The session id or the update cannot be right. Nothing was sent.
     InvalidInput,
-    /// The credentials were refused (401), or no access token could be had with them.
+    /// The credentials were refused (401), or no access token could be obtained with them.
     Authentication,
     /// 403: the application may not do this, or has not enough credits.
     Forbidden,
@@ -57,7 +57,7 @@ pub enum ErrorKind {
     Timeout,
     /// The connection could not be made, or was lost.
     Network,
-    /// The answer is none that Didit documents, such as a redirect, or a 200 that does not confirm the update.
+    /// The answer is not one that Didit documents, such as a redirect, or a 200 that does not confirm the update.
     UnexpectedResponse,
 }
 
@@ -148,7 +148,7 @@ impl Error {
         self
     }
 
-    /// Takes over the doubt that an earlier attempt left.
+    /// Makes the verdict `Unknown` because of an earlier attempt.
     pub(crate) fn in_doubt_since(self, attempt: u32, problem: String) -> Error {
         let mut error = self.unknown();
         error.0.in_doubt_since = Some((attempt, problem));
@@ -180,7 +180,7 @@ impl Error {
         self
     }
 
-    /// Marks a failure for want of the caller's own time, which others with more of it do not share.
+    /// Marks that the caller ran out of its own time; others may have more.
     pub(crate) fn out_of_time(mut self) -> Error {
         self.0.out_of_time = true;
         self
@@ -190,7 +190,7 @@ impl Error {
         self.0.out_of_time
     }
 
-    /// What the failed step was about; the step within it that failed comes after it.
+    /// Names the step that failed, before any step within it that is named already.
     pub(crate) fn about(mut self, subject: impl Into<String>) -> Error {
         let outer = subject.into();
         self.0.subject = Some(match self.0.subject {
@@ -206,7 +206,7 @@ impl Error {
         self
     }
 
-    /// Marks that this failure has had the retries that it was worth, so that no outer loop repeats them.
+    /// Marks that this failure was retried as often as it may be, so that no outer loop does it again.
     pub(crate) fn after_attempts(mut self, attempts: u32) -> Error {
         self.0.attempts.get_or_insert(attempts);
         self
@@ -330,7 +330,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// A duration as people say it: `90 s`, `5 min`, `59 min 51 s`, `2 h 5 min`. Rounded up to a whole second.
+/// A duration in readable units: `90 s`, `5 min`, `59 min 51 s`, `2 h 5 min`. Rounded up to a whole second.
 fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -343,7 +343,7 @@ fn in_words(duration: Duration) -> String {
     }
 }
 
-/// What the server said in an error's body, made fit to be shown.
+/// What the server said in an error's body, safe to be shown.
 #[derive(Clone, Default)]
 pub(crate) struct ServerMessage {
     code: Option<String>,
@@ -386,7 +386,7 @@ fn field_messages(body: &Value) -> Option<String> {
     (!messages.is_empty()).then(|| messages.join("; "))
 }
 
-/// Makes text from outside fit for one line: secrets are removed first (a cut could leave half of one), then it is cut,
+/// Makes text from outside safe to show in one line: secrets are removed first (a cut could leave half of one), then it is cut,
 /// then control characters, and those that change the direction of writing, are escaped.
 pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {
     let mut text = text.to_owned();

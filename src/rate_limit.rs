@@ -1,4 +1,4 @@
-//! What the service says of its rate limit.
+//! The rate limit, as the service reports it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,10 +15,10 @@ pub struct RateLimit {
     pub limit: u64,
     /// How many of them are left: `X-RateLimit-Remaining`.
     pub remaining: u64,
-    /// When there are more again, by the server's clock: `X-RateLimit-Reset`.
+    /// When the limit resets, by the server's clock: `X-RateLimit-Reset`.
     pub reset: Option<SystemTime>,
-    /// How long after the answer that is. It is reckoned from the answer's own `Date`, so that a local clock that is
-    /// wrong does no harm; zero for a moment that has passed.
+    /// How long after the answer that is, going by the answer's own `Date`, so that a wrong local clock does no harm.
+    /// Zero if it has passed.
     pub reset_after: Option<Duration>,
 }
 

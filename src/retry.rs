@@ -1,4 +1,4 @@
-//! Which failure is worth another attempt, and after how long. Pure: time and chance come in as values.
+//! Which failure is worth another attempt, and after how long. Pure: the time and the random number are arguments.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -27,7 +27,7 @@ pub(crate) fn hidden(value: &Option<String>) -> Option<&'static str> {
     value.as_ref().map(|_| "[hidden]")
 }
 
-/// Whether a text can stand in a header as one word.
+/// Whether a text fits into a header as one word.
 pub(crate) fn is_visible_ascii(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -353,7 +353,7 @@ impl fmt::Debug for StatusUpdate {
     }
 }
 
-/// Enough to catch a slip; whether the address exists only its mail server knows.
+/// Enough to catch a typo; only its mail server knows whether the address exists.
 fn is_address(address: &str) -> bool {
     address
         .split_once('@')

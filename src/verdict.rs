@@ -9,19 +9,19 @@ use crate::retry::retry_after;
 pub(crate) enum Operation {
     FetchToken,
     ReadSession,
-    /// `idempotent`: setting the status again changes nothing, so the request may be repeated on a doubt.
+    /// `idempotent`: setting the status again changes nothing, so the request may be repeated when in doubt.
     UpdateStatus {
         idempotent: bool,
     },
 }
 
 impl Operation {
-    /// An end that leaves open whether the server acted. It is worth another attempt if the server may do better
-    /// then and the request may be repeated.
-    fn in_doubt(self, error: Error, may_do_better: bool) -> Error {
+    /// An outcome that leaves open whether the server acted. It is retryable if the server may recover and the request
+    /// is safe to repeat.
+    fn in_doubt(self, error: Error, may_recover: bool) -> Error {
         match self {
-            Operation::FetchToken | Operation::ReadSession => error.retryable(may_do_better),
-            Operation::UpdateStatus { idempotent } => error.retryable(may_do_better && idempotent).unknown(),
+            Operation::FetchToken | Operation::ReadSession => error.retryable(may_recover),
+            Operation::UpdateStatus { idempotent } => error.retryable(may_recover && idempotent).unknown(),
         }
     }
 
@@ -56,7 +56,7 @@ pub(crate) fn of_failure(failure: Failure, operation: Operation) -> Error {
 /// An answer with another status than 200 (didit-api.md §6), from `host`.
 pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) -> Error {
     let status = reply.status;
-    // Only an error's body is made to be shown: a success may tell all about a person.
+    // Only the body of an error is meant to be shown: a success may hold all about a person.
     let body = match status {
         400.. => reply.body.as_deref().unwrap_or_default(),
         _ => b"",
@@ -82,7 +82,7 @@ pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets
         true => operation.advice("check the client id, the client secret and the auth URL", advice),
         false => check_url,
     };
-    let (kind, is_certain, may_do_better, advice) = match status {
+    let (kind, is_certain, may_recover, advice) = match status {
         408 | 500 | 502..=504 => (ErrorKind::Server, false, true, "try again later"),
         499 | 501 | 505..=599 => (ErrorKind::Server, false, false, ""),
         429 => (ErrorKind::RateLimited, true, true, "try again later"),
@@ -121,8 +121,8 @@ pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets
         .with_retry_after(retry_after(reply.header("retry-after"), reset, reply.date()))
         .advice(advice);
     match is_certain {
-        true => error.retryable(may_do_better),
-        false => operation.in_doubt(error, may_do_better),
+        true => error.retryable(may_recover),
+        false => operation.in_doubt(error, may_recover),
     }
 }
 
@@ -191,9 +191,9 @@ mod tests {
 
     #[test]
     fn what_must_not_be_repeated_is_never_worth_another_attempt_in_doubt() {
-        let retryable = |operation: Operation, may_do_better| {
+        let retryable = |operation: Operation, may_recover| {
             let error = Error::new(ErrorKind::Server, "");
-            operation.in_doubt(error, may_do_better).is_retryable()
+            operation.in_doubt(error, may_recover).is_retryable()
         };
         for operation in [Operation::FetchToken, Operation::ReadSession, IDEMPOTENT] {
             assert!(retryable(operation, true));

@@ -1,4 +1,4 @@
-//! Why there is no answer, or none that is whole, in words for people.
+//! Why there is no complete answer, in plain words.
 
 use std::io::{self, ErrorKind as Io};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::names::{Reason, Unresolved};
 use super::tls;
 use crate::error::{ErrorKind, sanitize};
 
-/// Why there is no answer, or none that is whole.
+/// Why there is no complete answer.
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// For an answer that was cut short `Network`, for one that is too large `UnexpectedResponse`.
@@ -23,7 +23,7 @@ pub(crate) struct Failure {
     pub(crate) problem: String,
 }
 
-/// How far a request came.
+/// How far a request got.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Connecting,
@@ -31,7 +31,7 @@ pub(super) enum Stage {
     Reading,
 }
 
-/// The request that failed, as far as its failure's text needs it.
+/// What the text of a failure says about the request.
 pub(super) struct Context<'a> {
     /// With its port, where that is not the scheme's own.
     pub(super) host: &'a str,
@@ -113,7 +113,10 @@ impl Context<'_> {
             (Stage::Connecting, E::ConnectProxyFailed(text)) => {
                 let status = text.rsplit('/').next().unwrap_or_default();
                 let problem = match status {
-                    "407" => connecting("the proxy answered 407: it wants a user name and a password, or different ones", ""),
+                    "407" => connecting(
+                        "the proxy answered 407: it wants a user name and a password, or different ones",
+                        "",
+                    ),
                     _ if status.bytes().all(|byte| byte.is_ascii_digit()) => connecting("the proxy answered ", status),
                     _ => connecting("the proxy closed the connection", ""),
                 };
@@ -127,7 +130,7 @@ impl Context<'_> {
                 let problem = match Loss::of(error) {
                     Some(Loss::Closed) => connecting("the connection was closed", ""),
                     Some(Loss::Reset) => connecting("the connection was reset", ""),
-                    None => connecting("", &words(error)),
+                    None => connecting("", &system_message(error)),
                 };
                 (Network, problem)
             }
@@ -150,7 +153,7 @@ impl Context<'_> {
                 let problem = match Loss::of(error) {
                     Some(Loss::Closed) => server(" closed the connection before answering", ""),
                     Some(Loss::Reset) => server(" reset the connection before answering", ""),
-                    None => server(" could not be heard: ", &words(error)),
+                    None => server(" could not be heard: ", &system_message(error)),
                 };
                 (Network, problem)
             }
@@ -185,7 +188,7 @@ impl Loss {
     }
 }
 
-/// Where a request without a body failed: only its error can tell.
+/// How far a request without a body got, judging by its error alone.
 pub(super) fn stage_of(error: &ureq::Error) -> Stage {
     match error {
         ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Stage::Connecting,
@@ -195,8 +198,8 @@ pub(super) fn stage_of(error: &ureq::Error) -> Stage {
     }
 }
 
-/// What the system says, without its number: "Connection refused (os error 111)".
-fn words(error: &io::Error) -> String {
+/// The message of the system, without its number: "Connection refused (os error 111)".
+fn system_message(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut text = text.trim_end_matches('.').to_owned();

@@ -26,14 +26,14 @@ pub(crate) use failure::Failure;
 pub(crate) use ureq::http::Method;
 pub(crate) use url::{base_url, host};
 
-/// What a body may hold at most: 64 KiB, far more than any documented answer.
+/// The longest body that is read: 64 KiB, far more than any documented answer.
 pub(crate) const MAX_BODY: u64 = 64 * 1024;
 type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 const MAX_HEADERS: usize = 64 * 1024;
-/// Filling ureq's own buffers of 128 KiB with zeros is half of the work of a single update. What is read has to hold
-/// one byte more than the longest head of an answer, or ureq takes a longer one for a lost connection.
+/// ureq's default is 128 KiB, and filling that with zeros is half of the work of a single update. It must hold one byte
+/// more than the longest head of an answer, or ureq mistakes a longer head for a lost connection.
 const INPUT_BUFFER: usize = MAX_HEADERS + 1;
-/// The longest head of a request fits: 8 KiB of base URL, 16 KiB of token, 1 KiB of user agent, and some more.
+/// Holds the longest head of a request: 8 KiB of base URL, 16 KiB of token, 1 KiB of user agent, and the rest.
 const OUTPUT_BUFFER: usize = 32 * 1024;
 const MAX_USER_AGENT: usize = 1024;
 /// A year: ureq adds it to the time, which must not overflow.
@@ -52,7 +52,7 @@ pub(crate) struct Settings {
     pub(crate) user_agent: String,
 }
 
-/// The way to one host. Clones share the connections, which are kept alive, with each other and with all threads.
+/// Sends requests to one host, or to several that are reached in the same way. Clones share the connections.
 #[derive(Clone)]
 pub(crate) struct Http {
     agent: Agent,
@@ -86,7 +86,7 @@ impl Reply {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// What time it was by the server's clock, which set the moments in the other headers; else by ours.
+    /// When the answer was sent, by the server's clock, which the other headers go by; without a `Date`, by ours.
     pub(crate) fn date(&self) -> SystemTime {
         let date = self
             .header("date")
@@ -95,16 +95,16 @@ impl Reply {
     }
 }
 
-/// Hands out the request's body and notes that it was read.
+/// A request's body, which notes that it was read.
 ///
 /// ureq reads it only once the name is resolved, the connection made and TLS agreed: until then the update cannot have
 /// happened, whatever the error says.
-struct Outgoing<'a> {
+struct RequestBody<'a> {
     rest: &'a [u8],
     was_read: bool,
 }
 
-impl Read for Outgoing<'_> {
+impl Read for RequestBody<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.was_read = true;
         self.rest.read(buffer)
@@ -131,8 +131,8 @@ impl Http {
             return Err(Error::config(problem).within("user_agent"));
         }
         let url = base_url.parse().map_err(|_| Error::config("not a URL"))?;
-        let named = settings.proxy.as_ref().map(Secret::expose);
-        let proxy = proxy::choose(&url, named, &proxy::environment)?;
+        let configured = settings.proxy.as_ref().map(Secret::expose);
+        let proxy = proxy::choose(&url, configured, &proxy::environment)?;
         if let Some(same) = other.filter(|other| other.proxy == proxy) {
             return Ok(same.clone());
         }
@@ -175,7 +175,7 @@ impl Http {
     pub(crate) fn send(&self, request: &Request<'_>, timeout: Duration) -> Result<Reply, Failure> {
         let start = Instant::now();
         let timeout = timeout.min(self.timeout);
-        let mut outgoing = Outgoing {
+        let mut outgoing = RequestBody {
             rest: request.body.unwrap_or_default(),
             was_read: false,
         };
@@ -232,7 +232,7 @@ impl Http {
     fn exchange(
         &self,
         request: &Request<'_>,
-        outgoing: &mut Outgoing<'_>,
+        outgoing: &mut RequestBody<'_>,
         timeout: Duration,
         now: Instant,
     ) -> Result<(http::response::Parts, Result<Vec<u8>, ureq::Error>), ureq::Error> {
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_line_tells_the_path_alone() {
+    fn a_log_line_has_the_path_alone() {
         assert_eq!(path("https://example.org:8443/v1/session/a/"), "/v1/session/a/");
         assert_eq!(path("http://localhost"), "/");
     }

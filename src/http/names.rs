@@ -1,8 +1,8 @@
-//! Name resolution with a memory.
+//! Name resolution with a cache.
 //!
 //! ureq looks a host up before every request, even one that goes over a kept connection, and each time in a new thread.
-//! Here addresses are remembered for a minute. After that they are looked up again, and the old ones serve while the
-//! name server does not. Of `ureq::unversioned` this needs `Resolver` and the types in its signature.
+//! Here addresses are cached for a minute. After that they are looked up again, and the old ones are used while the name
+//! server fails. Of `ureq::unversioned` this needs `Resolver` and the types in its signature.
 
 use std::fmt;
 use std::io;
@@ -20,23 +20,23 @@ use super::url::{address, host_and_port};
 
 /// How long addresses are used without another lookup, as in curl.
 const FRESH_FOR: Duration = Duration::from_secs(60);
-/// How long they serve while there is no newer answer.
+/// How long they are used while lookups fail.
 const USABLE_FOR: Duration = Duration::from_secs(60 * 60);
-/// How long a lookup is waited for where older addresses are at hand.
+/// The longest wait for a lookup while older addresses can be used.
 const MAX_WAIT_FOR_REFRESH: Duration = Duration::from_secs(1);
-/// How long after a failed lookup older addresses serve without another one.
+/// How long after a failed lookup older addresses are used without another one.
 const RETRY_LOOKUP_AFTER: Duration = Duration::from_secs(5);
-/// What `ResolvedSocketAddrs` holds.
+/// The capacity of `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;
 
 /// The addresses of all hosts of one client. Clones share them.
 #[derive(Clone)]
-pub(super) struct Names(Arc<Memory>);
+pub(super) struct Names(Arc<Cache>);
 
 type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 type Clock = dyn Fn() -> Instant + Send + Sync;
 
-struct Memory {
+struct Cache {
     hosts: Mutex<Vec<Host>>,
     answered: Condvar,
     lookup: Box<Lookup>,
@@ -49,7 +49,7 @@ struct Host {
     port: u16,
     /// The latest addresses, and when they were looked up.
     answer: Option<(ResolvedSocketAddrs, Instant)>,
-    /// A connection to these addresses failed: they are looked up before their time.
+    /// A connection to these addresses failed: they are looked up again early.
     is_stale: bool,
     /// Whether a thread is looking it up now.
     in_flight: bool,
@@ -68,7 +68,7 @@ pub(super) struct Unresolved {
 
 #[derive(Debug)]
 pub(super) enum Reason {
-    /// In the words of the system.
+    /// With the message of the system.
     Failed(String),
     TimedOut,
     NoThread,
@@ -100,7 +100,7 @@ impl Names {
         lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Names {
-        Names(Arc::new(Memory {
+        Names(Arc::new(Cache {
             hosts: Mutex::default(),
             answered: Condvar::new(),
             lookup: Box::new(lookup),
@@ -119,8 +119,8 @@ impl Names {
     }
 
     fn addresses(&self, name: &str, port: u16, limit: Duration) -> Result<ResolvedSocketAddrs, Reason> {
-        let memory = &self.0;
-        let mut hosts = memory.hosts();
+        let cache = &self.0;
+        let mut hosts = cache.hosts();
         let index = match hosts.iter().position(|host| host.is(name, port)) {
             Some(index) => index,
             None => {
@@ -133,7 +133,7 @@ impl Names {
                 hosts.len() - 1
             }
         };
-        let now = (memory.clock)();
+        let now = (cache.clock)();
         let host = &mut hosts[index];
         let is_younger = |at: Instant, limit| now.saturating_duration_since(at) < limit;
         let old = match &host.answer {
@@ -146,15 +146,15 @@ impl Names {
             .as_ref()
             .is_some_and(|(at, _)| is_younger(*at, RETRY_LOOKUP_AFTER));
         let limit = match old {
-            // Doubted addresses are worth the wait for better ones.
+            // Stale addresses are worth the wait for better ones.
             Some(old) if pausing || (host.in_flight && !host.is_stale) => return Ok(old),
             Some(_) => limit.min(MAX_WAIT_FOR_REFRESH),
             None => limit,
         };
         if !host.in_flight {
-            let (memory, name) = (memory.clone(), host.name.clone());
+            let (cache, name) = (cache.clone(), host.name.clone());
             let thread = thread::Builder::new().name("didit-lookup".into());
-            if thread.spawn(move || memory.look_up(index, &name, port)).is_err() {
+            if thread.spawn(move || cache.look_up(index, &name, port)).is_err() {
                 host.failed = Some((now, String::new()));
                 return old.ok_or(Reason::NoThread);
             }
@@ -162,7 +162,7 @@ impl Names {
         }
         let lookups = host.lookups;
         let pending = |hosts: &mut Vec<Host>| hosts[index].lookups == lookups;
-        let waited = memory.answered.wait_timeout_while(hosts, limit, pending);
+        let waited = cache.answered.wait_timeout_while(hosts, limit, pending);
         let (hosts, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
             return old.ok_or(Reason::TimedOut);
@@ -177,7 +177,7 @@ impl Names {
     }
 }
 
-impl Memory {
+impl Cache {
     fn hosts(&self) -> MutexGuard<'_, Vec<Host>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,7 +190,7 @@ impl Memory {
         host.lookups += 1;
         match found {
             Ok(found) if !found.is_empty() => {
-                host.answer = Some((array(found), now));
+                host.answer = Some((resolved(found), now));
                 host.is_stale = false;
                 host.failed = None;
             }
@@ -216,7 +216,7 @@ impl Resolver for Names {
     fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let (name, port) = host_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
         if let Some(address) = address(name) {
-            return Ok(array([SocketAddr::new(address, port)]));
+            return Ok(resolved([SocketAddr::new(address, port)]));
         }
         self.addresses(name, port, *timeout.after).map_err(|reason| {
             let name = name.to_owned();
@@ -231,7 +231,7 @@ impl fmt::Debug for Names {
     }
 }
 
-fn array(addresses: impl IntoIterator<Item = SocketAddr>) -> ResolvedSocketAddrs {
+fn resolved(addresses: impl IntoIterator<Item = SocketAddr>) -> ResolvedSocketAddrs {
     let mut array = ResolvedSocketAddrs::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     for address in addresses.into_iter().take(MAX_ADDRESSES) {
         array.push(address);

@@ -1,4 +1,4 @@
-//! Which proxy a host is reached through: the one that the program names, or what the environment says, as curl reads it.
+//! Which proxy a host is reached through: the one that the program configured, or that of the environment, as curl reads it.
 
 use std::net::IpAddr;
 
@@ -9,10 +9,10 @@ use super::tls;
 use super::url::{address, host_and_port, is_loopback, is_usable};
 use crate::error::{Error, Result};
 
-/// What the environment says. Empty counts as unset.
+/// Looks up a variable of the environment.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The process's own environment. What is no Unicode in it cannot be a proxy either, and is refused as such.
+/// The environment of the process. A value that is not Unicode is no proxy URL either, and is refused as one.
 pub(super) fn environment(name: &str) -> Option<String> {
     Some(std::env::var_os(name)?.to_string_lossy().into_owned())
 }
@@ -20,13 +20,13 @@ pub(super) fn environment(name: &str) -> Option<String> {
 /// The longest URL of a proxy, user and password included.
 const MAX_URL: usize = 8 * 1024;
 
-/// The proxy for a base URL; `named` by the program, for whatever host, or chosen by the environment.
+/// The proxy for a base URL: the one that the program `configured`, whatever the host, else the one of the environment.
 ///
 /// # Errors
 /// `Config` for a proxy that would be used and cannot be, naming the option or the variable, never the value: it may
 /// hold a password.
-pub(super) fn choose(url: &Uri, named: Option<&str>, environment: Environment<'_>) -> Result<Option<Proxy>> {
-    let (name, proxy) = match named {
+pub(super) fn choose(url: &Uri, configured: Option<&str>, environment: Environment<'_>) -> Result<Option<Proxy>> {
+    let (name, proxy) = match configured {
         Some("") => return Ok(None),
         Some(proxy) => ("proxy", proxy.to_owned()),
         None => match from_environment(url, environment) {
@@ -39,7 +39,7 @@ pub(super) fn choose(url: &Uri, named: Option<&str>, environment: Environment<'_
         .map_err(|problem| Error::config(problem).within(name))
 }
 
-/// The variable that counts for a URL, and its value.
+/// The variable that applies to a URL, and its value. An empty one counts as unset.
 fn from_environment(url: &Uri, environment: Environment<'_>) -> Option<(&'static str, String)> {
     let value = |name: &str| environment(name).filter(|value| !value.is_empty());
     let https = url.scheme_str() == Some("https");
@@ -80,7 +80,7 @@ fn parse(text: &str) -> Result<Proxy, &'static str> {
     }
 }
 
-/// Whether a host stands in `NO_PROXY`: `*`, a domain with all under it, an address, a network such as `10.0.0.0/8`;
+/// Whether a host is listed in `NO_PROXY`: `*`, a domain with all under it, an address, a network such as `10.0.0.0/8`;
 /// domains and addresses may have a port. Commas and spaces separate.
 fn is_exempt(host: &str, port: u16, exceptions: &str) -> bool {
     let own_address = address(host);

@@ -1,4 +1,4 @@
-//! TLS: by which library, whom it trusts, and what its refusals mean.
+//! TLS: which library does it, which roots it trusts, and what its errors mean.
 
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 pub(super) use with_tls::*;
@@ -49,7 +49,7 @@ mod with_tls {
                 Ok(PemItem::Certificate(certificate)) if is_sequence(certificate.der()) => {
                     certificates.push(certificate);
                 }
-                // ureq would drop it without a word.
+                // ureq would drop it silently.
                 Ok(PemItem::Certificate(_)) => return refuse("one of its certificates is none, or is damaged"),
                 Ok(_) => {}
                 Err(_) => return refuse("not PEM"),
@@ -73,8 +73,8 @@ mod with_tls {
         length == rest.len()
     }
 
-    /// What an error that ended a connection before anything was sent says of TLS; `None` if it says nothing, or the
-    /// handshake was merely cut off.
+    /// What TLS refused, judging by an error from before anything was sent; `None` if the error is about something else,
+    /// or the handshake was merely cut off.
     ///
     /// The types behind these errors are those of the TLS libraries, which are ureq's dependencies and not ours, so
     /// their text is all there is to read.
@@ -91,7 +91,7 @@ mod with_tls {
         read(&text, own_roots)
     }
 
-    /// Reads what rustls 0.23 and OpenSSL say. What is not known here is told in general words.
+    /// Reads what rustls 0.23 and OpenSSL say. Anything else gets a general text.
     pub(in super::super) fn read(text: &str, own_roots: bool) -> Option<Refusal> {
         let says = |any: &[&str]| any.iter().any(|words| text.contains(words));
         if says(&["unexpected EOF", "unexpected eof", "InternalError", "internal error"]) {
@@ -117,7 +117,7 @@ mod with_tls {
             "IP address mismatch",
         ]) {
             let names = match text.split_once("is only valid for ") {
-                Some((_, names)) => format!("is for {}, and not for this host", plain(names)),
+                Some((_, names)) => format!("is for {}, and not for this host", without_types(names)),
                 None => "is for another host".into(),
             };
             (true, names, "check the host in the URL")
@@ -171,7 +171,7 @@ mod with_tls {
     }
 
     /// `DnsName("a.test") or IpAddress(127.0.0.2)` without the types.
-    fn plain(names: &str) -> String {
+    fn without_types(names: &str) -> String {
         ["DnsName(", "IpAddress(", "\"", ")"]
             .iter()
             .fold(names.to_owned(), |names, unwanted| names.replace(unwanted, ""))

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::token::{Timestamp, Token};
 
 const MAX_SIZE: u64 = 64 * 1024;
-/// Nobody takes that long to write a token.
+/// Writing a token never takes this long.
 const ABANDONED: Duration = Duration::from_secs(60);
 
 pub(crate) struct TokenFile {
@@ -62,7 +62,7 @@ impl TokenFile {
         Token::new(value, Duration::from_secs(lifetime), issued_at)
     }
 
-    /// Puts the token there for the next process. That it cannot be done is no reason to fail.
+    /// Stores the token for the next process. A failure is logged, no more.
     pub(crate) fn store(&self, token: &Token) {
         if let Err(error) = self.try_store(token) {
             log::warn!(target: "didit", "token file not written: {error}");
@@ -108,7 +108,7 @@ impl TokenFile {
             Ok(_) => {}
         }
         let mut start = Vec::new();
-        // One that cannot be read shows nothing worth keeping: tokens are all that should be kept from their owner.
+        // One that its owner cannot read is replaced: nothing shows that it is worth keeping.
         if let Ok(file) = File::open(&self.path) {
             file.take(MAX_SIZE).read_to_end(&mut start)?;
         }
@@ -177,7 +177,7 @@ fn check_owner(found: &fs::Metadata, opened: &fs::Metadata) -> io::Result<()> {
     if opened.mode() & 0o077 != 0 {
         return Err(io::Error::other("others can read or write it"));
     }
-    // Who runs this program only unsafe code could ask directly; where there is no /proc, the mode has to do.
+    // Only unsafe code can ask for our own user id. Where there is no /proc, the mode has to be enough.
     match fs::metadata("/proc/self") {
         Ok(process) if process.uid() != opened.uid() => Err(io::Error::other("it belongs to another user")),
         _ => Ok(()),

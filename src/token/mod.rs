@@ -1,4 +1,4 @@
-//! An access token: what its server says of it, and how long it is good for.
+//! An access token, and how long it is valid.
 
 pub(crate) mod file;
 pub(crate) mod source;
@@ -27,7 +27,7 @@ impl Timestamp {
 
 /// No token is kept for longer, whatever its server says.
 pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// How long a token is used that says nothing usable of its lifetime (didit-api.md §2).
+/// The lifetime of a token whose answer gives none that can be used (didit-api.md §2).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// A token is replaced when less than this is left, or a tenth of its lifetime, whichever is less.
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
@@ -35,18 +35,18 @@ const REFRESH_MARGIN: Duration = Duration::from_secs(60);
 /// An access token and when it expires, by both clocks: the earlier one counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
-    /// The header's value, which every request takes as it is: `Bearer` and the token.
+    /// The value of the header: `Bearer` and the token.
     authorization: Secret,
     pub(crate) lifetime: Duration,
     pub(crate) issued_at: Timestamp,
 }
 
 const BEARER: &str = "Bearer ";
-/// So that a request's head always fits into the buffer for it.
+/// Keeps the head of a request within its buffer.
 const MAX_LENGTH: usize = 16 * 1024;
 
 impl Token {
-    /// `None` for what no header can carry.
+    /// `None` if a header cannot carry it.
     pub(crate) fn new(value: &str, lifetime: Duration, issued_at: Timestamp) -> Option<Token> {
         (is_visible_ascii(value) && value.len() <= MAX_LENGTH).then(|| Token {
             authorization: Secret::new([BEARER, value].concat()),
@@ -63,7 +63,7 @@ impl Token {
         self.authorization.expose()
     }
 
-    /// Reads the documented answer (didit-api.md §2), tolerant of what servers vary and strict in what would be wrong.
+    /// Reads the documented answer (didit-api.md §2), tolerant where servers differ, and strict where a mistake would do harm.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -102,15 +102,15 @@ impl Token {
     }
 }
 
-/// A number of seconds as servers write it: a number, or one in a string, its fraction ignored. What is not above 0 or no
-/// number is nothing.
+/// A number of seconds as servers write it: a number, or one in a string, its fraction ignored. `None`
+/// if it is not above 0, or no number.
 fn whole_seconds(value: &Value) -> Option<u64> {
     let number = match value {
         Value::Number(number) => number.clone(),
         Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    // The cast saturates, and takes what is negative to 0.
+    // The cast saturates: a negative number becomes 0.
     let seconds = number.as_u64().or_else(|| number.as_f64().map(|float| float as u64));
     seconds.filter(|seconds| *seconds > 0)
 }

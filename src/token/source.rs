@@ -80,7 +80,7 @@ impl TokenSource {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A token that is good now. One thread fetches it; the others use the old one while that is valid, else they wait
+    /// A token that is valid now. One thread fetches it; the others use the old one while that is valid, else they wait
     /// for that one answer, a failure included.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl TokenSource {
         let Some(old) = old.filter(|token| token.is_valid(now)) else {
             return self.fetch_and_store(&self.retry, deadline);
         };
-        // With a valid token at hand, nobody should wait long for a new one, nor lose the time for the update itself.
+        // With a valid token there is no reason to wait long for a new one, nor to use up the time for the update itself.
         let deadline = deadline.half().at_most(old.left(now) / 2);
         let error = match self.fetch_and_store(&RetryPolicy::none(), deadline) {
             Ok(token) => return Ok(token),
