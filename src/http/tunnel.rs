@@ -4,6 +4,7 @@
 //! would hold a call for ever. The connection to the proxy is made by the same connector, so it can be wrapped there.
 //! Of `ureq::unversioned` this needs `Connector`, `Transport` and the types in their signatures.
 
+use std::fmt;
 use std::time::Instant;
 
 use ureq::Error;
@@ -46,14 +47,13 @@ impl Connector for TunnelConnector {
 }
 
 /// A connection to a proxy: until the tunnel is open, everything ends at `end`.
-#[derive(Debug)]
 struct ToProxy {
     transport: Box<dyn Transport>,
     stage: Stage,
     end: Option<Instant>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(PartialEq)]
 enum Stage {
     /// CONNECT is being sent.
     Asking,
@@ -61,6 +61,12 @@ enum Stage {
     Waiting,
     /// Whatever is sent after that answer goes through the tunnel.
     Open,
+}
+
+impl fmt::Debug for ToProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.transport.fmt(f)
+    }
 }
 
 impl Transport for ToProxy {
