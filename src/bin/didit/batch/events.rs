@@ -17,47 +17,47 @@ pub enum Outcome {
 
 /// How far a row had come by what the journal says.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Past {
+pub enum RowState {
     #[default]
     Untouched,
     /// It was tried, and certainly not applied.
     NotSent,
     /// It may have been applied; `told` if a run ended with that.
-    InDoubt { told: bool },
+    InDoubt { reported: bool },
     /// `in_doubt` if its session did not exist when it was read back.
     Refused { in_doubt: bool },
     /// `already` if the session had the status when it was read back.
     Applied { already: bool },
 }
 
-impl Past {
+impl RowState {
     /// Once its request was about to be sent.
-    pub fn after_intent(self) -> Past {
+    pub fn after_intent(self) -> RowState {
         match self {
-            Past::Applied { .. } => self,
-            _ => Past::InDoubt { told: false },
+            RowState::Applied { .. } => self,
+            _ => RowState::InDoubt { reported: false },
         }
     }
 
     /// Once its result was written. A result that leaves it in doubt says so.
-    pub fn after_result(self, outcome: Outcome, in_doubt: bool) -> Past {
+    pub fn after_result(self, outcome: Outcome, in_doubt: bool) -> RowState {
         match outcome {
-            _ if matches!(self, Past::Applied { .. }) => self,
-            Outcome::Applied | Outcome::Already => Past::Applied {
+            _ if matches!(self, RowState::Applied { .. }) => self,
+            Outcome::Applied | Outcome::Already => RowState::Applied {
                 already: outcome == Outcome::Already,
             },
-            Outcome::Refused => Past::Refused { in_doubt },
-            Outcome::NotSent => Past::NotSent,
-            Outcome::Unknown => Past::InDoubt { told: true },
+            Outcome::Refused => RowState::Refused { in_doubt },
+            Outcome::NotSent => RowState::NotSent,
+            Outcome::Unknown => RowState::InDoubt { reported: true },
         }
     }
 
     pub fn outcome(self) -> Option<Outcome> {
         match self {
-            Past::Applied { already: false } => Some(Outcome::Applied),
-            Past::Applied { already: true } => Some(Outcome::Already),
-            Past::Refused { .. } => Some(Outcome::Refused),
-            Past::InDoubt { told: true } => Some(Outcome::Unknown),
+            RowState::Applied { already: false } => Some(Outcome::Applied),
+            RowState::Applied { already: true } => Some(Outcome::Already),
+            RowState::Refused { .. } => Some(Outcome::Refused),
+            RowState::InDoubt { reported: true } => Some(Outcome::Unknown),
             _ => None,
         }
     }
@@ -79,12 +79,12 @@ pub enum Answer {
     /// The update was confirmed.
     Applied,
     /// The session was read back.
-    Session(Seen),
+    ReadBack(ReadBack),
     Failed(Failure),
 }
 
 #[derive(Debug)]
-pub enum Seen {
+pub enum ReadBack {
     Wanted,
     /// Approved where Declined is wanted, or the reverse: somebody may have decided so.
     OtherDecision(String),
@@ -159,9 +159,9 @@ pub enum Stop {
     /// Nothing gets through, or only after a longer pause than is waited for.
     Outage(String, Option<Duration>),
     /// The journal cannot be written, or a worker failed.
-    Broken(String),
+    Failed(String),
     /// Somebody asked for it.
-    Asked,
+    Signal,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -173,11 +173,11 @@ pub struct Counts {
 }
 
 /// What rows have come to by the journal.
-pub fn counts(rows: impl Iterator<Item = Past>) -> Counts {
+pub fn counts(rows: impl Iterator<Item = RowState>) -> Counts {
     let mut counts = Counts::default();
     for past in rows {
         match past {
-            Past::InDoubt { .. } => counts.add(Outcome::Unknown),
+            RowState::InDoubt { .. } => counts.add(Outcome::Unknown),
             past => past.outcome().into_iter().for_each(|outcome| counts.add(outcome)),
         }
     }

@@ -14,7 +14,7 @@ use didit::{NewStatus, SessionId};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::events::{Outcome, Past};
+use super::events::{Outcome, RowState};
 use super::input::Input;
 
 /// What a journal belongs to.
@@ -52,7 +52,7 @@ struct Line {
 /// What earlier runs wrote.
 pub struct History {
     /// Of each row how far it had come, and where in the journal its last entry is.
-    pub rows: Vec<(Past, u64)>,
+    pub rows: Vec<(RowState, u64)>,
     /// What was said of the update of rows that did not end.
     pub causes: HashMap<usize, String>,
     /// The length of the lines that are whole.
@@ -104,7 +104,7 @@ impl Journal {
         }
         let mut history = History::read(&file, header, input)?;
         if !history.same_credential {
-            let untried = |past| matches!(past, Past::Untouched | Past::NotSent);
+            let untried = |past| matches!(past, RowState::Untouched | RowState::NotSent);
             if !history.rows.iter().all(|(past, _)| untried(*past)) {
                 return Err(OTHER_CREDENTIAL.into());
             }
@@ -137,7 +137,7 @@ impl Journal {
     }
 
     /// As [`History::results`].
-    pub fn results(&self, history: &History, is: impl Fn(Past) -> bool, tell: &mut Tell<'_>) -> Result<(), String> {
+    pub fn results(&self, history: &History, is: impl Fn(RowState) -> bool, tell: &mut Tell<'_>) -> Result<(), String> {
         // Over the same handle: on Windows another one cannot read what this one has locked.
         let mut state = self.state();
         history.results(&state.file, is, tell)?;
@@ -224,7 +224,7 @@ impl State {
 impl History {
     pub fn empty(input: &Input) -> History {
         History {
-            rows: vec![(Past::Untouched, 0); input.len()],
+            rows: vec![(RowState::Untouched, 0); input.len()],
             causes: HashMap::new(),
             whole: 0,
             same_credential: true,
@@ -269,12 +269,12 @@ impl History {
             None => past.after_intent(),
         };
         // Its result is what is told of a row that was applied, whatever comes after it.
-        if !matches!(was, Past::Applied { .. }) {
+        if !matches!(was, RowState::Applied { .. }) {
             *at = self.whole;
         }
         match (line.cause, *past) {
-            (Some(cause), Past::InDoubt { .. } | Past::NotSent) => drop(self.causes.insert(row, cause)),
-            (None, Past::InDoubt { told: false }) => {
+            (Some(cause), RowState::InDoubt { .. } | RowState::NotSent) => drop(self.causes.insert(row, cause)),
+            (None, RowState::InDoubt { reported: false }) => {
                 self.causes.insert(row, "the run ended before the answer came".into());
             }
             _ => drop(self.causes.remove(&row)),
@@ -283,7 +283,7 @@ impl History {
 
     /// Hands out the last result of each row that `is` so: its line, the outcome, the reason, and all as it stands in the
     /// journal.
-    pub fn results(&self, mut file: &File, is: impl Fn(Past) -> bool, tell: &mut Tell<'_>) -> Result<(), String> {
+    pub fn results(&self, mut file: &File, is: impl Fn(RowState) -> bool, tell: &mut Tell<'_>) -> Result<(), String> {
         #[derive(Deserialize)]
         struct Told<'a> {
             line: u32,
@@ -294,7 +294,7 @@ impl History {
         let wanted = self
             .rows
             .iter()
-            .filter(|(past, _)| *past != Past::Untouched && is(*past));
+            .filter(|(past, _)| *past != RowState::Untouched && is(*past));
         let mut places: Vec<u64> = wanted.map(|(_, at)| *at).collect();
         places.sort_unstable();
         file.rewind().map_err(unusable)?;
@@ -424,14 +424,14 @@ mod tests {
         ];
         let whole = lines.map(|line| line + "\n").concat();
         let ends: Vec<usize> = whole.match_indices('\n').map(|(at, _)| at + 1).collect();
-        let doubt = Past::InDoubt { told: false };
+        let doubt = RowState::InDoubt { reported: false };
         let expected = [
-            [Past::Untouched; 2],
-            [Past::Untouched; 2],
-            [doubt, Past::Untouched],
+            [RowState::Untouched; 2],
+            [RowState::Untouched; 2],
+            [doubt, RowState::Untouched],
             [doubt; 2],
-            [Past::Applied { already: false }, doubt],
-            [Past::Applied { already: false }, Past::NotSent],
+            [RowState::Applied { already: false }, doubt],
+            [RowState::Applied { already: false }, RowState::NotSent],
         ];
         for cut in 0..=whole.len() {
             let lines = ends.iter().filter(|end| **end <= cut).count();

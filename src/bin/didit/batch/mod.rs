@@ -24,7 +24,7 @@ use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPoli
 
 use crate::args::{Batch, Output, Retry};
 use crate::report::{Exit, diagnose, print, unprintable};
-use events::{Past, counts};
+use events::{RowState, counts};
 use input::{Input, fingerprint};
 use journal::{Header, History, Journal, VERSION, unusable};
 use model::{Model, Settings};
@@ -32,7 +32,7 @@ use results::{Lines, Summary, counted};
 use workers::Run;
 
 /// So many problems of an input are told one by one.
-const TOLD: usize = 20;
+const MAX_SHOWN: usize = 20;
 
 pub fn run(options: &Batch, output: Output) -> Exit {
     // What goes wrong is repeated by the model: at the pace of all workers, and with the journal told.
@@ -80,8 +80,8 @@ pub fn run(options: &Batch, output: Output) -> Exit {
     };
     let mut lines = Lines::new(output);
     let settled = |past| match past {
-        Past::Applied { .. } => output.json,
-        Past::Refused { .. } => !settings.retry_refused,
+        RowState::Applied { .. } => output.json,
+        RowState::Refused { .. } => !settings.retry_refused,
         _ => false,
     };
     let told = journal.results(&history, settled, &mut |line, outcome, reason, text| {
@@ -114,7 +114,7 @@ fn read(options: &Batch, client: Option<&Client>) -> Option<Input> {
     let mut problems = 0;
     let mut complain = |problem: String| {
         problems += 1;
-        if problems <= TOLD {
+        if problems <= MAX_SHOWN {
             diagnose(&format!("{name}: {problem}"));
         }
     };
@@ -132,8 +132,8 @@ fn read(options: &Batch, client: Option<&Client>) -> Option<Input> {
     let text = input::read(options.file.as_deref());
     let input = text.and_then(|text| Input::check(text, options.format, check, &mut complain));
     let input = input.map_err(&mut complain).ok();
-    if problems > TOLD {
-        diagnose(&format!("{name}: and {} more", problems - TOLD));
+    if problems > MAX_SHOWN {
+        diagnose(&format!("{name}: and {} more", problems - MAX_SHOWN));
     }
     if problems > 0 {
         let problems = counted(problems, "problem");

@@ -16,17 +16,17 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::circuit::{Change, Circuit, Time};
-use super::events::{Action, Answer, Counts, Failure, FailureKind, Outcome, Past, Record, Seen, Stop, Task};
+use super::events::{Action, Answer, Counts, Failure, FailureKind, Outcome, ReadBack, Record, RowState, Stop, Task};
 use super::pace::Pace;
 
 /// A row that fails so often while others get through is left for the next run.
 const MAX_TRIES: u8 = 10;
 
 /// What was read back this long ago is read once more before the row is sent again: somebody may have decided since.
-const FRESH: Duration = Duration::from_secs(10);
+const MAX_READ_AGE: Duration = Duration::from_secs(10);
 
 /// Until another worker's answer is news, which ends the wait sooner.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Settings {
     /// Requests a minute.
@@ -97,7 +97,7 @@ impl Model {
     /// last comes last, so that every run gets further. `causes` are what the journal says of rows that did not end.
     pub fn new(
         settings: &Settings,
-        rows: impl Iterator<Item = (bool, Past, u64)>,
+        rows: impl Iterator<Item = (bool, RowState, u64)>,
         causes: HashMap<usize, String>,
     ) -> Model {
         let mut model = Model {
@@ -121,10 +121,10 @@ impl Model {
         let mut waiting = Vec::new();
         for (row, (repeatable, past, last_entry)) in rows.enumerate() {
             let (stage, in_doubt) = match past {
-                Past::Untouched => (Stage::Untouched, false),
-                Past::NotSent => (Stage::Waiting, false),
-                Past::InDoubt { .. } => (Stage::Waiting, true),
-                Past::Refused { in_doubt } if settings.retry_refused => (Stage::Waiting, in_doubt),
+                RowState::Untouched => (Stage::Untouched, false),
+                RowState::NotSent => (Stage::Waiting, false),
+                RowState::InDoubt { .. } => (Stage::Waiting, true),
+                RowState::Refused { in_doubt } if settings.retry_refused => (Stage::Waiting, in_doubt),
                 _ => (past.outcome().map_or(Stage::Waiting, Stage::Ended), false),
             };
             match stage {
@@ -141,14 +141,14 @@ impl Model {
                 refused: false,
                 before: past.outcome(),
                 touched: false,
-                retry: settings.retry_unknown && matches!(past, Past::InDoubt { .. }),
+                retry: settings.retry_unknown && matches!(past, RowState::InDoubt { .. }),
                 tries: 0,
             });
         }
         waiting.sort_unstable_by_key(|(last_entry, ..)| *last_entry);
         for (_, row, past) in waiting {
             let queue = match past {
-                Past::InDoubt { told: false } => &mut model.doubts,
+                RowState::InDoubt { reported: false } => &mut model.doubts,
                 _ if model.rows[row].in_doubt => &mut model.later_reads,
                 _ => &mut model.later_sends,
             };
@@ -188,7 +188,7 @@ impl Model {
         if let Some(pause) = self.circuit.pause(now) {
             return Task::Wait(pause);
         }
-        while let Some((row, _)) = self.resends.front().filter(|(_, read)| now - *read > FRESH) {
+        while let Some((row, _)) = self.resends.front().filter(|(_, read)| now - *read > MAX_READ_AGE) {
             self.doubts.push_front(*row);
             self.resends.pop_front();
         }
@@ -217,7 +217,7 @@ impl Model {
         match wait {
             Some(wait) => Task::Wait(wait),
             // A row that is under way may have to be taken up again.
-            None if self.in_flight > 0 => Task::Wait(LOOK_AGAIN),
+            None if self.in_flight > 0 => Task::Wait(POLL_INTERVAL),
             None => Task::Done,
         }
     }
@@ -226,7 +226,7 @@ impl Model {
     /// doubt can be settled all the same. A write is one that may be repeated, where there is one.
     fn next_probe(&mut self, now: Time) -> Task {
         if self.probe.is_some() {
-            return Task::Wait(LOOK_AGAIN);
+            return Task::Wait(POLL_INTERVAL);
         }
         let write = self.next_write(true).or_else(|| self.next_write(false));
         let later = || self.later_reads.front().map(|_| (Queue::LaterReads, 0));
@@ -234,7 +234,7 @@ impl Model {
         let reads = read.is_some() && (write.is_none() || !self.read_later);
         let Some((queue, index)) = (if reads { read } else { write }) else {
             return if self.in_flight > 0 {
-                Task::Wait(LOOK_AGAIN)
+                Task::Wait(POLL_INTERVAL)
             } else {
                 Task::Done
             };
@@ -253,7 +253,7 @@ impl Model {
 
     /// Once somebody asked for the end, what this run left in doubt is read back, and that is all.
     fn next_of_stopped(&mut self, now: Time) -> Task {
-        let settles = self.stop == Some(Stop::Asked) && !self.circuit.is_open() && self.circuit.pause(now).is_none();
+        let settles = self.stop == Some(Stop::Signal) && !self.circuit.is_open() && self.circuit.pause(now).is_none();
         let unread = |row: &usize| settles && self.rows[*row].unread;
         let doubt = self.doubts.iter().position(unread).map(|index| (Queue::Doubts, index));
         let later = || self.later_reads.iter().position(unread);
@@ -302,7 +302,7 @@ impl Model {
             Queue::LaterReads => self.later_reads.remove(index),
         };
         let Some(row) = row else {
-            return Task::Wait(LOOK_AGAIN);
+            return Task::Wait(POLL_INTERVAL);
         };
         self.in_flight += 1;
         self.read_later = match queue {
@@ -329,7 +329,7 @@ impl Model {
         self.is_back(row);
         self.rows[row].stage = Stage::Waiting;
         self.causes.entry(row).or_insert_with(|| reason.clone());
-        self.stop(Stop::Broken(reason));
+        self.stop(Stop::Failed(reason));
     }
 
     /// What came of the request that a `Send` or `Read` asked for.
@@ -344,7 +344,7 @@ impl Model {
                 self.confirmed = true;
                 return vec![self.end(row, Outcome::Applied, String::new())];
             }
-            Answer::Session(seen) => return self.read_back(now, row, &seen),
+            Answer::ReadBack(seen) => return self.read_back(now, row, &seen),
             Answer::Failed(failure) => failure,
         };
         let refused = matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
@@ -383,15 +383,15 @@ impl Model {
         self.probe.take_if(|probe| *probe == row).is_some()
     }
 
-    fn read_back(&mut self, now: Time, row: usize, seen: &Seen) -> Vec<Action> {
+    fn read_back(&mut self, now: Time, row: usize, seen: &ReadBack) -> Vec<Action> {
         let state = self.rows[row];
         let (status, another_decision) = match seen {
-            Seen::Wanted => {
+            ReadBack::Wanted => {
                 let outcome = if state.sent { Outcome::Applied } else { Outcome::Already };
                 return vec![self.end(row, outcome, String::new())];
             }
-            Seen::OtherDecision(status) => (status, true),
-            Seen::Other(status) => (status, false),
+            ReadBack::OtherDecision(status) => (status, true),
+            ReadBack::Other(status) => (status, false),
         };
         let repeats = state.repeatable && !another_decision && !state.refused && state.tries < MAX_TRIES;
         if state.retry || repeats {
@@ -525,7 +525,7 @@ mod tests {
     const APPROVED: bool = true;
     const RESUBMITTED: bool = false;
 
-    fn model(rows: &[(bool, Past)], change: impl FnOnce(&mut Settings)) -> Model {
+    fn model(rows: &[(bool, RowState)], change: impl FnOnce(&mut Settings)) -> Model {
         let mut settings = Settings {
             writes: 1_000_000,
             reads: 1_000_000,
@@ -582,11 +582,15 @@ mod tests {
 
     #[test]
     fn one_write_that_gets_through_lets_all_workers_go_on() {
-        let mut model = model(&[(APPROVED, Past::Untouched); 20], |_| {});
+        let mut model = model(&[(APPROVED, RowState::Untouched); 20], |_| {});
         fail(&mut model, 8);
         assert_eq!(next(&mut model, at(0)), Task::Wait(at(1)));
         assert_eq!(next(&mut model, at(1)), Task::Send(8));
-        assert_eq!(next(&mut model, at(1)), Task::Wait(LOOK_AGAIN), "one probe at a time");
+        assert_eq!(
+            next(&mut model, at(1)),
+            Task::Wait(POLL_INTERVAL),
+            "one probe at a time"
+        );
         model.answered(at(1), 8, Answer::Applied);
         assert_eq!(
             [next(&mut model, at(1)), next(&mut model, at(1))],
@@ -596,19 +600,19 @@ mod tests {
 
     #[test]
     fn a_read_that_works_closes_nothing() {
-        let mut model = model(&[(RESUBMITTED, Past::Untouched); 20], |_| {});
+        let mut model = model(&[(RESUBMITTED, RowState::Untouched); 20], |_| {});
         fail(&mut model, 8);
         assert_eq!(next(&mut model, at(1)), Task::Send(8));
         model.answered(at(1), 8, other(true));
         assert_eq!(next(&mut model, at(3)), Task::Read(8));
-        model.answered(at(3), 8, Answer::Session(Seen::Other("In Review".into())));
+        model.answered(at(3), 8, Answer::ReadBack(ReadBack::Other("In Review".into())));
         assert_eq!(next(&mut model, at(3)), Task::Send(9));
-        assert_eq!(next(&mut model, at(3)), Task::Wait(LOOK_AGAIN));
+        assert_eq!(next(&mut model, at(3)), Task::Wait(POLL_INTERVAL));
     }
 
     #[test]
     fn the_probe_is_a_row_that_may_be_repeated_where_there_is_one() {
-        let mut rows = vec![(RESUBMITTED, Past::Untouched); 20];
+        let mut rows = vec![(RESUBMITTED, RowState::Untouched); 20];
         rows[15].0 = APPROVED;
         let mut model = model(&rows, |_| {});
         fail(&mut model, 8);
@@ -617,7 +621,7 @@ mod tests {
 
     #[test]
     fn a_row_that_fails_ten_times_while_others_get_through_is_left_for_the_next_run() {
-        let mut model = model(&[(APPROVED, Past::Untouched); 60], |_| {});
+        let mut model = model(&[(APPROVED, RowState::Untouched); 60], |_| {});
         let mut tries = [0; 60];
         let mut failures = 0;
         while let Task::Send(row) = next(&mut model, at(0)) {
@@ -635,7 +639,7 @@ mod tests {
 
     #[test]
     fn a_row_that_fails_in_an_outage_is_not_given_up_for_that() {
-        let mut model = model(&[(APPROVED, Past::Untouched)], |_| {});
+        let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
         let (mut now, mut tries) = (at(0), 0);
         while model.stopped().is_none() {
             match next(&mut model, now) {
@@ -652,12 +656,12 @@ mod tests {
 
     #[test]
     fn behind_the_untouched_rows_reads_and_writes_take_turns() {
-        let told = Past::InDoubt { told: true };
+        let unknown = RowState::InDoubt { reported: true };
         let rows = [
-            (APPROVED, told),
-            (APPROVED, told),
-            (APPROVED, Past::NotSent),
-            (APPROVED, Past::Untouched),
+            (APPROVED, unknown),
+            (APPROVED, unknown),
+            (APPROVED, RowState::NotSent),
+            (APPROVED, RowState::Untouched),
         ];
         let mut model = model(&rows, |_| {});
         let order: Vec<Task> = (0..4).map(|_| next(&mut model, at(0))).collect();
@@ -666,28 +670,28 @@ mod tests {
 
     #[test]
     fn a_stop_in_an_outage_waits_for_nothing() {
-        let mut model = model(&[(RESUBMITTED, Past::Untouched); 20], |_| {});
+        let mut model = model(&[(RESUBMITTED, RowState::Untouched); 20], |_| {});
         for row in 0..8 {
             assert_eq!(next(&mut model, at(0)), Task::Send(row));
             model.answered(at(0), row, other(true));
             if row < 7 {
                 assert_eq!(next(&mut model, at(0)), Task::Read(row));
-                model.answered(at(0), row, Answer::Session(Seen::Wanted));
+                model.answered(at(0), row, Answer::ReadBack(ReadBack::Wanted));
             }
         }
-        model.stop(Stop::Asked);
+        model.stop(Stop::Signal);
         assert_eq!(next(&mut model, at(5)), Task::Done);
     }
 
     #[test]
     fn what_was_read_too_long_ago_is_read_again_before_it_is_sent() {
-        let told = Past::InDoubt { told: true };
-        let mut model = model(&[(RESUBMITTED, told)], |settings| settings.retry_unknown = true);
+        let unknown = RowState::InDoubt { reported: true };
+        let mut model = model(&[(RESUBMITTED, unknown)], |settings| settings.retry_unknown = true);
         for now in [at(0), at(60)] {
             assert_eq!(next(&mut model, now), Task::Read(0));
             assert!(
                 model
-                    .answered(now, 0, Answer::Session(Seen::Other("In Review".into())))
+                    .answered(now, 0, Answer::ReadBack(ReadBack::Other("In Review".into())))
                     .is_empty()
             );
         }
@@ -695,19 +699,19 @@ mod tests {
         model.answered(at(61), 0, other(true));
         // It was sent once more, and that is all.
         assert_eq!(next(&mut model, at(62)), Task::Read(0));
-        let actions = model.answered(at(62), 0, Answer::Session(Seen::Other("In Review".into())));
+        let actions = model.answered(at(62), 0, Answer::ReadBack(ReadBack::Other("In Review".into())));
         assert_eq!(outcome(actions), Some(Outcome::Unknown));
     }
 
     #[test]
     fn not_permitted_ends_a_row_only_once_others_got_through_and_never_one_in_doubt_or_in_an_outage() {
-        let doubt = Past::InDoubt { told: false };
-        let mut rows = vec![(APPROVED, Past::Untouched); 20];
+        let doubt = RowState::InDoubt { reported: false };
+        let mut rows = vec![(APPROVED, RowState::Untouched); 20];
         rows[0].1 = doubt;
         let mut model = model(&rows, |_| {});
         let not_permitted = || failed(FailureKind::NotPermitted, false);
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
-        model.answered(at(0), 0, Answer::Session(Seen::Other("In Review".into())));
+        model.answered(at(0), 0, Answer::ReadBack(ReadBack::Other("In Review".into())));
         assert_eq!(next(&mut model, at(0)), Task::Send(0));
         assert_eq!(next(&mut model, at(0)), Task::Send(1));
         assert_eq!(next(&mut model, at(0)), Task::Send(2));
@@ -722,40 +726,40 @@ mod tests {
             );
         }
         assert_eq!(next(&mut model, at(1)), Task::Read(0));
-        model.answered(at(1), 0, Answer::Session(Seen::OtherDecision("Declined".into())));
+        model.answered(at(1), 0, Answer::ReadBack(ReadBack::OtherDecision("Declined".into())));
         assert_eq!(next(&mut model, at(1)), Task::Send(10));
         assert_eq!(outcome(model.answered(at(1), 10, not_permitted())), None);
     }
 
     #[test]
     fn a_refusal_of_a_row_in_doubt_is_read_back_and_is_no_refusal() {
-        let doubt = Past::InDoubt { told: false };
+        let doubt = RowState::InDoubt { reported: false };
         let mut model = model(&[(APPROVED, doubt)], |_| {});
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
-        model.answered(at(0), 0, Answer::Session(Seen::Other("In Review".into())));
+        model.answered(at(0), 0, Answer::ReadBack(ReadBack::Other("In Review".into())));
         assert_eq!(next(&mut model, at(0)), Task::Send(0));
         assert_eq!(
             outcome(model.answered(at(0), 0, failed(FailureKind::Refused, false))),
             None
         );
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
-        let actions = model.answered(at(0), 0, Answer::Session(Seen::Other("In Progress".into())));
+        let actions = model.answered(at(0), 0, Answer::ReadBack(ReadBack::Other("In Progress".into())));
         assert_eq!(outcome(actions), Some(Outcome::Unknown));
         assert_eq!(next(&mut model, at(0)), Task::Done);
     }
 
     #[test]
     fn rows_that_a_run_did_not_come_to_are_what_they_were() {
-        let told = Past::InDoubt { told: true };
-        let refused = Past::Refused { in_doubt: false };
+        let unknown = RowState::InDoubt { reported: true };
+        let refused = RowState::Refused { in_doubt: false };
         let rows = [
-            (APPROVED, told),
+            (APPROVED, unknown),
             (APPROVED, refused),
-            (APPROVED, Past::NotSent),
-            (APPROVED, Past::Untouched),
+            (APPROVED, RowState::NotSent),
+            (APPROVED, RowState::Untouched),
         ];
         let mut model = model(&rows, |settings| settings.retry_refused = true);
-        model.stop(Stop::Asked);
+        model.stop(Stop::Signal);
         assert_eq!(next(&mut model, at(0)), Task::Done);
         let outcomes: Vec<Outcome> = model
             .finish()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::circuit::Time;
-use super::events::{Action, Answer, Failure, FailureKind, Outcome, Past, Record, Seen, Stop, Task};
+use super::events::{Action, Answer, Failure, FailureKind, Outcome, ReadBack, Record, RowState, Stop, Task};
 use super::model::{Model, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -249,7 +249,7 @@ impl Day {
         let mut left = usize::MAX;
         for round in 0.. {
             self.run(false, None);
-            let unsettled = self.unsettled(|past| matches!(past, Past::Untouched));
+            let unsettled = self.unsettled(|state| matches!(state, RowState::Untouched));
             if unsettled == 0 {
                 break;
             }
@@ -265,18 +265,18 @@ impl Day {
         for _ in 0..4 {
             self.run(false, None);
         }
-        for (row, past) in self.pasts().into_iter().enumerate() {
+        for (row, state) in self.states().into_iter().enumerate() {
             let session = &self.sessions[row];
-            let listed = match past {
-                Past::Applied { .. } => session.had_wanted,
-                Past::Refused { .. } => true,
+            let listed = match state {
+                RowState::Applied { .. } => session.had_wanted,
+                RowState::Refused { .. } => true,
                 // Not permitted, and nothing else was applied in that run.
-                Past::NotSent => session.quirk == Quirk::Forbidden,
-                Past::InDoubt { told } => told && session.quirk != Quirk::Missing,
-                Past::Untouched => false,
+                RowState::NotSent => session.quirk == Quirk::Forbidden,
+                RowState::InDoubt { reported } => reported && session.quirk != Quirk::Missing,
+                RowState::Untouched => false,
             };
-            hold!(self, listed, "row {row} is {past:?}");
-            let open = matches!(past, Past::InDoubt { .. });
+            hold!(self, listed, "row {row} is {state:?}");
+            let open = matches!(state, RowState::InDoubt { .. });
             let repeatable = session.wanted != Resubmitted && session.quirk == Quirk::None;
             let decided = matches!(session.status, Approved | Declined) && session.status != session.wanted;
             let why = session.status == InProgress || decided;
@@ -289,16 +289,16 @@ impl Day {
         for _ in 0..4 {
             self.run(true, None);
         }
-        for (row, past) in self.pasts().into_iter().enumerate() {
+        for (row, state) in self.states().into_iter().enumerate() {
             let session = &self.sessions[row];
             let stuck = session.status == InProgress || matches!(session.quirk, Quirk::Forbidden | Quirk::Unreadable);
-            let open = matches!(past, Past::InDoubt { .. }) && !stuck;
-            hold!(self, !open, "row {row} is still {past:?}: {:?}", session.status);
+            let open = matches!(state, RowState::InDoubt { .. }) && !stuck;
+            hold!(self, !open, "row {row} is still {state:?}: {:?}", session.status);
         }
     }
 
-    fn unsettled(&self, is: impl Fn(&Past) -> bool) -> usize {
-        self.pasts().iter().filter(|past| is(past)).count()
+    fn unsettled(&self, is: impl Fn(&RowState) -> bool) -> usize {
+        self.states().iter().filter(|state| is(state)).count()
     }
 
     fn any_weather(&mut self) -> Weather {
@@ -336,20 +336,20 @@ impl Day {
         }
     }
 
-    fn pasts(&self) -> Vec<Past> {
-        self.replay().into_iter().map(|(past, _)| past).collect()
+    fn states(&self) -> Vec<RowState> {
+        self.replay().into_iter().map(|(state, _)| state).collect()
     }
 
-    fn replay(&self) -> Vec<(Past, u64)> {
-        let mut pasts = vec![(Past::Untouched, 0); self.sessions.len()];
+    fn replay(&self) -> Vec<(RowState, u64)> {
+        let mut states = vec![(RowState::Untouched, 0); self.sessions.len()];
         for (place, entry) in self.journal.iter().enumerate() {
-            let (row, past) = match *entry {
-                Entry::Intent(row) => (row, pasts[row].0.after_intent()),
-                Entry::Result(row, outcome, in_doubt) => (row, pasts[row].0.after_result(outcome, in_doubt)),
+            let (row, state) = match *entry {
+                Entry::Intent(row) => (row, states[row].0.after_intent()),
+                Entry::Result(row, outcome, in_doubt) => (row, states[row].0.after_result(outcome, in_doubt)),
             };
-            pasts[row] = (past, place as u64);
+            states[row] = (state, place as u64);
         }
-        pasts
+        states
     }
 
     fn run(&mut self, retry: bool, kill: Option<u32>) {
@@ -362,18 +362,18 @@ impl Day {
             retry_unknown: retry,
             retry_refused: self.random.u8(..8) == 0,
         };
-        let pasts = self.replay();
+        let states = self.replay();
         let rows = self.sessions.iter().map(|session| session.wanted != Resubmitted);
         let mut model = Model::new(
             &settings,
-            rows.zip(&pasts)
-                .map(|(repeatable, (past, last))| (repeatable, *past, *last)),
+            rows.zip(&states)
+                .map(|(repeatable, (state, last))| (repeatable, *state, *last)),
             HashMap::new(),
         );
-        for (session, (past, _)) in self.sessions.iter_mut().zip(&pasts) {
-            session.ended = match past {
-                Past::Applied { .. } => true,
-                Past::Refused { .. } => !settings.retry_refused,
+        for (session, (state, _)) in self.sessions.iter_mut().zip(&states) {
+            session.ended = match state {
+                RowState::Applied { .. } => true,
+                RowState::Refused { .. } => !settings.retry_refused,
                 _ => false,
             };
             session.read = None;
@@ -449,7 +449,7 @@ impl Day {
                 }
                 // A worker fails, and nobody knows what came of its row.
                 Event::Answered { .. } if !self.fixed && self.random.u16(..3000) == 0 => {
-                    model.stop(Stop::Broken("it failed".into()));
+                    model.stop(Stop::Failed("it failed".into()));
                     (course.broken, workers) = (true, workers - 1);
                 }
                 Event::Answered { row, answer } => {
@@ -462,7 +462,7 @@ impl Day {
                             course.through |= matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
                         }
                         Answer::Applied => course.through = true,
-                        Answer::Session(_) => {}
+                        Answer::ReadBack(_) => {}
                     }
                     for action in model.answered(now, row, answer) {
                         if let Some(record) = action.record() {
@@ -482,7 +482,7 @@ impl Day {
                 }
                 Event::Signal => {
                     course.signalled = true;
-                    model.stop(Stop::Asked);
+                    model.stop(Stop::Signal);
                 }
             }
         }
@@ -498,8 +498,8 @@ impl Day {
     }
 
     fn check_run(&self, model: &Model, course: &Course) {
-        let pasts = self.pasts();
-        let of = |is: fn(&Past) -> bool| pasts.iter().filter(|past| is(past)).count();
+        let states = self.states();
+        let of = |is: fn(&RowState) -> bool| states.iter().filter(|state| is(state)).count();
         let counts = model.counts();
         let told = [
             counts.applied + counts.already,
@@ -508,15 +508,15 @@ impl Day {
             model.untouched(),
         ];
         let written = [
-            of(|past| matches!(past, Past::Applied { .. })),
-            of(|past| matches!(past, Past::Refused { .. })),
-            of(|past| matches!(past, Past::InDoubt { .. })),
-            of(|past| *past == Past::Untouched),
+            of(|state| matches!(state, RowState::Applied { .. })),
+            of(|state| matches!(state, RowState::Refused { .. })),
+            of(|state| matches!(state, RowState::InDoubt { .. })),
+            of(|state| *state == RowState::Untouched),
         ];
         hold!(
             self,
             told == written,
-            "{told:?} are told, and the journal says {pasts:?}"
+            "{told:?} are told, and the journal says {states:?}"
         );
         let stopped = model.stopped();
         hold!(
@@ -556,32 +556,35 @@ impl Day {
         );
         // With fewer than eight failures and no pause that was asked for, the circuit was never open.
         let closed = !course.broken && !course.asked && course.failures < 8;
-        for (row, past) in pasts.iter().enumerate() {
+        for (row, state) in states.iter().enumerate() {
             let session = &self.sessions[row];
-            let in_doubt = matches!(past, Past::InDoubt { .. });
+            let in_doubt = matches!(state, RowState::InDoubt { .. });
             let unread = in_doubt && session.sent > 0 && !session.read_last;
             hold!(
                 self,
-                !(unread && closed && stopped == Some(&Stop::Asked)),
+                !(unread && closed && stopped == Some(&Stop::Signal)),
                 "row {row} was left in doubt by a signal"
             );
 
             let requests = session.sent + session.reads;
             let read = session.read.is_some() || matches!(session.quirk, Quirk::Forbidden | Quirk::Missing);
-            let left = (in_doubt && !read) || *past == Past::NotSent;
+            let left = (in_doubt && !read) || *state == RowState::NotSent;
             hold!(
                 self,
                 stopped.is_some() || !left || requests >= 10,
-                "row {row} is {past:?} after {requests} requests"
+                "row {row} is {state:?} after {requests} requests"
             );
 
             // No row fails more than twice before the others had their turn.
-            let open = matches!(past, Past::Untouched | Past::NotSent | Past::InDoubt { told: false });
+            let open = matches!(
+                state,
+                RowState::Untouched | RowState::NotSent | RowState::InDoubt { reported: false }
+            );
             let good = undisturbed && quirks < 4 && session.quirk == Quirk::None;
             hold!(
                 self,
                 !(good && open),
-                "row {row} could have been settled, and is {past:?}"
+                "row {row} could have been settled, and is {state:?}"
             );
         }
     }
@@ -768,11 +771,11 @@ impl Day {
         session.read = Some((session.status, now));
         let name = format!("{:?}", session.status);
         let seen = match session.status {
-            status if status == session.wanted => Seen::Wanted,
-            Approved | Declined => Seen::OtherDecision(name),
-            _ => Seen::Other(name),
+            status if status == session.wanted => ReadBack::Wanted,
+            Approved | Declined => ReadBack::OtherDecision(name),
+            _ => ReadBack::Other(name),
         };
-        (soon, Answer::Session(seen))
+        (soon, Answer::ReadBack(seen))
     }
 }
 

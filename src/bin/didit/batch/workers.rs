@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use didit::{Client, Error, ErrorKind, NewStatus, SessionId, SessionStatus, Verdict};
 
 use super::circuit::Time;
-use super::events::{Action, Answer, Failure, FailureKind, Seen, Stop, Task};
+use super::events::{Action, Answer, Failure, FailureKind, ReadBack, Stop, Task};
 use super::input::Input;
 use super::journal::Journal;
 use super::model::Model;
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
             state.lines.add_untouched(untouched);
         }
         if let Err(problem) = self.journal.sync() {
-            state.model.stop(Stop::Broken(problem));
+            state.model.stop(Stop::Failed(problem));
         }
         let mut summary = Summary::new(state.model.counts(), self.input.len());
         let why = state.model.stopped();
@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
             let mut state = self.state();
             let task = loop {
                 if self.signal.load(Ordering::Relaxed) && state.model.stopped().is_none() {
-                    state.model.stop(Stop::Asked);
+                    state.model.stop(Stop::Signal);
                     state.notes.push(
                         "stopping: the requests under way come to their end; a second signal ends at once".into(),
                     );
@@ -218,7 +218,7 @@ impl<'a> Run<'a> {
         let (id, update) = self.input.row(row);
         let wanted = update.new_status();
         let (answer, error) = match self.client.session(&id) {
-            Ok(session) => (Answer::Session(seen(&session.status, wanted)), None),
+            Ok(session) => (Answer::ReadBack(seen(&session.status, wanted)), None),
             Err(error) => {
                 let mut failure = failure(&error);
                 // That a read changed nothing must not be taken for something about the update.
@@ -265,30 +265,30 @@ impl<'a> Run<'a> {
 
 fn append(journal: &Journal, model: &mut Model, line: &str) {
     if let Err(problem) = journal.append(line) {
-        model.stop(Stop::Broken(problem));
+        model.stop(Stop::Failed(problem));
     }
 }
 
 /// Why a run ended early, and when to go on.
 fn told(why: &Stop) -> String {
     match why {
-        Stop::Credentials(reason) | Stop::Broken(reason) => reason.clone(),
+        Stop::Credentials(reason) | Stop::Failed(reason) => reason.clone(),
         Stop::Outage(reason, Some(pause)) => {
             let seconds = pause.as_secs_f64().ceil();
             format!("{reason}; go on in {seconds} s, as the server asks, or later")
         }
         Stop::Outage(reason, None) => format!("nothing gets through: {reason}; go on later"),
-        Stop::Asked => "a signal asked for it".into(),
+        Stop::Signal => "a signal asked for it".into(),
     }
 }
 
 const IN_DOUBT: &str = "; whether it was applied is unknown";
 
-fn seen(status: &SessionStatus, wanted: NewStatus) -> Seen {
+fn seen(status: &SessionStatus, wanted: NewStatus) -> ReadBack {
     match status {
-        status if *status == wanted => Seen::Wanted,
-        SessionStatus::Approved | SessionStatus::Declined => Seen::OtherDecision(status.to_string()),
-        _ => Seen::Other(status.to_string()),
+        status if *status == wanted => ReadBack::Wanted,
+        SessionStatus::Approved | SessionStatus::Declined => ReadBack::OtherDecision(status.to_string()),
+        _ => ReadBack::Other(status.to_string()),
     }
 }
 
