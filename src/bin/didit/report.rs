@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::panic;
 use std::process::{self, ExitCode};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use didit::{Error, ErrorKind as Kind, Verdict};
 use indicatif::ProgressBar;
@@ -44,27 +45,57 @@ impl Exit {
     }
 }
 
-/// The bar that shows how far a batch has come, and has to get out of the way of each line.
+/// The bar that shows how far a batch has come.
 pub static BAR: OnceLock<ProgressBar> = OnceLock::new();
 
-/// One line on standard error. Nobody may be reading it, which changes nothing.
-pub fn diagnose(text: &str) {
-    let write = || {
-        let _ = writeln!(io::stderr(), "didit: {}", escaped(text));
-    };
+/// Writes to the terminal, with the bar out of the way.
+fn without_bar<T>(write: impl FnOnce() -> T) -> T {
     match BAR.get() {
         Some(bar) => bar.suspend(write),
         None => write(),
     }
 }
 
+/// One line on standard error. Nobody may be reading it, which changes nothing.
+pub fn diagnose(text: &str) {
+    let _ = without_bar(|| writeln!(io::stderr(), "didit: {}", escaped(text)));
+}
+
 /// A result on standard output. A reader that went away, as `head` does, wants no more of them.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match without_bar(|| out.write_all(text.as_bytes()).and_then(|()| out.flush())) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Prints all that a command had to say.
+pub fn print_and_exit(text: &str) -> Exit {
+    match print(text) {
+        Ok(()) => Exit::Done,
+        Err(error) => unprintable(&error),
+    }
+}
+
+/// A duration as people say it, and as the library does: `90 s`, `59 min 51 s`, `2 h 5 min`. Rounded up to a second.
+pub fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0..=1, _) => format!("{seconds} s"),
+        (0, minutes, 0) => format!("{minutes} min"),
+        (0, minutes, rest) => format!("{minutes} min {rest} s"),
+        (hours, 0, _) => format!("{hours} h"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+/// The beginning of an error's line: without the verdict and the advice that follow, where a command has its own.
+pub fn what_happened(error: &Error) -> String {
+    let line = error.to_string();
+    let verdicts = ["; whether it was applied", "; nothing was changed"];
+    let end = verdicts.iter().filter_map(|verdict| line.find(verdict)).min();
+    line[..end.unwrap_or(line.len())].into()
 }
 
 /// Says that a result could not be printed, and ends a command that had nothing else to do.
@@ -84,10 +115,7 @@ pub fn help_or_mistake(error: &clap::Error) -> Exit {
         let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
         return Exit::Usage;
     }
-    match print(&error.to_string()) {
-        Ok(()) => Exit::Done,
-        Err(error) => unprintable(&error),
-    }
+    print_and_exit(&error.to_string())
 }
 
 /// Why a result is not what was asked for. The keys are always there.

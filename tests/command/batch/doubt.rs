@@ -64,12 +64,12 @@ fn what_a_person_decided_since_is_not_overridden() {
         let run = batch(&sandbox, &file, &[]).exits(5);
         assert!(
             run.out
-                .contains("the session is Declined now; somebody may have decided so since"),
+                .contains("the session is Declined now; somebody may have decided that since"),
             "{run}"
         );
         assert!(
             run.err
-                .contains("didit: unknown rows are read back once more by the same command; "),
+                .contains("didit: the same command reads unknown rows back once more; "),
             "{run}"
         );
     }

@@ -38,7 +38,7 @@ fn a_second_run_on_the_same_journal_is_told_so() {
     let run = batch(&sandbox, &file, &[]).exits(2);
     assert!(
         run.line()
-            .ends_with("rows.csv.journal: another run is using it: wait for its end"),
+            .ends_with("rows.csv.journal: another run is using it: wait until that has ended"),
         "{run}"
     );
     assert_eq!(sandbox.updates().len(), 1);
@@ -93,7 +93,7 @@ fn a_journal_of_something_else_is_not_gone_on_with() {
             b"{" => drop(run.exits(0)),
             _ => {
                 let run = run.exits(2);
-                assert!(run.line().contains("the file is no journal of this command"), "{run}");
+                assert!(run.line().contains("this is not a journal of didit"), "{run}");
                 assert_eq!(fs::read(&precious).unwrap(), content);
             }
         }
@@ -128,10 +128,7 @@ fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
     fs::write(&path, &damaged).unwrap();
     let sent = sandbox.updates().len();
     let run = batch(&sandbox, &file, &[]).exits(2);
-    assert!(
-        run.line().contains("line 2 of it is damaged: nothing was sent"),
-        "{run}"
-    );
+    assert!(run.line().contains("line 2 is damaged: nothing was sent"), "{run}");
     assert_eq!(sandbox.updates().len(), sent);
 }
 
@@ -143,7 +140,7 @@ fn a_journal_that_cannot_be_written_is_exit_2() {
     assert!(run.line().contains("none/journal: it cannot be used"), "{run}");
     assert!(run.line().ends_with("; --journal FILE puts it somewhere else"), "{run}");
     let run = batch(&sandbox, &file, &["--journal", &dir.path("")]).exits(2);
-    assert!(run.line().contains("it is no regular file"), "{run}");
+    assert!(run.line().contains("it is not a regular file"), "{run}");
     assert!(sandbox.log().is_empty());
 }
 
@@ -167,7 +164,7 @@ fn nuls_that_a_power_cut_left_at_its_end_are_forgotten_and_elsewhere_they_are_da
     let run = batch(&sandbox, &file, &[]).exits(2);
     assert!(
         run.line()
-            .contains("line 6 of it is damaged: nothing was sent; put a copy"),
+            .contains("line 6 is damaged: nothing was sent; restore the journal"),
         "{run}"
     );
     assert_eq!(sandbox.updates().len(), 3);

@@ -98,7 +98,7 @@ fn a_pause_of_a_day_stops_the_run_at_once_and_says_when_to_go_on() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(50));
     let run = run(&server, &[&file, "--jobs", "1"]).exits(6);
-    assert!(run.err.contains("go on in 86400 s, as the server asks"), "{run}");
+    assert!(run.err.contains("go on in 24 h or later, as the server asks"), "{run}");
     assert_eq!(writes(&server), 1);
 }
 

@@ -20,12 +20,11 @@ pub struct Circuit {
 }
 
 struct Open {
+    /// When the outage began; after the first pause, where the server asked for that.
     since: Time,
-    /// How much of the time since then does not count: a first pause that the server asked for.
-    excused: Duration,
     until: Time,
     pauses: usize,
-    /// The outage is over its limit: one more probe, and that is it.
+    /// The outage has reached its limit: the next probe is the last.
     last: bool,
 }
 
@@ -53,7 +52,7 @@ impl Circuit {
         self.open.is_some()
     }
 
-    /// What is left of a pause.
+    /// How much of a pause is left.
     pub fn pause(&self, now: Time) -> Option<Duration> {
         let until = self.open.as_ref().map_or(Time::ZERO, |open| open.until);
         let left = until.max(self.asked_until).saturating_sub(now);
@@ -79,20 +78,17 @@ impl Circuit {
             if !at_once && asked.is_none() && self.failures < FAILURES {
                 return Change::None;
             }
-            let mut open = Open {
-                since: now,
-                excused: asked.unwrap_or_default(),
+            let open = self.open.insert(Open {
+                since: now + asked.unwrap_or_default(),
                 until: now,
                 pauses: 0,
                 last: false,
-            };
+            });
             open.pause(now, asked, self.max_outage);
-            let pause = open.until - now;
-            self.open = Some(open);
-            return Change::Opened(pause);
+            return Change::Opened(open.until - now);
         };
         if !probe {
-            // It was under way when the circuit opened, and tells nothing new.
+            // It was in flight when the circuit opened.
             return Change::None;
         }
         if open.last {
@@ -105,12 +101,10 @@ impl Circuit {
 
 impl Open {
     fn pause(&mut self, now: Time, asked: Option<Duration>, max_outage: Duration) {
-        let counted = |until: Time| until.saturating_sub(self.since + self.excused);
+        let end = self.since + max_outage;
         let own = Duration::from_secs(PAUSES[self.pauses.min(PAUSES.len() - 1)]);
-        let left = max_outage.saturating_sub(counted(now));
-        let until = now + asked.unwrap_or(own.min(left));
-        self.last = counted(until) >= max_outage;
-        self.until = until;
+        self.until = now + asked.unwrap_or(own.min(end.saturating_sub(now)));
+        self.last = self.until >= end;
         self.pauses += 1;
     }
 }

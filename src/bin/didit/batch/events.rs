@@ -15,14 +15,14 @@ pub enum Outcome {
     Unknown,
 }
 
-/// How far a row had come by what the journal says.
+/// What the journal says of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum RowState {
     #[default]
     Untouched,
     /// It was tried, and certainly not applied.
     NotSent,
-    /// It may have been applied; `told` if a run ended with that.
+    /// It may have been applied; `reported` if a run ended with it as unknown.
     InDoubt { reported: bool },
     /// `in_doubt` if its session did not exist when it was read back.
     Refused { in_doubt: bool },
@@ -31,7 +31,7 @@ pub enum RowState {
 }
 
 impl RowState {
-    /// Once its request was about to be sent.
+    /// After the intent to send it was written.
     pub fn after_intent(self) -> RowState {
         match self {
             RowState::Applied { .. } => self,
@@ -39,7 +39,7 @@ impl RowState {
         }
     }
 
-    /// Once its result was written. A result that leaves it in doubt says so.
+    /// After a result was written, which also says whether it leaves the row in doubt.
     pub fn after_result(self, outcome: Outcome, in_doubt: bool) -> RowState {
         match outcome {
             _ if matches!(self, RowState::Applied { .. }) => self,
@@ -52,13 +52,15 @@ impl RowState {
         }
     }
 
+    /// What the journal says that became of it, if it was tried.
     pub fn outcome(self) -> Option<Outcome> {
         match self {
+            RowState::Untouched => None,
+            RowState::NotSent => Some(Outcome::NotSent),
+            RowState::InDoubt { .. } => Some(Outcome::Unknown),
+            RowState::Refused { .. } => Some(Outcome::Refused),
             RowState::Applied { already: false } => Some(Outcome::Applied),
             RowState::Applied { already: true } => Some(Outcome::Already),
-            RowState::Refused { .. } => Some(Outcome::Refused),
-            RowState::InDoubt { reported: true } => Some(Outcome::Unknown),
-            _ => None,
         }
     }
 }
@@ -68,17 +70,16 @@ impl RowState {
 pub enum Task {
     Send(usize),
     Read(usize),
-    /// To ask again after that time, or once another worker has an answer.
+    /// Ask again after this time, or once another worker has an answer.
     Wait(Duration),
     Done,
 }
 
-/// What came of a request.
+/// How a request ended.
 #[derive(Debug)]
 pub enum Answer {
     /// The update was confirmed.
     Applied,
-    /// The session was read back.
     ReadBack(ReadBack),
     Failed(Failure),
 }
@@ -86,7 +87,7 @@ pub enum Answer {
 #[derive(Debug)]
 pub enum ReadBack {
     Wanted,
-    /// Approved where Declined is wanted, or the reverse: somebody may have decided so.
+    /// Approved where Declined is wanted, or the reverse: somebody may have decided that.
     OtherDecision(String),
     Other(String),
 }
@@ -103,21 +104,21 @@ pub struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FailureKind {
-    /// Didit refused the update for what it is.
+    /// Didit refused this update.
     Refused,
     /// Didit says that there is no such session.
     NoSession,
-    /// Didit says that this may not be done, or is not paid for: it may be the row, and it may be the account.
+    /// Didit says that this is not permitted or not paid for, which may be about the row or about the account.
     NotPermitted,
     /// Didit refused the credentials.
     Credentials,
     /// Too many requests.
     RateLimited,
-    /// Everything else: it says nothing of the row.
+    /// Everything else. It says nothing about the row.
     Other,
 }
 
-/// A row's result, to be written into the journal and told.
+/// The result of a row: an end, or a try that changed nothing and will be repeated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     pub row: usize,
@@ -126,30 +127,10 @@ pub struct Record {
     pub in_doubt: bool,
     /// Why it was not applied, or may not have been.
     pub reason: String,
-    /// Why it is in doubt: what was said of the update itself.
+    /// Why it is in doubt: how the update itself failed.
     pub cause: String,
-}
-
-/// What follows from an answer.
-#[derive(Debug, PartialEq)]
-pub enum Action {
-    /// The row ends with this in this run.
-    End(Record),
-    /// It was not applied and waits for another try. To be written into the journal; `finish` tells it if it comes to that.
-    NotYet(Record),
-    /// The run ends, and the row is where it was before. To be told, and not written into the journal again.
-    Still(Record),
-    /// All workers pause, because of this.
-    Pause(Duration, String),
-}
-
-impl Action {
-    pub fn record(self) -> Option<Record> {
-        match self {
-            Action::End(record) | Action::NotYet(record) | Action::Still(record) => Some(record),
-            Action::Pause(..) => None,
-        }
-    }
+    /// Whether the journal has it already.
+    pub journaled: bool,
 }
 
 /// Why a run ends before all its rows.
@@ -160,7 +141,7 @@ pub enum Stop {
     Outage(String, Option<Duration>),
     /// The journal cannot be written, or a worker failed.
     Failed(String),
-    /// Somebody asked for it.
+    /// A signal asked for it.
     Signal,
 }
 
@@ -172,16 +153,12 @@ pub struct Counts {
     pub unknown: usize,
 }
 
-/// What rows have come to by the journal.
-pub fn counts(rows: impl Iterator<Item = RowState>) -> Counts {
-    let mut counts = Counts::default();
-    for past in rows {
-        match past {
-            RowState::InDoubt { .. } => counts.add(Outcome::Unknown),
-            past => past.outcome().into_iter().for_each(|outcome| counts.add(outcome)),
-        }
+impl FromIterator<Outcome> for Counts {
+    fn from_iter<I: IntoIterator<Item = Outcome>>(outcomes: I) -> Counts {
+        let mut counts = Counts::default();
+        outcomes.into_iter().for_each(|outcome| counts.add(outcome));
+        counts
     }
-    counts
 }
 
 impl Counts {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use didit::{NewStatus, SessionId};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::{Outcome, RowState};
 use super::input::Input;
+use super::results::RowResult;
 
 /// What a journal belongs to.
 #[derive(Deserialize, PartialEq, Serialize)]
@@ -24,7 +25,7 @@ pub struct Header {
     pub didit_journal: u32,
     pub input: String,
     pub host: String,
-    /// `None` after somebody deleted it, because the same application has new ones: any will do.
+    /// `None` after somebody deleted it because the same application has new credentials. Then any are accepted.
     pub credential: Option<String>,
 }
 
@@ -46,35 +47,32 @@ struct Line {
     result: Option<Outcome>,
     #[serde(default)]
     in_doubt: bool,
+    reason: Option<String>,
     cause: Option<String>,
 }
 
 /// What earlier runs wrote.
 pub struct History {
-    /// Of each row how far it had come, and where in the journal its last entry is.
+    /// The state of each row, and where in the journal its last entry is.
     pub rows: Vec<(RowState, u64)>,
-    /// What was said of the update of rows that did not end.
+    /// How the updates of rows that have not ended failed.
     pub causes: HashMap<usize, String>,
     /// The length of the lines that are whole.
     whole: u64,
     same_credential: bool,
 }
 
-type Tell<'a> = dyn FnMut(u32, Outcome, &str, &str) + 'a;
-
 pub struct Journal {
-    state: Mutex<State>,
-    /// The same file, to be synced while others write.
     file: File,
-    synced: Condvar,
+    state: Mutex<State>,
+    /// How many lines are on disk. Whoever has the lock may sync; the others wait for it.
+    synced: Mutex<u64>,
 }
 
+#[derive(Default)]
 struct State {
-    file: File,
-    /// How many lines were written, and how many of them are on disk.
+    /// How many lines were written.
     written: u64,
-    safe: u64,
-    syncing: bool,
     failure: Option<String>,
 }
 
@@ -83,34 +81,43 @@ pub fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
+/// Opens or creates a journal, for this process alone until it ends.
+///
+/// # Errors
+/// A line that says why it cannot be used.
+pub fn open(path: &Path) -> Result<File, String> {
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        return Err("it is not a regular file: give another --journal".into());
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path).map_err(unusable)?;
+    match fs4::FileExt::try_lock(&file) {
+        Ok(()) => Ok(file),
+        Err(fs4::TryLockError::WouldBlock) => Err("another run is using it: wait until that has ended".into()),
+        Err(fs4::TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+/// Opens a journal to look into it, without a lock. It may not be there yet.
+///
+/// # Errors
+/// A line that says why it cannot be used.
+pub fn open_to_read(path: &Path) -> Result<Option<File>, String> {
+    match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        file => file.map(Some).map_err(unusable),
+    }
+}
+
 impl Journal {
-    /// Opens or begins a journal, for this process alone until it ends.
+    /// Goes on with a journal behind the last whole line of its history, or begins it.
     ///
     /// # Errors
     /// A line that says why it cannot be used.
-    pub fn open(path: &Path, header: &Header, input: &Input) -> Result<(Journal, History), String> {
-        if path.metadata().is_ok_and(|found| !found.is_file()) {
-            return Err("it is no regular file: give another --journal".into());
-        }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(unusable)?;
-        match fs4::FileExt::try_lock(&file) {
-            Ok(()) => {}
-            Err(fs4::TryLockError::WouldBlock) => return Err("another run is using it: wait for its end".into()),
-            Err(fs4::TryLockError::Error(error)) => return Err(unusable(error)),
-        }
-        let mut history = History::read(&file, header, input)?;
-        if !history.same_credential {
-            let untried = |past| matches!(past, RowState::Untouched | RowState::NotSent);
-            if !history.rows.iter().all(|(past, _)| untried(*past)) {
-                return Err(OTHER_CREDENTIAL.into());
-            }
-            // Nothing was ever done with those credentials, as when they were mistyped.
-            history = History::empty(input);
-        }
+    pub fn resume(mut file: File, path: &Path, header: &Header, history: &History) -> Result<Journal, String> {
         // Not every file system has modes, and nothing in it is secret.
         #[cfg(unix)]
         let _ = file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
@@ -118,30 +125,16 @@ impl Journal {
         file.set_len(history.whole).map_err(unusable)?;
         file.seek(SeekFrom::End(0)).map_err(unusable)?;
         let journal = Journal {
-            file: file.try_clone().map_err(unusable)?,
-            state: Mutex::new(State {
-                file,
-                written: 0,
-                safe: 0,
-                syncing: false,
-                failure: None,
-            }),
-            synced: Condvar::new(),
+            file,
+            state: Mutex::default(),
+            synced: Mutex::default(),
         };
         if history.whole == 0 {
             journal.append(&serde_json::to_string(header).map_err(|error| error.to_string())?)?;
             journal.sync()?;
             sync_directory(path);
         }
-        Ok((journal, history))
-    }
-
-    /// As [`History::results`].
-    pub fn results(&self, history: &History, is: impl Fn(RowState) -> bool, tell: &mut Tell<'_>) -> Result<(), String> {
-        // Over the same handle: on Windows another one cannot read what this one has locked.
-        let mut state = self.state();
-        history.results(&state.file, is, tell)?;
-        state.file.seek(SeekFrom::End(0)).map(drop).map_err(unusable)
+        Ok(journal)
     }
 
     /// Returns once the intent is on disk.
@@ -160,64 +153,55 @@ impl Journal {
         self.sync()
     }
 
-    /// Writes a line, and leaves it to the next [`sync`](Journal::sync) to get it to the disk.
+    /// Writes a line. The next [`sync`](Journal::sync) gets it to the disk.
     ///
     /// # Errors
     /// A line that says why nothing can be written any more.
     pub fn append(&self, line: &str) -> Result<(), String> {
-        let mut state = self.state();
-        if let Some(failure) = &state.failure {
-            return Err(failure.clone());
-        }
-        let result = state.file.write_all(format!("{line}\n").as_bytes());
-        state.noted(result)?;
+        let mut state = lock(&self.state);
+        state.check()?;
+        let result = (&self.file).write_all(format!("{line}\n").as_bytes());
+        state.check_written(result)?;
         state.written += 1;
         Ok(())
     }
 
-    /// Returns once all that was written is on disk. Threads that come in while one syncs share the next sync.
+    /// Returns once all that was written is on disk. Threads that wait while one syncs share the next sync.
     ///
     /// # Errors
     /// As [`append`](Journal::append).
     pub fn sync(&self) -> Result<(), String> {
-        let mut state = self.state();
-        let mine = state.written;
-        loop {
-            if let Some(failure) = &state.failure {
-                return Err(failure.clone());
-            }
-            if state.safe >= mine {
-                return Ok(());
-            }
-            if state.syncing {
-                state = self.synced.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            state.syncing = true;
-            let up_to = state.written;
-            drop(state);
+        let mine = lock(&self.state).written;
+        let mut synced = lock(&self.synced);
+        let written = {
+            let state = lock(&self.state);
+            state.check()?;
+            state.written
+        };
+        if *synced < mine {
             let result = self.file.sync_data();
-            state = self.state();
-            state.syncing = false;
-            if state.noted(result).is_ok() {
-                state.safe = up_to;
-            }
-            self.synced.notify_all();
+            lock(&self.state).check_written(result)?;
+            *synced = written;
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(())
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl State {
-    fn noted(&mut self, result: io::Result<()>) -> Result<(), String> {
-        let failure = result.map_err(|error| format!("the journal cannot be written: {error}"));
-        if let Err(failure) = &failure {
-            self.failure = Some(failure.clone());
+    /// After a failure nothing more is written: nobody knows what the file holds.
+    fn check(&self) -> Result<(), String> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    fn check_written(&mut self, result: io::Result<()>) -> Result<(), String> {
+        if let Err(error) = result {
+            self.failure = Some(format!("the journal cannot be written: {error}"));
         }
-        failure
+        self.check()
     }
 }
 
@@ -232,7 +216,7 @@ impl History {
     }
 
     /// # Errors
-    /// A line that says why it cannot be gone on with.
+    /// A line that says why the batch cannot go on from it.
     pub fn read(file: &File, header: &Header, input: &Input) -> Result<History, String> {
         let mut history = History::empty(input);
         let mut reader = BufReader::new(file);
@@ -240,7 +224,7 @@ impl History {
         for number in 1.. {
             bytes.clear();
             let length = read_line(&mut reader, &mut bytes)?;
-            if number == 1 && !begins(&bytes) {
+            if number == 1 && !is_start_of_journal(&bytes) {
                 return Err(NO_JOURNAL.into());
             }
             if !bytes.ends_with(b"\n") {
@@ -248,13 +232,13 @@ impl History {
             }
             let text = std::str::from_utf8(&bytes).unwrap_or_default();
             if number == 1 {
-                history.same_credential = belongs(text, header)?;
+                history.same_credential = check_header(text, header)?;
             } else if let Some((row, line)) = parse(text, input) {
                 history.add(row, line);
             } else if bytes.contains(&0) && nothing_was_sent_after(&mut reader, input)? {
                 break;
             } else {
-                return Err(format!("line {number} of it is damaged{DAMAGED}"));
+                return Err(format!("line {number} is damaged{DAMAGED}"));
             }
             history.whole += length as u64;
         }
@@ -268,7 +252,7 @@ impl History {
             Some(outcome) => past.after_result(outcome, line.in_doubt),
             None => past.after_intent(),
         };
-        // Its result is what is told of a row that was applied, whatever comes after it.
+        // Of a row that was applied that result is printed, whatever comes after it.
         if !matches!(was, RowState::Applied { .. }) {
             *at = self.whole;
         }
@@ -281,38 +265,53 @@ impl History {
         }
     }
 
-    /// Hands out the last result of each row that `is` so: its line, the outcome, the reason, and all as it stands in the
-    /// journal.
-    pub fn results(&self, mut file: &File, is: impl Fn(RowState) -> bool, tell: &mut Tell<'_>) -> Result<(), String> {
-        #[derive(Deserialize)]
-        struct Told<'a> {
-            line: u32,
-            result: Option<Outcome>,
-            #[serde(borrow)]
-            reason: Option<std::borrow::Cow<'a, str>>,
+    /// Refuses the journal of other credentials, unless nothing was ever sent with those, as when they were mistyped.
+    pub fn check_credential(&mut self, input: &Input) -> Result<(), String> {
+        if !self.same_credential {
+            let unsent = |state| matches!(state, RowState::Untouched | RowState::NotSent);
+            if !self.rows.iter().all(|(state, _)| unsent(*state)) {
+                return Err(OTHER_CREDENTIAL.into());
+            }
+            *self = History::empty(input);
         }
+        Ok(())
+    }
+
+    /// Reads the last result of each row whose state `is` what it should be.
+    pub fn results(
+        &self,
+        mut file: &File,
+        is: impl Fn(RowState) -> bool,
+        add: &mut dyn FnMut(RowResult),
+    ) -> Result<(), String> {
         let wanted = self
             .rows
             .iter()
-            .filter(|(past, _)| *past != RowState::Untouched && is(*past));
-        let mut places: Vec<u64> = wanted.map(|(_, at)| *at).collect();
+            .filter(|(state, _)| *state != RowState::Untouched && is(*state));
+        let mut places: Vec<u64> = wanted.map(|(_, place)| *place).collect();
         places.sort_unstable();
         file.rewind().map_err(unusable)?;
         let mut reader = BufReader::new(file);
-        let mut bytes = Vec::new();
         let mut at = 0;
         for place in places {
-            bytes.clear();
+            let mut bytes = Vec::new();
             reader.seek_relative((place - at) as i64).map_err(unusable)?;
             at = place + read_line(&mut reader, &mut bytes)? as u64;
-            let text = std::str::from_utf8(&bytes).unwrap_or_default().trim_end();
-            if let Ok(Told {
+            let json = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            if let Ok(Line {
                 line,
                 result: Some(outcome),
                 reason,
-            }) = serde_json::from_str(text)
+                ..
+            }) = serde_json::from_str(&json)
             {
-                tell(line, outcome, reason.as_deref().unwrap_or(""), text);
+                let reason = reason.unwrap_or_default();
+                add(RowResult {
+                    line,
+                    outcome,
+                    reason,
+                    json,
+                });
             }
         }
         Ok(())
@@ -331,8 +330,8 @@ fn parse(text: &str, input: &Input) -> Option<(usize, Line)> {
     (line.intent.is_some() || line.result.is_some()).then_some((row, line))
 }
 
-/// A file that is no journal is left as it is. A power cut may leave NULs where the first line was being written.
-fn begins(bytes: &[u8]) -> bool {
+/// Any other file is left as it is. A power cut may leave NULs where the first line was being written.
+fn is_start_of_journal(bytes: &[u8]) -> bool {
     let start = b"{\"didit_journal\":";
     let written = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     start.starts_with(&bytes[..written.min(start.len())]) && bytes[written..].iter().all(|byte| *byte == 0)
@@ -352,11 +351,11 @@ fn nothing_was_sent_after(reader: &mut impl BufRead, input: &Input) -> Result<bo
     Ok(true)
 }
 
-/// Whether it is of the same credential, too.
-fn belongs(text: &str, header: &Header) -> Result<bool, String> {
+/// Refuses the journal of another input or host. Returns whether the credential is the same.
+fn check_header(text: &str, header: &Header) -> Result<bool, String> {
     let found: Header = serde_json::from_str(text).map_err(|_| NO_JOURNAL)?;
     let other = if found.didit_journal != header.didit_journal {
-        return Err(format!("it is of {OTHER_VERSION}"));
+        return Err(OTHER_VERSION.into());
     } else if found.input != header.input {
         "another input, or the input was changed since"
     } else if found.host != header.host {
@@ -369,14 +368,14 @@ fn belongs(text: &str, header: &Header) -> Result<bool, String> {
     ))
 }
 
-const OTHER_VERSION: &str = "another version of this command: nothing was sent; finish the batch with that version. Do not \
-                             delete the journal: a new one knows nothing of the rows that were sent, and would have them \
-                             sent again";
+const OTHER_VERSION: &str = "it was written by another version of this command: nothing was sent; finish the batch with \
+                             that version. Do not delete the journal: a new one knows nothing of the rows that were sent, \
+                             and they would be sent again";
 const OTHER_CREDENTIAL: &str = "it belongs to other credentials: nothing was sent; if the same application has new ones, \
                                 delete \"credential\" from its first line and run again";
-const NO_JOURNAL: &str = "the file is no journal of this command: give another --journal";
-const DAMAGED: &str = ": nothing was sent; put a copy of it from before in its place, or begin a new batch of the rows that it \
-                       has no line of";
+const NO_JOURNAL: &str = "this is not a journal of didit: give another --journal";
+const DAMAGED: &str = ": nothing was sent; restore the journal from a copy, or start a new batch with the rows that it does \
+                       not mention";
 
 pub fn unusable(error: io::Error) -> String {
     let hint = match error.kind() {

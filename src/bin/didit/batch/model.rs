@@ -16,16 +16,16 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::circuit::{Change, Circuit, Time};
-use super::events::{Action, Answer, Counts, Failure, FailureKind, Outcome, ReadBack, Record, RowState, Stop, Task};
+use super::events::{Answer, Counts, Failure, FailureKind, Outcome, ReadBack, Record, RowState, Stop, Task};
 use super::pace::Pace;
 
-/// A row that fails so often while others get through is left for the next run.
+/// A row that fails this often while others get through is left for the next run.
 const MAX_TRIES: u8 = 10;
 
-/// What was read back this long ago is read once more before the row is sent again: somebody may have decided since.
+/// A session that was read longer ago than this is read once more before its row is sent: somebody may have decided since.
 const MAX_READ_AGE: Duration = Duration::from_secs(10);
 
-/// Until another worker's answer is news, which ends the wait sooner.
+/// How long to wait for another worker's answer. News ends the wait sooner.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Settings {
@@ -40,17 +40,14 @@ pub struct Settings {
 #[derive(Clone, Copy)]
 struct Row {
     stage: Stage,
-    /// Approved and Declined may be sent again (didit-api.md §4).
+    /// Whether it may be sent again by itself: Approved and Declined (didit-api.md §4), until Didit refuses them.
     repeatable: bool,
     in_doubt: bool,
     /// This run sent it, and has not tried to read it back since.
     sent: bool,
     unread: bool,
-    /// Didit refused it while it was in doubt.
-    refused: bool,
-    /// The result of an earlier run, and whether this one has done anything about it.
-    before: Option<Outcome>,
-    touched: bool,
+    /// The result of an earlier run, until this run does something about the row.
+    earlier: Option<Outcome>,
     /// A person wants it to be sent once more.
     retry: bool,
     tries: u8,
@@ -62,28 +59,39 @@ enum Stage {
     Waiting,
     Sending,
     Reading,
-    Ended(Outcome),
+    Ended,
 }
+
+/// Where rows wait, first to last.
+#[derive(Clone, Copy, PartialEq)]
+enum Queue {
+    /// Rows in doubt, to be read back before anything else.
+    Doubts,
+    /// Rows that were read back and may be sent again.
+    Resends,
+    Untouched,
+    /// Rows that have failed before wait behind the untouched ones.
+    LaterSends,
+    LaterReads,
+}
+
+use Queue::{Doubts, LaterReads, LaterSends, Resends, Untouched};
 
 pub struct Model {
     rows: Vec<Row>,
-    /// What was said of the update of a row that has not ended.
+    queues: [VecDeque<usize>; 5],
+    /// How the update of a row that has not ended failed.
     causes: HashMap<usize, String>,
-    /// Untouched rows begin here.
-    untouched: usize,
-    /// Rows in doubt, to be read back before untouched rows are sent.
-    doubts: VecDeque<usize>,
-    /// Rows that were read back and may be sent again, and when they were read.
-    resends: VecDeque<(usize, Time)>,
-    /// What waits behind the untouched rows.
-    later_sends: VecDeque<usize>,
-    later_reads: VecDeque<usize>,
-    /// Whether the last one of them was read.
-    read_later: bool,
+    /// When rows were read back that may be sent again.
+    read_at: HashMap<usize, Time>,
+    /// Whether the last request that took turns was a read.
+    read_last: bool,
     in_flight: usize,
     /// The row that shows whether the circuit may close.
     probe: Option<usize>,
     circuit: Circuit,
+    /// A pause that has just begun, and why.
+    new_pause: Option<(Duration, String)>,
     writes: Pace,
     reads: Pace,
     stop: Option<Stop>,
@@ -93,66 +101,65 @@ pub struct Model {
 }
 
 impl Model {
-    /// `rows` tells of each whether it may be repeated, its past, and where in the journal its last entry is: what was tried
-    /// last comes last, so that every run gets further. `causes` are what the journal says of rows that did not end.
+    /// `history` is what the journal says of each row, and where its last entry is: what was tried last comes last, so that
+    /// every run gets further. `causes` says how the updates of rows that have not ended failed.
     pub fn new(
         settings: &Settings,
-        rows: impl Iterator<Item = (bool, RowState, u64)>,
+        history: &[(RowState, u64)],
+        repeatable: impl Fn(usize) -> bool,
         causes: HashMap<usize, String>,
     ) -> Model {
         let mut model = Model {
-            rows: Vec::with_capacity(rows.size_hint().0),
+            rows: Vec::with_capacity(history.len()),
+            queues: Default::default(),
             causes,
-            untouched: 0,
-            doubts: VecDeque::new(),
-            resends: VecDeque::new(),
-            later_sends: VecDeque::new(),
-            later_reads: VecDeque::new(),
-            read_later: false,
+            read_at: HashMap::new(),
+            read_last: false,
             in_flight: 0,
             probe: None,
             circuit: Circuit::new(settings.max_outage),
+            new_pause: None,
             writes: Pace::new(settings.writes),
             reads: Pace::new(settings.reads),
             stop: None,
             counts: Counts::default(),
             confirmed: false,
         };
-        let mut waiting = Vec::new();
-        for (row, (repeatable, past, last_entry)) in rows.enumerate() {
-            let (stage, in_doubt) = match past {
-                RowState::Untouched => (Stage::Untouched, false),
-                RowState::NotSent => (Stage::Waiting, false),
-                RowState::InDoubt { .. } => (Stage::Waiting, true),
-                RowState::Refused { in_doubt } if settings.retry_refused => (Stage::Waiting, in_doubt),
-                _ => (past.outcome().map_or(Stage::Waiting, Stage::Ended), false),
+        for (row, (state, _)) in history.iter().enumerate() {
+            let queue = match state {
+                RowState::Untouched => Some(Untouched),
+                RowState::NotSent => Some(LaterSends),
+                RowState::InDoubt { reported: false } => Some(Doubts),
+                RowState::InDoubt { reported: true } => Some(LaterReads),
+                RowState::Refused { in_doubt } if settings.retry_refused => {
+                    Some(if *in_doubt { LaterReads } else { LaterSends })
+                }
+                RowState::Refused { .. } | RowState::Applied { .. } => None,
             };
-            match stage {
-                Stage::Ended(outcome) => model.counts.add(outcome),
-                Stage::Waiting => waiting.push((last_entry, row, past)),
-                _ => {}
+            match queue {
+                Some(queue) => model.queues[queue as usize].push_back(row),
+                None => state
+                    .outcome()
+                    .into_iter()
+                    .for_each(|outcome| model.counts.add(outcome)),
             }
             model.rows.push(Row {
-                stage,
-                repeatable,
-                in_doubt,
+                stage: match queue {
+                    Some(Untouched) => Stage::Untouched,
+                    Some(_) => Stage::Waiting,
+                    None => Stage::Ended,
+                },
+                repeatable: repeatable(row),
+                in_doubt: matches!(queue, Some(Doubts | LaterReads)),
                 sent: false,
                 unread: false,
-                refused: false,
-                before: past.outcome(),
-                touched: false,
-                retry: settings.retry_unknown && matches!(past, RowState::InDoubt { .. }),
+                earlier: state.outcome().filter(|outcome| *outcome != Outcome::NotSent),
+                retry: settings.retry_unknown && matches!(state, RowState::InDoubt { .. }),
                 tries: 0,
             });
         }
-        waiting.sort_unstable_by_key(|(last_entry, ..)| *last_entry);
-        for (_, row, past) in waiting {
-            let queue = match past {
-                RowState::InDoubt { reported: false } => &mut model.doubts,
-                _ if model.rows[row].in_doubt => &mut model.later_reads,
-                _ => &mut model.later_sends,
-            };
-            queue.push_back(row);
+        for queue in &mut model.queues {
+            queue.make_contiguous().sort_by_key(|row| history[*row].1);
         }
         model
     }
@@ -165,9 +172,19 @@ impl Model {
         self.stop.as_ref()
     }
 
-    /// What is left of a pause that all workers keep.
+    /// How many rows were never tried.
+    pub fn untouched(&self) -> usize {
+        self.queues[Untouched as usize].len()
+    }
+
+    /// What is left of a pause of all workers.
     pub fn pause(&self, now: Time) -> Option<Duration> {
         self.circuit.pause(now)
+    }
+
+    /// Why all workers pause, once for each pause.
+    pub fn take_new_pause(&mut self) -> Option<(Duration, String)> {
+        self.new_pause.take()
     }
 
     /// The first reason stands.
@@ -182,137 +199,99 @@ impl Model {
     }
 
     pub fn next(&mut self, now: Time) -> Task {
-        if self.stop.is_some() {
-            return self.next_of_stopped(now);
-        }
-        if let Some(pause) = self.circuit.pause(now) {
-            return Task::Wait(pause);
-        }
-        while let Some((row, _)) = self.resends.front().filter(|(_, read)| now - *read > MAX_READ_AGE) {
-            self.doubts.push_front(*row);
-            self.resends.pop_front();
-        }
-        let rows = &self.rows;
-        let left = rows[self.untouched..]
-            .iter()
-            .position(|row| row.stage == Stage::Untouched);
-        self.untouched = left.map_or(rows.len(), |skipped| self.untouched + skipped);
-        if self.circuit.is_open() {
-            return self.next_probe(now);
-        }
-        let mut wait = None;
+        let open = self.circuit.is_open();
         // Reads and writes have a pace each, so neither holds the other up.
-        if let Some((queue, index)) = self.next_read() {
-            match self.reads.admit(now) {
-                Ok(()) => return self.start(queue, index),
-                Err(time) => wait = Some(time),
+        let candidates = match (&self.stop, self.circuit.pause(now)) {
+            // What this run left in doubt is read back, and that is all.
+            (Some(Stop::Signal), None) if !open => [
+                self.find(Doubts, |row| row.unread),
+                self.find(LaterReads, |row| row.unread),
+            ],
+            (Some(_), _) => return Task::Done,
+            (None, Some(pause)) => return Task::Wait(pause),
+            (None, None) if open && self.probe.is_some() => return Task::Wait(POLL_INTERVAL),
+            (None, None) => {
+                self.read_stale_sessions_again(now);
+                match open {
+                    true => [self.next_probe(), None],
+                    false => [self.next_read(), self.next_write(false)],
+                }
             }
-        }
-        if let Some((queue, index)) = self.next_write(false) {
-            match self.writes.admit(now) {
+        };
+        let mut wait = None;
+        for (queue, index) in candidates.into_iter().flatten() {
+            let pace = if queue.is_read() {
+                &mut self.reads
+            } else {
+                &mut self.writes
+            };
+            match pace.admit(now) {
                 Ok(()) => return self.start(queue, index),
                 Err(time) => wait = Some(wait.map_or(time, |other: Duration| other.min(time))),
             }
         }
         match wait {
             Some(wait) => Task::Wait(wait),
-            // A row that is under way may have to be taken up again.
-            None if self.in_flight > 0 => Task::Wait(POLL_INTERVAL),
+            // A row in flight may have to be taken up again.
+            None if self.in_flight > 0 && self.stop.is_none() => Task::Wait(POLL_INTERVAL),
             None => Task::Done,
         }
     }
 
-    /// One row while the circuit is open. Writes and reads take turns: only a write can close the circuit, and what is in
-    /// doubt can be settled all the same. A write is one that may be repeated, where there is one.
-    fn next_probe(&mut self, now: Time) -> Task {
-        if self.probe.is_some() {
-            return Task::Wait(POLL_INTERVAL);
-        }
-        let write = self.next_write(true).or_else(|| self.next_write(false));
-        let later = || self.later_reads.front().map(|_| (Queue::LaterReads, 0));
-        let read = self.doubts.front().map(|_| (Queue::Doubts, 0)).or_else(later);
-        let reads = read.is_some() && (write.is_none() || !self.read_later);
-        let Some((queue, index)) = (if reads { read } else { write }) else {
-            return if self.in_flight > 0 {
-                Task::Wait(POLL_INTERVAL)
-            } else {
-                Task::Done
-            };
-        };
-        let pace = if reads { &mut self.reads } else { &mut self.writes };
-        if let Err(wait) = pace.admit(now) {
-            return Task::Wait(wait);
-        }
-        let task = self.start(queue, index);
-        self.read_later = reads;
-        if let Task::Send(row) | Task::Read(row) = task {
-            self.probe = Some(row);
-        }
-        task
+    fn find(&self, queue: Queue, is: impl Fn(&Row) -> bool) -> Option<(Queue, usize)> {
+        let index = self.queues[queue as usize].iter().position(|row| is(&self.rows[*row]));
+        index.map(|index| (queue, index))
     }
 
-    /// Once somebody asked for the end, what this run left in doubt is read back, and that is all.
-    fn next_of_stopped(&mut self, now: Time) -> Task {
-        let settles = self.stop == Some(Stop::Signal) && !self.circuit.is_open() && self.circuit.pause(now).is_none();
-        let unread = |row: &usize| settles && self.rows[*row].unread;
-        let doubt = self.doubts.iter().position(unread).map(|index| (Queue::Doubts, index));
-        let later = || self.later_reads.iter().position(unread);
-        let Some((queue, index)) = doubt.or_else(|| later().map(|index| (Queue::LaterReads, index))) else {
-            return Task::Done;
-        };
-        match self.reads.admit(now) {
-            Ok(()) => self.start(queue, index),
-            Err(wait) => Task::Wait(wait),
-        }
-    }
-
-    /// The next row to be read back. Those behind the untouched rows take turns with what else waits there, so that none of
-    /// them holds up the others.
+    /// The next row to be read back. Behind the untouched rows, reads and writes take turns, so that neither holds up the
+    /// other.
     fn next_read(&self) -> Option<(Queue, usize)> {
-        let waits = self.untouched < self.rows.len() || (self.read_later && !self.later_sends.is_empty());
-        let later = || {
-            self.later_reads
-                .front()
-                .filter(|_| !waits)
-                .map(|_| (Queue::LaterReads, 0))
-        };
-        self.doubts.front().map(|_| (Queue::Doubts, 0)).or_else(later)
+        let empty = |queue| self.queues[queue as usize].is_empty();
+        let is_turn = empty(Untouched) && (!self.read_last || empty(LaterSends));
+        self.find(Doubts, |_| true)
+            .or_else(|| self.find(LaterReads, |_| is_turn))
     }
 
     /// The next row to be sent; behind those that were read back for it, only one that may be repeated if that is asked.
     fn next_write(&self, repeatable: bool) -> Option<(Queue, usize)> {
-        let fits = |row: &usize| self.rows[*row].repeatable || !repeatable;
-        let untouched = || {
-            let mut rows = self.untouched..self.rows.len();
-            rows.find(|row| self.rows[*row].stage == Stage::Untouched && fits(row))
-        };
-        let later = || self.later_sends.iter().position(fits);
-        let resend = self.resends.front().map(|_| (Queue::Resends, 0));
-        resend
-            .or_else(|| untouched().map(|row| (Queue::Untouched, row)))
-            .or_else(|| later().map(|index| (Queue::LaterSends, index)))
+        let fits = |row: &Row| row.repeatable || !repeatable;
+        let resend = self.find(Resends, |_| true);
+        let untouched = || self.find(Untouched, fits);
+        resend.or_else(untouched).or_else(|| self.find(LaterSends, fits))
+    }
+
+    /// One row while the circuit is open. Writes and reads take turns: only a write can close the circuit, and what is in
+    /// doubt can be settled all the same. A write is one that may be repeated, where there is one.
+    fn next_probe(&self) -> Option<(Queue, usize)> {
+        let write = self.next_write(true).or_else(|| self.next_write(false));
+        let read = self.find(Doubts, |_| true).or_else(|| self.find(LaterReads, |_| true));
+        if self.read_last { write.or(read) } else { read.or(write) }
+    }
+
+    fn read_stale_sessions_again(&mut self, now: Time) {
+        while let Some(row) = self.queues[Resends as usize].pop_front() {
+            if now - self.read_at[&row] <= MAX_READ_AGE {
+                self.queues[Resends as usize].push_front(row);
+                return;
+            }
+            self.queues[Doubts as usize].push_front(row);
+        }
     }
 
     fn start(&mut self, queue: Queue, index: usize) -> Task {
-        let row = match queue {
-            Queue::Untouched => Some(index),
-            Queue::Doubts => self.doubts.remove(index),
-            Queue::Resends => self.resends.remove(index).map(|(row, _)| row),
-            Queue::LaterSends => self.later_sends.remove(index),
-            Queue::LaterReads => self.later_reads.remove(index),
-        };
-        let Some(row) = row else {
-            return Task::Wait(POLL_INTERVAL);
-        };
+        let row = self.queues[queue as usize]
+            .remove(index)
+            .expect("a row that was found there");
         self.in_flight += 1;
-        self.read_later = match queue {
-            Queue::LaterReads => true,
-            Queue::Doubts | Queue::Resends => self.read_later,
-            Queue::Untouched | Queue::LaterSends => false,
-        };
+        if self.circuit.is_open() {
+            self.probe = Some(row);
+        }
+        if self.circuit.is_open() || !matches!(queue, Doubts | Resends) {
+            self.read_last = queue.is_read();
+        }
         let state = &mut self.rows[row];
-        state.touched = true;
-        if matches!(queue, Queue::Doubts | Queue::LaterReads) {
+        state.earlier = None;
+        if queue.is_read() {
             state.stage = Stage::Reading;
             state.unread = false;
             return Task::Read(row);
@@ -327,88 +306,84 @@ impl Model {
     /// The intent to send a row could not be written: it was not sent.
     pub fn not_sent(&mut self, row: usize, reason: String) {
         self.is_back(row);
-        self.rows[row].stage = Stage::Waiting;
         self.causes.entry(row).or_insert_with(|| reason.clone());
         self.stop(Stop::Failed(reason));
     }
 
-    /// What came of the request that a `Send` or `Read` asked for.
-    pub fn answered(&mut self, now: Time, row: usize, answer: Answer) -> Vec<Action> {
+    /// How the request that a `Send` or `Read` asked for ended. Returns a result, if that decides one.
+    pub fn answered(&mut self, now: Time, row: usize, answer: Answer) -> Option<Record> {
         let read = self.rows[row].stage == Stage::Reading;
         let probe = self.is_back(row);
-        self.rows[row].stage = Stage::Waiting;
         let in_doubt = self.rows[row].in_doubt;
         let failure = match answer {
             Answer::Applied => {
                 self.circuit.close();
                 self.confirmed = true;
-                return vec![self.end(row, Outcome::Applied, String::new())];
+                return Some(self.end(row, Outcome::Applied, ""));
             }
-            Answer::ReadBack(seen) => return self.read_back(now, row, &seen),
+            Answer::ReadBack(found) => return self.read_back(now, row, &found),
             Answer::Failed(failure) => failure,
         };
+        let reason = &failure.reason;
         let refused = matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
         if refused && !read {
             self.circuit.close();
         }
         match failure.kind {
-            _ if refused && !in_doubt => vec![self.end(row, Outcome::Refused, failure.reason)],
+            _ if refused && !in_doubt => Some(self.end(row, Outcome::Refused, reason)),
             FailureKind::NoSession => {
-                let reason = format!("{}; whether it was applied before that cannot be known", failure.reason);
-                vec![self.end(row, Outcome::Refused, reason)]
+                let reason = format!("{reason}; whether it was applied before that cannot be known");
+                Some(self.end(row, Outcome::Refused, &reason))
             }
-            FailureKind::Refused | FailureKind::NotPermitted if read => {
-                let reason = format!("reading it back: {}", failure.reason);
-                vec![self.end(row, Outcome::Unknown, reason)]
-            }
+            FailureKind::Refused | FailureKind::NotPermitted if read => Some(self.unreadable(row, reason)),
             FailureKind::Refused => {
                 // It may be refused because the request before was applied.
-                self.rows[row].refused = true;
+                self.rows[row].repeatable = false;
                 self.causes.insert(row, failure.reason);
-                self.doubts.push_front(row);
-                Vec::new()
+                self.queues[Doubts as usize].push_front(row);
+                None
             }
             FailureKind::NotPermitted if self.confirmed && !in_doubt && !self.circuit.is_open() => {
-                let mut actions = self.failure(now, &failure, probe);
-                actions.insert(0, self.end(row, Outcome::Refused, failure.reason));
-                actions
+                self.failure(now, &failure, probe);
+                Some(self.end(row, Outcome::Refused, reason))
             }
             _ => self.try_again(now, row, failure, read, probe),
         }
     }
 
-    /// Its request is no longer in flight; whether it was the probe.
+    /// Its request is no longer in flight. Returns whether it was the probe.
     fn is_back(&mut self, row: usize) -> bool {
         self.in_flight -= 1;
+        self.rows[row].stage = Stage::Waiting;
         self.probe.take_if(|probe| *probe == row).is_some()
     }
 
-    fn read_back(&mut self, now: Time, row: usize, seen: &ReadBack) -> Vec<Action> {
+    fn read_back(&mut self, now: Time, row: usize, found: &ReadBack) -> Option<Record> {
         let state = self.rows[row];
-        let (status, another_decision) = match seen {
+        let (status, another_decision) = match found {
             ReadBack::Wanted => {
                 let outcome = if state.sent { Outcome::Applied } else { Outcome::Already };
-                return vec![self.end(row, outcome, String::new())];
+                return Some(self.end(row, outcome, ""));
             }
             ReadBack::OtherDecision(status) => (status, true),
             ReadBack::Other(status) => (status, false),
         };
-        let repeats = state.repeatable && !another_decision && !state.refused && state.tries < MAX_TRIES;
+        let repeats = state.repeatable && !another_decision && state.tries < MAX_TRIES;
         if state.retry || repeats {
-            self.resends.push_back((row, now));
-            return Vec::new();
+            self.read_at.insert(row, now);
+            self.queues[Resends as usize].push_back(row);
+            return None;
         }
         let advice = match another_decision {
-            true => "somebody may have decided so since",
+            true => "somebody may have decided that since",
             false => "look at it, then run again with --retry unknown to set it once more",
         };
-        let reason = format!("the session is {status} now; {advice}");
-        vec![self.end(row, Outcome::Unknown, reason)]
+        Some(self.end(row, Outcome::Unknown, &format!("the session is {status} now; {advice}")))
     }
 
-    /// A failure that says nothing of the row.
-    fn try_again(&mut self, now: Time, row: usize, failure: Failure, read: bool, probe: bool) -> Vec<Action> {
-        let mut actions = self.failure(now, &failure, probe);
+    /// A failure that says nothing about the row.
+    fn try_again(&mut self, now: Time, row: usize, failure: Failure, read: bool, probe: bool) -> Option<Record> {
+        self.failure(now, &failure, probe);
         let state = &mut self.rows[row];
         state.in_doubt |= failure.in_doubt;
         // A probe fails because nothing gets through.
@@ -418,104 +393,94 @@ impl Model {
         if !read {
             self.causes.insert(row, failure.reason.clone());
         }
-        if failure.in_doubt && first {
-            self.doubts.push_back(row);
-        } else if failure.in_doubt {
-            // A session that the server fails at again and again holds up no others.
-            self.later_reads.push_back(row);
-        } else if !in_doubt {
-            actions.push(Action::NotYet(self.record(row, Outcome::NotSent, String::new())));
+        if !in_doubt {
             if !given_up {
-                self.later_sends.push_back(row);
+                self.queues[LaterSends as usize].push_back(row);
             }
-        } else if given_up {
-            let reason = format!("reading it back: {}", failure.reason);
-            actions.push(self.end(row, Outcome::Unknown, reason));
-        } else {
-            self.later_reads.push_back(row);
+            return Some(self.record(row, Outcome::NotSent, ""));
         }
-        actions
+        if given_up && !failure.in_doubt {
+            return Some(self.unreadable(row, &failure.reason));
+        }
+        // A session that the server fails at again and again holds up no others.
+        let queue = if failure.in_doubt && first { Doubts } else { LaterReads };
+        self.queues[queue as usize].push_back(row);
+        None
     }
 
     /// What a failure means for all workers.
-    fn failure(&mut self, now: Time, failure: &Failure, probe: bool) -> Vec<Action> {
+    fn failure(&mut self, now: Time, failure: &Failure, probe: bool) {
         let reason = || failure.reason.clone();
         if failure.kind == FailureKind::Credentials {
-            self.stop(Stop::Credentials(reason()));
-            return Vec::new();
+            return self.stop(Stop::Credentials(reason()));
         }
         let at_once = failure.kind == FailureKind::RateLimited;
         match self.circuit.failure(now, failure.retry_after, at_once, probe) {
             Change::None => {}
-            Change::Opened(pause) => return vec![Action::Pause(pause, reason())],
+            Change::Opened(pause) => self.new_pause = Some((pause, reason())),
             Change::GiveUp => self.stop(Stop::Outage(reason(), failure.retry_after)),
         }
-        Vec::new()
     }
 
-    fn end(&mut self, row: usize, outcome: Outcome, reason: String) -> Action {
+    fn unreadable(&mut self, row: usize, reason: &str) -> Record {
+        self.end(row, Outcome::Unknown, &format!("reading it back: {reason}"))
+    }
+
+    fn end(&mut self, row: usize, outcome: Outcome, reason: &str) -> Record {
         let record = self.record(row, outcome, reason);
         self.causes.remove(&row);
-        self.rows[row].stage = Stage::Ended(outcome);
+        self.rows[row].stage = Stage::Ended;
         self.counts.add(outcome);
-        Action::End(record)
+        record
     }
 
-    /// `reason` comes after what was said of the update itself.
-    fn record(&self, row: usize, outcome: Outcome, reason: String) -> Record {
+    /// `reason` comes after how the update itself failed.
+    fn record(&self, row: usize, outcome: Outcome, reason: &str) -> Record {
         let in_doubt = self.rows[row].in_doubt && matches!(outcome, Outcome::Refused | Outcome::Unknown);
         let unsettled = matches!(outcome, Outcome::NotSent | Outcome::Unknown);
         let cause = self.causes.get(&row).filter(|_| unsettled).cloned().unwrap_or_default();
-        let join = if cause.is_empty() || reason.is_empty() {
-            ""
-        } else {
-            "; "
-        };
+        let reasons = [cause.as_str(), reason];
         Record {
             row,
             outcome,
             in_doubt,
-            reason: [&cause, join, &reason].concat(),
+            reason: reasons
+                .into_iter()
+                .filter(|text| !text.is_empty())
+                .collect::<Vec<_>>()
+                .join("; "),
             cause,
+            journaled: false,
         }
     }
 
-    /// The end of the run: the rows that were tried and did not end.
-    pub fn finish(&mut self) -> Vec<Action> {
-        let mut actions = Vec::new();
+    /// The end of the run: the rows that were tried, now or earlier, and have not ended.
+    pub fn finish(&mut self) -> Vec<Record> {
+        let mut records = Vec::new();
         for row in 0..self.rows.len() {
             let state = &mut self.rows[row];
-            if matches!(state.stage, Stage::Untouched | Stage::Ended(_)) {
+            if matches!(state.stage, Stage::Untouched | Stage::Ended) {
                 continue;
             }
             // A worker that failed may have sent it.
             state.in_doubt |= state.stage == Stage::Sending;
-            let (in_doubt, before) = (state.in_doubt, state.before.filter(|_| !state.touched));
-            if let Some(outcome) = before {
-                let reason = "this is from an earlier run: this one did not come to it";
-                actions.extend(self.end(row, outcome, reason.into()).record().map(Action::Still));
-            } else if in_doubt {
-                actions.push(self.end(row, Outcome::Unknown, "it was not read back in this run".into()));
-            } else {
-                actions.push(Action::Still(self.record(row, Outcome::NotSent, String::new())));
-            }
+            let (earlier, in_doubt) = (state.earlier, state.in_doubt);
+            let mut record = match earlier {
+                Some(outcome) => self.end(row, outcome, "this is from an earlier run: this one did not get to it"),
+                None if in_doubt => self.end(row, Outcome::Unknown, "it was not read back in this run"),
+                None => self.record(row, Outcome::NotSent, ""),
+            };
+            record.journaled = earlier.is_some() || !in_doubt;
+            records.push(record);
         }
-        actions
-    }
-
-    /// How many rows were never tried.
-    pub fn untouched(&self) -> usize {
-        self.rows.iter().filter(|row| row.stage == Stage::Untouched).count()
+        records
     }
 }
 
-#[derive(Clone, Copy)]
-enum Queue {
-    Untouched,
-    Doubts,
-    Resends,
-    LaterSends,
-    LaterReads,
+impl Queue {
+    fn is_read(self) -> bool {
+        matches!(self, Doubts | LaterReads)
+    }
 }
 
 #[cfg(test)]
@@ -534,8 +499,8 @@ mod tests {
             retry_refused: false,
         };
         change(&mut settings);
-        let rows = rows.iter().map(|(repeatable, past)| (*repeatable, *past, 0));
-        Model::new(&settings, rows, HashMap::new())
+        let history: Vec<(RowState, u64)> = rows.iter().map(|(_, state)| (*state, 0)).collect();
+        Model::new(&settings, &history, |row| rows[row].0, HashMap::new())
     }
 
     fn at(seconds: u64) -> Time {
@@ -571,13 +536,10 @@ mod tests {
         }
     }
 
-    fn outcome(actions: Vec<Action>) -> Option<Outcome> {
-        let record = |action: Action| matches!(action, Action::End(_)).then(|| action.record());
-        actions
-            .into_iter()
-            .find_map(record)
-            .flatten()
-            .map(|record| record.outcome)
+    /// The outcome of a row that has ended.
+    fn outcome(record: Option<Record>) -> Option<Outcome> {
+        let outcome = record.map(|record| record.outcome);
+        outcome.filter(|outcome| *outcome != Outcome::NotSent)
     }
 
     #[test]
@@ -692,15 +654,15 @@ mod tests {
             assert!(
                 model
                     .answered(now, 0, Answer::ReadBack(ReadBack::Other("In Review".into())))
-                    .is_empty()
+                    .is_none()
             );
         }
         assert_eq!(next(&mut model, at(61)), Task::Send(0));
         model.answered(at(61), 0, other(true));
         // It was sent once more, and that is all.
         assert_eq!(next(&mut model, at(62)), Task::Read(0));
-        let actions = model.answered(at(62), 0, Answer::ReadBack(ReadBack::Other("In Review".into())));
-        assert_eq!(outcome(actions), Some(Outcome::Unknown));
+        let record = model.answered(at(62), 0, Answer::ReadBack(ReadBack::Other("In Review".into())));
+        assert_eq!(outcome(record), Some(Outcome::Unknown));
     }
 
     #[test]
@@ -743,8 +705,8 @@ mod tests {
             None
         );
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
-        let actions = model.answered(at(0), 0, Answer::ReadBack(ReadBack::Other("In Progress".into())));
-        assert_eq!(outcome(actions), Some(Outcome::Unknown));
+        let record = model.answered(at(0), 0, Answer::ReadBack(ReadBack::Other("In Progress".into())));
+        assert_eq!(outcome(record), Some(Outcome::Unknown));
         assert_eq!(next(&mut model, at(0)), Task::Done);
     }
 
@@ -764,9 +726,9 @@ mod tests {
         let outcomes: Vec<Outcome> = model
             .finish()
             .into_iter()
-            .map(|action| match action {
-                Action::Still(record) => record.outcome,
-                action => panic!("{action:?} would be written again"),
+            .map(|record| {
+                assert!(record.journaled, "{record:?} would be written again");
+                record.outcome
             })
             .collect();
         assert_eq!(outcomes, [Outcome::Unknown, Outcome::Refused, Outcome::NotSent]);

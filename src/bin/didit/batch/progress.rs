@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::events::Counts;
-use crate::report::{BAR, diagnose};
+use crate::report::{BAR, diagnose, in_words};
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ impl Progress {
         }
     }
 
-    /// `pause` is what is left of one that all workers keep.
+    /// `pause` is how much is left of a pause of all workers.
     pub fn show(&mut self, counts: &Counts, pause: Option<Duration>) {
         let now = Instant::now();
         if pause.is_none() {
@@ -67,7 +67,7 @@ impl Progress {
         }
         self.last = now;
         let speed = match pause {
-            Some(left) => format!("pausing for {} s", left.as_secs_f64().ceil()),
+            Some(left) => format!("pausing for {}", in_words(left)),
             None => self.speed(counts),
         };
         let (done, failed) = (counts.ended(), counts.refused + counts.unknown);
@@ -88,14 +88,6 @@ impl Progress {
         }
     }
 
-    /// Runs what writes to the terminal, with the bar out of its way.
-    pub fn suspend(&self, write: impl FnOnce()) {
-        match &self.how {
-            How::Bar(bar) => bar.suspend(write),
-            _ => write(),
-        }
-    }
-
     pub fn finish(self) {
         if let How::Bar(bar) = self.how {
             bar.finish_and_clear();
@@ -105,15 +97,10 @@ impl Progress {
     fn speed(&self, counts: &Counts) -> String {
         let done = counts.ended().saturating_sub(self.before);
         if done == 0 {
-            return "just begun".into();
+            return "starting".into();
         }
         let left = self.active.mul_f64((self.total - counts.ended()) as f64 / done as f64);
-        let left = match left.as_secs() {
-            seconds @ 0..=119 => format!("{seconds} s"),
-            seconds @ 120..=7199 => format!("{} min", seconds / 60),
-            seconds => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        };
         let per_minute = done as f64 * 60.0 / self.active.as_secs_f64().max(0.001);
-        format!("{left} left, {per_minute:.0} a minute")
+        format!("{} left, {per_minute:.0} a minute", in_words(left))
     }
 }

@@ -1,4 +1,4 @@
-//! What a batch tells: a line for each row that was not applied, and a summary.
+//! What a batch prints: a line for each row that was not applied, and a summary.
 
 use std::fmt;
 
@@ -7,13 +7,22 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::events::{Counts, Outcome, Record};
+use super::input::Input;
 use super::journal::now;
 use crate::args::Output;
 use crate::report::{Exit, escaped, print, unprintable};
 
-/// What became of a row: a line of the journal, and of `--json`.
+/// The result of a row, as it is printed.
+pub struct RowResult {
+    pub line: u32,
+    pub outcome: Outcome,
+    pub reason: String,
+    /// A line of the journal, and of `--json`.
+    pub json: String,
+}
+
 #[derive(Serialize)]
-pub struct ResultLine<'a> {
+struct ResultLine<'a> {
     line: u32,
     session_id: &'a SessionId,
     new_status: NewStatus,
@@ -33,20 +42,15 @@ pub struct ResultLine<'a> {
     request_id: Option<&'a str>,
 }
 
-impl<'a> ResultLine<'a> {
+impl RowResult {
     /// `error` is the failure that the record is about, if it is about one.
-    pub fn new(
-        line: u32,
-        session_id: &'a SessionId,
-        new_status: NewStatus,
-        record: &'a Record,
-        error: Option<&'a Error>,
-    ) -> ResultLine<'a> {
-        ResultLine {
+    pub fn new(input: &Input, record: Record, error: Option<&Error>) -> RowResult {
+        let (line, outcome) = (input.line(record.row), record.outcome);
+        let result = ResultLine {
             line,
-            session_id,
-            new_status,
-            result: record.outcome,
+            session_id: &input.row(record.row).0,
+            new_status: input.status(record.row),
+            result: outcome,
             at: now(),
             in_doubt: record.in_doubt,
             reason: &record.reason,
@@ -54,12 +58,16 @@ impl<'a> ResultLine<'a> {
             status_code: error.and_then(Error::status),
             code: error.and_then(Error::code),
             request_id: error.and_then(Error::request_id),
-        }
-    }
-
-    pub fn to_json(&self) -> String {
+        };
         // Strings, numbers and enums: there is nothing in it that JSON could refuse.
-        serde_json::to_string(self).unwrap_or_default()
+        let json = serde_json::to_string(&result).unwrap_or_default();
+        let reason = record.reason;
+        RowResult {
+            line,
+            outcome,
+            reason,
+            json,
+        }
     }
 }
 
@@ -74,7 +82,7 @@ pub struct Summary {
 impl Summary {
     pub fn new(counts: Counts, total: usize) -> Summary {
         let not_sent = total - counts.ended();
-        // The gravest end of a row decides.
+        // The gravest outcome decides.
         let exit = match (counts.unknown, not_sent, counts.refused) {
             (1.., ..) => Exit::Unknown,
             (_, 1.., _) => Exit::NotSent,
@@ -130,7 +138,7 @@ pub fn counted(number: usize, what: &str) -> String {
 pub struct Lines {
     json: bool,
     text: String,
-    broken: bool,
+    failed: bool,
 }
 
 impl Lines {
@@ -141,66 +149,49 @@ impl Lines {
         }
     }
 
-    /// Takes a row's result: as JSON every one, else those that were not applied.
-    pub fn add(&mut self, line: u32, outcome: Outcome, reason: &str, json: &str) {
-        let word = match outcome {
-            _ if self.json => return self.text += &format!("{json}\n"),
+    /// Adds the result of a row: with `--json` of every row, else of those that were not applied.
+    pub fn add(&mut self, result: &RowResult) {
+        let word = match result.outcome {
+            _ if self.json => return self.push(&result.json),
             Outcome::Applied | Outcome::Already => return,
             Outcome::Refused => "refused",
             Outcome::NotSent => "not sent",
             Outcome::Unknown => "unknown",
         };
-        self.text += &format!("line {line}: {word}: {}\n", escaped(reason));
+        self.push(&format!("line {}: {word}: {}", result.line, escaped(&result.reason)));
     }
 
-    /// Rows that the run did not come to.
+    /// Rows that the run did not get to.
     pub fn add_untouched(&mut self, rows: usize) {
         let reason = "the run ended before their turn; nothing was changed";
-        self.text += &match self.json {
-            true => format!("{}\n", json!({"rows": rows, "result": "not_sent", "reason": reason})),
-            false => format!("{}: not sent: {reason}\n", counted(rows, "row")),
-        };
+        self.push(&match self.json {
+            true => json!({"rows": rows, "result": "not_sent", "reason": reason}).to_string(),
+            false => format!("{}: not sent: {reason}", counted(rows, "row")),
+        });
     }
 
     pub fn add_summary(&mut self, summary: &Value) {
         if self.json {
-            self.text += &format!("{}\n", json!({ "summary": summary }));
+            self.push(&json!({ "summary": summary }).to_string());
         }
     }
 
-    /// What is to be printed, so that it can be without holding others up.
-    pub fn take(&mut self) -> Lines {
-        Lines {
-            text: std::mem::take(&mut self.text),
-            ..*self
-        }
-    }
-
-    /// Notes whether those that were taken could be printed.
-    pub fn give_back(&mut self, taken: &Lines) {
-        self.broken |= taken.broken;
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
-    }
-
-    pub fn is_broken(&self) -> bool {
-        self.broken
-    }
-
-    pub fn print_if_many(&mut self) {
+    fn push(&mut self, line: &str) {
+        self.text += line;
+        self.text.push('\n');
         if self.text.len() > 64 * 1024 {
             self.print();
         }
     }
 
-    pub fn print(&mut self) {
+    /// Prints what was added. Returns whether standard output could be written so far.
+    pub fn print(&mut self) -> bool {
         let text = std::mem::take(&mut self.text);
         // The journal has it all: the run goes on.
-        if !self.broken && !text.is_empty() && print(&text).map_err(|error| unprintable(&error)).is_err() {
-            self.broken = true;
+        if !self.failed && !text.is_empty() {
+            self.failed = print(&text).map_err(|error| unprintable(&error)).is_err();
         }
+        !self.failed
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::circuit::Time;
-use super::events::{Action, Answer, Failure, FailureKind, Outcome, ReadBack, Record, RowState, Stop, Task};
+use super::events::{Answer, Failure, FailureKind, Outcome, ReadBack, Record, RowState, Stop, Task};
 use super::model::{Model, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -363,13 +363,8 @@ impl Day {
             retry_refused: self.random.u8(..8) == 0,
         };
         let states = self.replay();
-        let rows = self.sessions.iter().map(|session| session.wanted != Resubmitted);
-        let mut model = Model::new(
-            &settings,
-            rows.zip(&states)
-                .map(|(repeatable, (state, last))| (repeatable, *state, *last)),
-            HashMap::new(),
-        );
+        let repeatable = |row: usize| self.sessions[row].wanted != Resubmitted;
+        let mut model = Model::new(&settings, &states, repeatable, HashMap::new());
         for (session, (state, _)) in self.sessions.iter_mut().zip(&states) {
             session.ended = match state {
                 RowState::Applied { .. } => true,
@@ -464,10 +459,8 @@ impl Day {
                         Answer::Applied => course.through = true,
                         Answer::ReadBack(_) => {}
                     }
-                    for action in model.answered(now, row, answer) {
-                        if let Some(record) = action.record() {
-                            self.record(&record);
-                        }
+                    if let Some(record) = model.answered(now, row, answer) {
+                        self.record(&record);
                     }
                     self.after(Duration::ZERO, Event::Free);
                 }
@@ -486,11 +479,10 @@ impl Day {
                 }
             }
         }
-        for action in model.finish() {
-            match action {
-                Action::Still(record) => self.check_told(&record),
-                Action::End(record) => self.record(&record),
-                other => hold!(self, false, "{other:?} at the end"),
+        for record in model.finish() {
+            match record.journaled {
+                true => self.check_told(&record),
+                false => self.record(&record),
             }
         }
         self.synced = self.journal.len();

@@ -1,26 +1,26 @@
-//! The shell around the model: threads that do what it says, the clock, the journal, signals, and what is told meanwhile.
+//! The shell around the model: threads that do what it says, the clock, the journal, signals, and what is printed meanwhile.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use didit::{Client, Error, ErrorKind, NewStatus, SessionId, SessionStatus, Verdict};
+use didit::{Client, Error, ErrorKind, NewStatus, SessionStatus, Verdict};
 
-use super::circuit::Time;
-use super::events::{Action, Answer, Failure, FailureKind, ReadBack, Stop, Task};
+use super::events::{Answer, Failure, FailureKind, Outcome, ReadBack, Record, Stop, Task};
 use super::input::Input;
 use super::journal::Journal;
 use super::model::Model;
 use super::progress::Progress;
-use super::results::{Lines, ResultLine, Summary};
+use super::results::{Lines, RowResult, Summary};
 use super::signals;
 use crate::args::Output;
-use crate::report::{Exit, diagnose};
+use crate::report::{Exit, diagnose, in_words, what_happened};
 
-/// How long a signal may have to wait until it is noticed.
-const SIGNAL: Duration = Duration::from_millis(100);
+/// How long it may take to notice a signal.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub struct Run<'a> {
     client: &'a Client,
@@ -28,263 +28,229 @@ pub struct Run<'a> {
     journal: &'a Journal,
     start: Instant,
     signal: Arc<AtomicBool>,
-    state: Mutex<State>,
+    model: Mutex<Model>,
     changed: Condvar,
 }
 
-struct State {
-    model: Model,
-    lines: Lines,
-    /// What is to be said on standard error.
-    notes: Vec<String>,
-    workers: u32,
+/// What a worker has to say. The main thread prints it, so that a slow reader holds up no request.
+enum Message {
+    Result(RowResult),
+    Note(String),
 }
 
 impl<'a> Run<'a> {
-    pub fn new(
-        client: &'a Client,
-        input: &'a Input,
-        journal: &'a Journal,
-        model: Model,
-        lines: Lines,
-    ) -> io::Result<Run<'a>> {
+    pub fn new(client: &'a Client, input: &'a Input, journal: &'a Journal, model: Model) -> io::Result<Run<'a>> {
         Ok(Run {
             client,
             input,
             journal,
             start: Instant::now(),
             signal: signals::watch()?,
-            state: Mutex::new(State {
-                model,
-                lines,
-                notes: Vec::new(),
-                workers: 0,
-            }),
+            model: Mutex::new(model),
             changed: Condvar::new(),
         })
     }
 
-    pub fn go(self, jobs: u32, output: Output) -> Exit {
-        let before = self.state().model.counts().ended();
+    pub fn go(&self, jobs: u32, output: Output, mut lines: Lines) -> Exit {
+        let before = self.model().counts().ended();
         let mut progress = Progress::new(self.input.len(), before, output.quiet);
+        let (sender, messages) = channel();
         thread::scope(|scope| {
-            self.state().workers = jobs;
             // Where there are no more threads, those that there are do all the work.
-            let spawn = |_: &u32| thread::Builder::new().spawn_scoped(scope, || self.work()).is_ok();
-            let spawned = (0..jobs).filter(spawn).count() as u32;
-            self.state().workers -= jobs - spawned.max(1);
-            if spawned == 0 {
-                self.work();
+            let spawn = |_: &u32| {
+                let sender = sender.clone();
+                let worker = thread::Builder::new().spawn_scoped(scope, move || self.work(&sender));
+                worker.is_ok()
+            };
+            if (0..jobs).filter(spawn).count() == 0 {
+                self.work(&sender);
             }
-            self.watch(&mut progress);
+            drop(sender);
+            self.watch(&messages, &mut progress, &mut lines);
         });
         progress.finish();
-        self.end(before, output)
+        self.end(before, output, lines)
     }
 
-    /// Tells what happens until the last worker is done.
-    fn watch(&self, progress: &mut Progress) {
+    /// Prints what the workers have to say, until the last one is done.
+    fn watch(&self, messages: &Receiver<Message>, progress: &mut Progress, lines: &mut Lines) {
         loop {
-            let mut state = self.state();
-            if state.workers == 0 {
+            let message = messages.recv_timeout(progress.interval());
+            if matches!(message, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
-            if state.lines.is_empty() && state.notes.is_empty() {
-                state = self.wait(state, progress.interval());
+            for message in message.into_iter().chain(messages.try_iter()) {
+                match message {
+                    Message::Result(result) => lines.add(&result),
+                    Message::Note(note) => diagnose(&note),
+                }
             }
-            let counts = state.model.counts();
-            let pause = state.model.pause(self.start.elapsed());
-            let notes = std::mem::take(&mut state.notes);
-            let mut lines = state.lines.take();
-            drop(state);
+            lines.print();
+            let model = self.model();
+            let (counts, pause) = (model.counts(), model.pause(self.start.elapsed()));
+            drop(model);
             progress.show(&counts, pause);
-            notes.iter().for_each(|note| diagnose(note));
-            if !lines.is_empty() {
-                progress.suspend(|| lines.print());
-                self.state().lines.give_back(&lines);
-            }
         }
     }
 
-    fn end(self, before: usize, output: Output) -> Exit {
-        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let untouched = state.model.untouched();
-        let actions = state.model.finish();
-        for action in actions {
-            let journaled = matches!(action, Action::End(_));
-            let Some(record) = action.record() else { continue };
-            let (id, update) = self.input.row(record.row);
-            let line = self.input.line(record.row);
-            let json = ResultLine::new(line, &id, update.new_status(), &record, None).to_json();
-            if journaled {
-                append(self.journal, &mut state.model, &json);
-            }
-            state.lines.add(line, record.outcome, &record.reason, &json);
-            state.lines.print_if_many();
+    fn end(&self, before: usize, output: Output, mut lines: Lines) -> Exit {
+        let mut model = self.model();
+        for record in model.finish() {
+            lines.add(&self.result(&mut model, record, None));
         }
-        if untouched > 0 {
-            state.lines.add_untouched(untouched);
+        if model.untouched() > 0 {
+            lines.add_untouched(model.untouched());
         }
         if let Err(problem) = self.journal.sync() {
-            state.model.stop(Stop::Failed(problem));
+            model.stop(Stop::Failed(problem));
         }
-        let mut summary = Summary::new(state.model.counts(), self.input.len());
-        let why = state.model.stopped();
-        summary.stopped = why.map(told);
+        let mut summary = Summary::new(model.counts(), self.input.len());
+        let why = model.stopped();
+        summary.stopped = why.map(reason_to_stop);
         if matches!(why, Some(Stop::Credentials(_))) {
             summary.exit = Exit::Credentials;
         }
-        state.lines.add_summary(&summary.to_json());
-        state.lines.print();
-        state.notes.iter().for_each(|note| diagnose(note));
+        lines.add_summary(&summary.to_json());
+        let printed = lines.print();
         if !output.quiet {
             diagnose(&summary.to_string());
         }
         if let Some(why) = &summary.stopped {
             diagnose(&format!("stopped: {why}"));
         }
-        if output.quiet {
-        } else if summary.stopped.is_some() || summary.not_sent > 0 {
-            diagnose("the same command goes on with the rows that are left");
+        if !output.quiet {
+            self.advise(&summary, before);
+        }
+        match summary.exit {
+            Exit::Done if !printed => Exit::NotSent,
+            exit => exit,
+        }
+    }
+
+    /// What to do next.
+    fn advise(&self, summary: &Summary, before: usize) {
+        if summary.stopped.is_some() || summary.not_sent > 0 {
+            diagnose("run the same command again to go on with the rows that are left");
         } else if before == self.input.len() && before > 0 {
             diagnose("nothing is left to do");
         }
-        if summary.counts.unknown > 0 && !output.quiet {
+        if summary.counts.unknown > 0 {
             diagnose(
-                "unknown rows are read back once more by the same command; look at their sessions, then --retry unknown \
-                 sends those that have another status",
+                "the same command reads unknown rows back once more; look at their sessions, then use --retry unknown to \
+                 send those that have another status",
             );
         }
-        match (state.lines.is_broken(), summary.exit) {
-            (true, Exit::Done) => Exit::NotSent,
-            (_, exit) => exit,
-        }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'s>(&self, state: MutexGuard<'s, State>, time: Duration) -> MutexGuard<'s, State> {
-        let waited = self.changed.wait_timeout(state, time);
-        waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn now(&self) -> Time {
-        self.start.elapsed()
-    }
-
-    fn work(&self) {
+    fn work(&self, sender: &Sender<Message>) {
         loop {
-            let mut state = self.state();
-            let task = loop {
-                if self.signal.load(Ordering::Relaxed) && state.model.stopped().is_none() {
-                    state.model.stop(Stop::Signal);
-                    state.notes.push(
-                        "stopping: the requests under way come to their end; a second signal ends at once".into(),
-                    );
-                    self.changed.notify_all();
-                }
-                match state.model.next(self.now()) {
-                    Task::Wait(time) => state = self.wait(state, time.min(SIGNAL)),
-                    task => break task,
-                }
-            };
-            drop(state);
-            match task {
-                Task::Send(row) => self.send(row),
-                Task::Read(row) => self.read(row),
+            match self.next(sender) {
+                Task::Send(row) => self.send(row, sender),
+                Task::Read(row) => self.read(row, sender),
                 Task::Wait(_) | Task::Done => break,
             }
             self.changed.notify_all();
         }
-        self.state().workers -= 1;
-        self.changed.notify_all();
     }
 
-    fn send(&self, row: usize) {
+    /// The next task, once there is one.
+    fn next(&self, sender: &Sender<Message>) -> Task {
+        let mut model = self.model();
+        loop {
+            if self.signal.load(Ordering::Relaxed) && model.stopped().is_none() {
+                model.stop(Stop::Signal);
+                let note = "stopping once the requests in flight have ended; a second signal stops at once";
+                say(sender, Message::Note(note.into()));
+                self.changed.notify_all();
+            }
+            let time = match model.next(self.start.elapsed()) {
+                Task::Wait(time) => time.min(SIGNAL_INTERVAL),
+                task => return task,
+            };
+            let waited = self.changed.wait_timeout(model, time);
+            model = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn send(&self, row: usize, sender: &Sender<Message>) {
         let (id, update) = self.input.row(row);
         if let Err(problem) = self.journal.intend(self.input.line(row), &id, update.new_status()) {
-            return self.state().model.not_sent(row, problem);
+            return self.model().not_sent(row, problem);
         }
         let (answer, error) = match self.client.update_status(&id, &update) {
             Ok(_) => (Answer::Applied, None),
-            Err(error) => (Answer::Failed(failure(&error)), Some(error)),
+            Err(error) => (Answer::Failed(failure(&error, true)), Some(error)),
         };
-        self.answered(row, &id, update.new_status(), true, answer, error.as_ref());
+        self.answered(row, true, answer, error.as_ref(), sender);
     }
 
-    fn read(&self, row: usize) {
+    fn read(&self, row: usize, sender: &Sender<Message>) {
         let (id, update) = self.input.row(row);
-        let wanted = update.new_status();
         let (answer, error) = match self.client.session(&id) {
-            Ok(session) => (Answer::ReadBack(seen(&session.status, wanted)), None),
-            Err(error) => {
-                let mut failure = failure(&error);
-                // That a read changed nothing must not be taken for something about the update.
-                let said = failure.reason.find("; nothing was changed");
-                failure.reason.truncate(said.unwrap_or(failure.reason.len()));
-                (Answer::Failed(failure), Some(error))
-            }
+            Ok(session) => (Answer::ReadBack(read_back(&session.status, update.new_status())), None),
+            Err(error) => (Answer::Failed(failure(&error, false)), Some(error)),
         };
-        self.answered(row, &id, wanted, false, answer, error.as_ref());
+        self.answered(row, false, answer, error.as_ref(), sender);
     }
 
-    fn answered(
-        &self,
-        row: usize,
-        id: &SessionId,
-        wanted: NewStatus,
-        write: bool,
-        answer: Answer,
-        error: Option<&Error>,
-    ) {
-        let mut state = self.state();
-        let now = self.now();
-        if let Some(seen) = self.client.rate_limit() {
-            state
-                .model
-                .observe(now, write, seen.limit, seen.remaining, seen.reset_after);
+    fn answered(&self, row: usize, write: bool, answer: Answer, error: Option<&Error>, sender: &Sender<Message>) {
+        let mut model = self.model();
+        let now = self.start.elapsed();
+        if let Some(limit) = self.client.rate_limit() {
+            model.observe(now, write, limit.limit, limit.remaining, limit.reset_after);
         }
-        for action in state.model.answered(now, row, answer) {
-            if let Action::Pause(pause, reason) = &action {
-                let seconds = pause.as_secs_f64().ceil();
-                state.notes.push(format!("pausing for {seconds} s: {reason}"));
-            }
-            let told = matches!(action, Action::End(_));
-            let Some(record) = action.record() else { continue };
-            let line = self.input.line(row);
-            let json = ResultLine::new(line, id, wanted, &record, error).to_json();
-            append(self.journal, &mut state.model, &json);
-            if told {
-                state.lines.add(line, record.outcome, &record.reason, &json);
+        let record = model.answered(now, row, answer);
+        if let Some((pause, reason)) = model.take_new_pause() {
+            say(
+                sender,
+                Message::Note(format!("pausing for {}: {reason}", in_words(pause))),
+            );
+        }
+        if let Some(record) = record {
+            // A row that is not sent is not at its end yet.
+            let ended = record.outcome != Outcome::NotSent;
+            let result = self.result(&mut model, record, error);
+            if ended {
+                say(sender, Message::Result(result));
             }
         }
+    }
+
+    /// The result of a row, which is in the journal.
+    fn result(&self, model: &mut Model, record: Record, error: Option<&Error>) -> RowResult {
+        let journaled = record.journaled;
+        let result = RowResult::new(self.input, record, error);
+        if !journaled {
+            if let Err(problem) = self.journal.append(&result.json) {
+                model.stop(Stop::Failed(problem));
+            }
+        }
+        result
     }
 }
 
-fn append(journal: &Journal, model: &mut Model, line: &str) {
-    if let Err(problem) = journal.append(line) {
-        model.stop(Stop::Failed(problem));
-    }
+fn say(sender: &Sender<Message>, message: Message) {
+    // The main thread listens until the last worker is gone.
+    let _ = sender.send(message);
 }
 
 /// Why a run ended early, and when to go on.
-fn told(why: &Stop) -> String {
+fn reason_to_stop(why: &Stop) -> String {
     match why {
         Stop::Credentials(reason) | Stop::Failed(reason) => reason.clone(),
         Stop::Outage(reason, Some(pause)) => {
-            let seconds = pause.as_secs_f64().ceil();
-            format!("{reason}; go on in {seconds} s, as the server asks, or later")
+            format!("{reason}; go on in {} or later, as the server asks", in_words(*pause))
         }
         Stop::Outage(reason, None) => format!("nothing gets through: {reason}; go on later"),
-        Stop::Signal => "a signal asked for it".into(),
+        Stop::Signal => "by a signal".into(),
     }
 }
 
-const IN_DOUBT: &str = "; whether it was applied is unknown";
-
-fn seen(status: &SessionStatus, wanted: NewStatus) -> ReadBack {
+fn read_back(status: &SessionStatus, wanted: NewStatus) -> ReadBack {
     match status {
         status if *status == wanted => ReadBack::Wanted,
         SessionStatus::Approved | SessionStatus::Declined => ReadBack::OtherDecision(status.to_string()),
@@ -292,8 +258,8 @@ fn seen(status: &SessionStatus, wanted: NewStatus) -> ReadBack {
     }
 }
 
-/// What a failure says of its row. Didit's own words are those in which the library found a message.
-fn failure(error: &Error) -> Failure {
+/// What a failure says about its row. An error is in Didit's own words where the library found a message.
+fn failure(error: &Error, write: bool) -> Failure {
     let from_didit = error.message().is_some();
     let kind = match (error.kind(), error.status()) {
         (ErrorKind::RateLimited, _) => FailureKind::RateLimited,
@@ -305,11 +271,12 @@ fn failure(error: &Error) -> Failure {
         _ => FailureKind::Other,
     };
     let in_doubt = error.verdict() == Verdict::Unknown;
-    let mut reason = error.to_string();
-    // What is to be done about a doubt is the model's to say.
-    if let Some((said, _)) = reason.split_once(IN_DOUBT).filter(|_| in_doubt) {
-        reason = format!("{said}{IN_DOUBT}");
-    }
+    // What to do about a doubt is the model's to say, and that a read changed nothing says nothing about the update.
+    let reason = match write {
+        true if in_doubt => format!("{}; whether it was applied is unknown", what_happened(error)),
+        true => error.to_string(),
+        false => what_happened(error),
+    };
     Failure {
         kind,
         in_doubt,
