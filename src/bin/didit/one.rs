@@ -1,12 +1,10 @@
 //! The commands about one session.
 
-use std::io;
-
 use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, StatusUpdate, Verdict};
 use serde_json::{Value, json};
 
 use crate::args::{Output, Update};
-use crate::report::{Exit, add_reason, diagnose, escaped, print, unprintable};
+use crate::report::{Exit, add_reason, diagnose, escaped, print, print_and_exit, what_happened};
 
 /// How an update ended well.
 enum Done {
@@ -37,7 +35,7 @@ pub fn update(options: &Update, output: Output) -> Exit {
             if let Some(found) = &failure.read_back {
                 object["status"] = found.as_ref().ok().map(ToString::to_string).into();
             }
-            return failed(&failure.error, &failure.line(id), object, output);
+            return failed(&failure.error, &failure.message(id), object, output);
         }
     };
     let (result, text) = match done {
@@ -49,15 +47,27 @@ pub fn update(options: &Update, output: Output) -> Exit {
         Done::Already => ("already", format!("{id} was {status} already")),
     };
     object["result"] = result.into();
-    if let Err(error) = tell(&object, &text, output.quiet, output) {
-        // The exit status is about the decision, which is made: any other would have it repeated.
-        diagnose(&format!("{text}; standard output cannot be written: {error}"));
+    if output.json || !output.quiet {
+        if let Err(error) = print(&line(&object, &text, output)) {
+            // The exit status is about the decision, which is made: any other would have it repeated.
+            diagnose(&format!("{text}; standard output cannot be written: {error}"));
+        }
     }
     Exit::Done
 }
 
 fn set(options: &Update) -> Result<Done, Failure> {
-    let (id, update) = (&options.id, requested(options));
+    let Update {
+        id,
+        status,
+        nodes,
+        comment,
+        email,
+        email_language,
+        ..
+    } = options;
+    let (comment, email, language) = (comment.as_deref(), email.as_deref(), email_language.as_deref());
+    let update = status_update(*status, nodes.clone(), comment, email, language);
     let failed = |error| Failure { error, read_back: None };
     let client = Client::from_env().map_err(failed)?;
     if options.ensure {
@@ -72,7 +82,7 @@ fn set(options: &Update) -> Result<Done, Failure> {
         Err(error) => return Err(failed(error)),
     };
     match client.session(id).map(|session| session.status) {
-        Ok(status) if status == options.status => Ok(Done::ReadBack),
+        Ok(found) if found == *status => Ok(Done::ReadBack),
         read_back => Err(Failure {
             error,
             read_back: Some(read_back),
@@ -80,61 +90,55 @@ fn set(options: &Update) -> Result<Done, Failure> {
     }
 }
 
-fn requested(options: &Update) -> StatusUpdate {
-    let mut update = status_update(options.status, options.nodes.clone());
-    // As in a batch, an empty comment is none.
-    if let Some(text) = options.comment.as_ref().filter(|text| !text.is_empty()) {
+/// `nodes` matter to Resubmitted alone. An empty comment is none.
+pub fn status_update(
+    status: NewStatus,
+    nodes: Vec<Node>,
+    comment: Option<&str>,
+    email: Option<&str>,
+    email_language: Option<&str>,
+) -> StatusUpdate {
+    let mut update = match status {
+        NewStatus::Resubmitted => StatusUpdate::resubmitted(nodes),
+        _ => StatusUpdate::new(status),
+    };
+    if let Some(text) = comment.filter(|text| !text.is_empty()) {
         update = update.comment(text);
     }
-    if let Some(address) = &options.email {
+    if let Some(address) = email {
         update = update.email(address);
     }
-    if let Some(code) = &options.email_language {
+    if let Some(code) = email_language {
         update = update.email_language(code);
     }
     update
 }
 
-/// An update to `status`; `nodes` matter to Resubmitted alone.
-pub fn status_update(status: NewStatus, nodes: Vec<Node>) -> StatusUpdate {
-    match status {
-        NewStatus::Resubmitted => StatusUpdate::resubmitted(nodes),
-        _ => StatusUpdate::new(status),
-    }
-}
-
 impl Failure {
-    fn line(&self, id: &SessionId) -> String {
+    fn message(&self, id: &SessionId) -> String {
         let Failure { error, read_back } = self;
         let found = match read_back {
             None => return error.to_string(),
             Some(Ok(status)) => format!("Read back just now, the session is {status}, but that may still change"),
-            // Of the read's own line only what failed: that it changed nothing says nothing about the update.
-            Some(Err(failed)) => {
-                let failed = failed.to_string();
-                format!("It cannot be read back ({})", failed.split(';').next().unwrap_or(""))
-            }
+            Some(Err(failed)) => format!("It cannot be read back ({})", what_happened(failed)),
         };
         format!("{error}. {found}: look again in a minute with `didit status {id}`")
     }
 }
 
 pub fn status(id: &SessionId, output: Output) -> Exit {
-    match Client::from_env().and_then(|client| client.session(id)) {
+    let found = Client::from_env().and_then(|client| client.session(id));
+    let mut object = json!({"session_id": id, "status": null});
+    match found {
         Ok(session) => {
             let status = session.status.to_string();
-            let object = json!({"session_id": id, "status": status, "result": "read"});
-            match tell(&object, &escaped(&status), false, output) {
-                Ok(()) => Exit::Done,
-                Err(error) => unprintable(&error),
-            }
+            object["status"] = status.as_str().into();
+            object["result"] = "read".into();
+            print_and_exit(&line(&object, &escaped(&status), output))
         }
         Err(error) => {
-            let result = match Exit::of(&error) {
-                Exit::Refused => "refused",
-                _ => "not_done",
-            };
-            let object = json!({"session_id": id, "status": null, "result": result});
+            let refused = Exit::of(&error) == Exit::Refused;
+            object["result"] = if refused { "refused" } else { "not_done" }.into();
             failed(&error, &error.to_string(), object, output)
         }
     }
@@ -142,28 +146,23 @@ pub fn status(id: &SessionId, output: Output) -> Exit {
 
 pub fn auth(output: Output) -> Exit {
     match Client::from_env().and_then(|client| client.authenticate()) {
+        Ok(()) if output.quiet && !output.json => Exit::Done,
         Ok(()) => {
             let object = json!({"result": "accepted"});
-            match tell(&object, "Didit accepts the credentials", output.quiet, output) {
-                Ok(()) => Exit::Done,
-                Err(error) => unprintable(&error),
-            }
+            print_and_exit(&line(&object, "Didit accepts the credentials", output))
         }
         Err(error) => {
-            let result = match Exit::of(&error) {
-                Exit::Credentials | Exit::Refused => "refused",
-                _ => "not_done",
-            };
+            let refused = matches!(Exit::of(&error), Exit::Credentials | Exit::Refused);
+            let result = if refused { "refused" } else { "not_done" };
             failed(&error, &error.to_string(), json!({"result": result}), output)
         }
     }
 }
 
-fn tell(object: &Value, text: &str, quiet: bool, output: Output) -> io::Result<()> {
+fn line(object: &Value, text: &str, output: Output) -> String {
     match output.json {
-        true => print(&format!("{object}\n")),
-        false if quiet => Ok(()),
-        false => print(&format!("{text}\n")),
+        true => format!("{object}\n"),
+        false => format!("{text}\n"),
     }
 }
 
@@ -172,9 +171,7 @@ fn failed(error: &Error, line: &str, mut object: Value, output: Output) -> Exit 
     diagnose(line);
     if output.json {
         add_reason(&mut object, error, line);
-        if let Err(error) = print(&format!("{object}\n")) {
-            unprintable(&error);
-        }
+        print_and_exit(&format!("{object}\n"));
     }
     Exit::of(error)
 }

@@ -1,6 +1,7 @@
 //! The input of a batch: checked as a whole, and kept as it was written. A row is read again when its turn comes.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, Read};
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 use super::csv;
 use crate::args::{Format, node};
+use crate::one::status_update;
 
 pub struct Input {
     text: String,
@@ -19,7 +21,7 @@ pub struct Input {
     /// Which field each column of a CSV is.
     columns: Vec<usize>,
     rows: Vec<Row>,
-    /// How many rows were the same as one before them.
+    /// How many rows were left out, as one before them says the same.
     pub repeated: usize,
 }
 
@@ -93,63 +95,68 @@ impl Input {
         check: impl Fn(&StatusUpdate) -> didit::Result<()>,
         complain: &mut dyn FnMut(String),
     ) -> Result<Input, String> {
+        let mut input = Input {
+            text,
+            format,
+            columns: Vec::new(),
+            rows: Vec::new(),
+            repeated: 0,
+        };
         let mut records = Records {
-            text: &text,
+            text: &input.text,
             format,
             at: 0,
             line: 1,
             fields: Vec::new(),
         };
-        let columns = match format {
-            Format::Csv => {
-                let first = records
-                    .next()
-                    .ok_or("it is empty: the first line has to name the columns")?;
-                let (line, start) = first?;
-                header(&text[start..]).map_err(|problem| format!("line {line}: {problem}"))?
-            }
-            Format::Ndjson => Vec::new(),
-        };
-        let (mut rows, mut keys) = (Vec::new(), Vec::new());
-        // Most rows say one of a few things.
-        let mut checked: Vec<StatusUpdate> = Vec::new();
+        if format == Format::Csv {
+            let first = records
+                .next()
+                .ok_or("it is empty: the first line has to name the columns")?;
+            let (line, start) = first?;
+            input.columns = header(&input.text[start..]).map_err(|problem| format!("line {line}: {problem}"))?;
+        }
+        let mut rows_by_key = BTreeMap::new();
         while let Some(record) = records.next() {
             let (line, start) = record?;
             let parsed = match format {
-                Format::Csv => parse_fields(&records.fields, &columns),
-                Format::Ndjson => parse_line(&text[start..]),
+                Format::Csv => parse_fields(&records.fields, &input.columns),
+                Format::Ndjson => parse_line(&input.text[start..]),
             };
-            let row = parsed.and_then(|(id, update)| {
-                let status = update.new_status();
-                if checked.contains(&update) {
-                    return Ok((id, status));
-                }
-                if !update.nodes().is_empty() && status != NewStatus::Resubmitted {
-                    return Err("nodes: they go with Resubmitted only".into());
-                }
-                check(&update).map_err(|error| error.to_string())?;
-                if checked.len() < 8 {
-                    checked.push(update);
-                }
-                Ok((id, status))
+            let checked = parsed.and_then(|(id, update)| match check(&update) {
+                Ok(()) => Ok((id, update)),
+                Err(error) => Err(error.to_string()),
             });
-            match row {
-                Ok((id, status)) => {
-                    keys.push((session_key(&id), rows.len()));
-                    let start = start as u32;
-                    rows.push(Row { start, line, status });
+            let (id, update) = match checked {
+                Ok(row) => row,
+                Err(problem) => {
+                    complain(format!("line {line}: {problem}"));
+                    continue;
                 }
-                Err(problem) => complain(format!("line {line}: {problem}")),
+            };
+            // Another session may have the same key: this one goes by the next that is free.
+            let mut key = session_key(&id);
+            let earlier = loop {
+                let Some(row) = rows_by_key.get(&key) else { break None };
+                let (other, update) = input.row(*row as usize);
+                if other.as_str().eq_ignore_ascii_case(id.as_str()) {
+                    break Some((*row as usize, other, update));
+                }
+                key = key.wrapping_add(1);
+            };
+            match earlier {
+                None => {
+                    rows_by_key.insert(key, input.rows.len() as u32);
+                    let (start, status) = (start as u32, update.new_status());
+                    input.rows.push(Row { start, line, status });
+                }
+                Some((_, _, same)) if same == update => input.repeated += 1,
+                Some((row, id, _)) => complain(format!(
+                    "line {line}: it contradicts line {} about session {id}",
+                    input.line(row)
+                )),
             }
         }
-        let mut input = Input {
-            text,
-            format,
-            columns,
-            rows,
-            repeated: 0,
-        };
-        input.settle_repetitions(keys, complain);
         Ok(input)
     }
 
@@ -188,37 +195,6 @@ impl Input {
     /// Tells this input from others, in every version of this program.
     pub fn fingerprint(&self) -> u64 {
         fingerprint(self.text.as_bytes())
-    }
-
-    /// Rows that say the same count once. Rows that say different things of one session are contradictions, whichever
-    /// letter case its id is written in.
-    fn settle_repetitions(&mut self, mut keys: Vec<(u64, usize)>, complain: &mut dyn FnMut(String)) {
-        keys.sort_unstable();
-        let mut repeated = Vec::new();
-        for group in keys.chunk_by(|(a, _), (b, _)| a == b).filter(|group| group.len() > 1) {
-            // Nearly always one session, but two may share a key.
-            let mut firsts: Vec<(usize, SessionId, StatusUpdate)> = Vec::new();
-            for (_, row) in group {
-                let (id, update) = self.row(*row);
-                let first = firsts
-                    .iter()
-                    .find(|(_, other, _)| other.as_str().eq_ignore_ascii_case(id.as_str()));
-                match first {
-                    None => firsts.push((*row, id, update)),
-                    Some((_, _, same)) if *same == update => repeated.push(*row),
-                    Some((first, id, _)) => complain(format!(
-                        "line {}: it contradicts line {} about session {id}",
-                        self.line(*row),
-                        self.line(*first)
-                    )),
-                }
-            }
-        }
-        repeated.sort_unstable();
-        let mut row = 0..;
-        self.rows
-            .retain(|_| row.next().is_some_and(|row| repeated.binary_search(&row).is_err()));
-        self.repeated = repeated.len();
     }
 }
 
@@ -324,21 +300,18 @@ fn parse_fields(record: &[Cow<'_, str>], columns: &[usize]) -> Result<(SessionId
     let status: NewStatus = status.map_err(|error: didit::Error| format!("new_status: {error}"))?;
     let steps = nodes.split([' ', ';']).filter(|step| !step.is_empty());
     let nodes = steps.map(node).collect::<Result<Vec<_>, String>>()?;
-    let mut update = match nodes.is_empty() {
-        true => StatusUpdate::new(status),
-        false if status == NewStatus::Resubmitted => StatusUpdate::resubmitted(nodes),
-        false => return Err("nodes: they go with Resubmitted only".into()),
-    };
-    if !comment.is_empty() {
-        update = update.comment(comment);
+    if !nodes.is_empty() && status != NewStatus::Resubmitted {
+        return Err("nodes: they go with Resubmitted only".into());
     }
-    if !email.trim().is_empty() {
-        update = update.email(email.trim());
-    }
-    if !email_language.trim().is_empty() {
-        update = update.email_language(email_language.trim());
-    }
-    Ok((id, update))
+    Ok((
+        id,
+        status_update(status, nodes, Some(comment), given(email), given(email_language)),
+    ))
+}
+
+/// A field that is not left empty.
+fn given(field: &str) -> Option<&str> {
+    Some(field.trim()).filter(|field| !field.is_empty())
 }
 
 fn parse_line(text: &str) -> Result<(SessionId, StatusUpdate), String> {
