@@ -1,7 +1,7 @@
 //! The input of a batch: checked as a whole, and kept as it was written. A row is read again when its turn comes.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, Read};
@@ -116,7 +116,7 @@ impl Input {
             let (line, start) = first?;
             input.columns = header(&input.text[start..]).map_err(|problem| format!("line {line}: {problem}"))?;
         }
-        let mut rows_by_key = BTreeMap::new();
+        let mut rows_by_key = HashMap::new();
         while let Some(record) = records.next() {
             let (line, start) = record?;
             let parsed = match format {
@@ -205,9 +205,9 @@ pub fn fingerprint(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// The same for all spellings of one session's id.
-fn session_key(id: &SessionId) -> u64 {
-    fingerprint(id.as_str().to_ascii_lowercase().as_bytes())
+/// The same for all spellings of one session's id. Short, for the memory of a million.
+fn session_key(id: &SessionId) -> u32 {
+    fingerprint(id.as_str().to_ascii_lowercase().as_bytes()) as u32
 }
 
 /// Where the records begin, and on which lines.
