@@ -6,14 +6,6 @@ use serde_json::{Value, json};
 use crate::args::{Output, Update};
 use crate::report::{Exit, add_reason, diagnose, escaped, print, print_and_exit, what_happened};
 
-/// How an update ended well.
-enum Done {
-    Updated,
-    /// It was in doubt, and the session has the status.
-    ReadBack,
-    Already,
-}
-
 struct Failure {
     error: Error,
     /// What reading back an update in doubt showed.
@@ -23,7 +15,7 @@ struct Failure {
 pub fn update(options: &Update, output: Output) -> Exit {
     let (id, status) = (&options.id, options.status);
     let mut object = json!({"session_id": id, "new_status": status});
-    let done = match set(options) {
+    let (result, text) = match set(options) {
         Ok(done) => done,
         Err(failure) => {
             let exit = Exit::of(&failure.error);
@@ -38,14 +30,6 @@ pub fn update(options: &Update, output: Output) -> Exit {
             return failed(&failure.error, &failure.message(id), object, output);
         }
     };
-    let (result, text) = match done {
-        Done::Updated => ("applied", format!("{id} is {status} now")),
-        Done::ReadBack => (
-            "applied",
-            format!("{id} is {status} now (confirmed by reading the session back)"),
-        ),
-        Done::Already => ("already", format!("{id} was {status} already")),
-    };
     object["result"] = result.into();
     if output.json || !output.quiet {
         if let Err(error) = print(&line(&object, &text, output)) {
@@ -56,7 +40,8 @@ pub fn update(options: &Update, output: Output) -> Exit {
     Exit::Done
 }
 
-fn set(options: &Update) -> Result<Done, Failure> {
+/// Returns the result, and a line about it.
+fn set(options: &Update) -> Result<(&'static str, String), Failure> {
     let Update {
         id,
         status,
@@ -69,20 +54,21 @@ fn set(options: &Update) -> Result<Done, Failure> {
     let (comment, email, language) = (comment.as_deref(), email.as_deref(), email_language.as_deref());
     let update = status_update(*status, nodes.clone(), comment, email, language);
     let failed = |error| Failure { error, read_back: None };
+    let applied = ("applied", format!("{id} is {status} now"));
     let client = Client::from_env().map_err(failed)?;
     if options.ensure {
         return match client.ensure_status(id, &update).map_err(failed)? {
-            Ensured::Already => Ok(Done::Already),
-            Ensured::Updated => Ok(Done::Updated),
+            Ensured::Already => Ok(("already", format!("{id} was {status} already"))),
+            Ensured::Updated => Ok(applied),
         };
     }
     let error = match client.update_status(id, &update) {
-        Ok(_) => return Ok(Done::Updated),
+        Ok(_) => return Ok(applied),
         Err(error) if error.verdict() == Verdict::Unknown => error,
         Err(error) => return Err(failed(error)),
     };
     match client.session(id).map(|session| session.status) {
-        Ok(found) if found == *status => Ok(Done::ReadBack),
+        Ok(found) if found == *status => Ok((applied.0, applied.1 + " (confirmed by reading the session back)")),
         read_back => Err(Failure {
             error,
             read_back: Some(read_back),

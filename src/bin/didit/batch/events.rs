@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use didit::SessionStatus;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -80,16 +81,9 @@ pub enum Task {
 pub enum Answer {
     /// The update was confirmed.
     Applied,
-    ReadBack(ReadBack),
+    /// The session was read back.
+    ReadBack(SessionStatus),
     Failed(Failure),
-}
-
-#[derive(Debug)]
-pub enum ReadBack {
-    Wanted,
-    /// Approved where Declined is wanted, or the reverse: somebody may have decided that.
-    OtherDecision(String),
-    Other(String),
 }
 
 #[derive(Debug)]
@@ -145,7 +139,7 @@ pub enum Stop {
     Signal,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Counts {
     pub applied: usize,
     pub already: usize,

@@ -80,8 +80,11 @@ pub fn read(file: Option<&Path>) -> Result<String, String> {
     })
 }
 
+/// `\r\n` is one line end, and so is `\r` alone.
 fn line_ends(text: &[u8]) -> u32 {
-    text.iter().filter(|byte| **byte == b'\n').count() as u32
+    let ends = text.iter().filter(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let both = text.windows(2).filter(|bytes| *bytes == b"\r\n").count();
+    (ends - both) as u32
 }
 
 impl Input {
@@ -229,12 +232,7 @@ impl Iterator for Records<'_> {
         };
         let rest = &self.text.as_bytes()[self.at..];
         let length = rest.iter().position(|byte| !blank(byte)).unwrap_or(rest.len());
-        // `\r\n` is one line end, and so is `\r` alone.
-        let (blank, ends) = (&rest[..length], |byte| {
-            rest[..length].iter().filter(|it| **it == byte).count()
-        });
-        let both = blank.windows(2).filter(|bytes| *bytes == b"\r\n").count();
-        self.line += (ends(b'\n') + ends(b'\r') - both) as u32;
+        self.line += line_ends(&rest[..length]);
         let (start, line) = (self.at + length, self.line);
         let rest = &self.text[start..];
         if rest.is_empty() {
@@ -242,7 +240,7 @@ impl Iterator for Records<'_> {
         }
         let record = match self.format {
             Format::Csv => csv::record(rest, &mut self.fields),
-            Format::Ndjson => Ok(rest.find('\n').unwrap_or(rest.len())),
+            Format::Ndjson => Ok(rest.find(['\r', '\n']).unwrap_or(rest.len())),
         };
         let (read, problem) = match record {
             Ok(length) => (length, None),
@@ -315,7 +313,7 @@ fn given(field: &str) -> Option<&str> {
 }
 
 fn parse_line(text: &str) -> Result<(SessionId, StatusUpdate), String> {
-    let (line, whole) = match text.split_once('\n') {
+    let (line, whole) = match text.split_once(['\r', '\n']) {
         Some((line, _)) => (line, true),
         None => (text, false),
     };

@@ -136,8 +136,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
         retry_unknown: options.retry.contains(&Retry::Unknown),
         retry_refused,
     };
-    let repeatable = |row| input.status(row) != NewStatus::Resubmitted;
-    let model = Model::new(&settings, &history.rows, repeatable, history.causes);
+    let model = Model::new(&settings, &history.rows, |row| input.status(row), history.causes);
     match Run::new(client, input, &journal, model) {
         Ok(run) => Ok(run.go(options.jobs, output, lines)),
         Err(error) => {

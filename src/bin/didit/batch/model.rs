@@ -15,8 +15,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use didit::{NewStatus, SessionStatus};
+
 use super::circuit::{Change, Circuit, Time};
-use super::events::{Answer, Counts, Failure, FailureKind, Outcome, ReadBack, Record, RowState, Stop, Task};
+use super::events::{Answer, Counts, Failure, FailureKind, Outcome, Record, RowState, Stop, Task};
 use super::pace::Pace;
 
 /// A row that fails this often while others get through is left for the next run.
@@ -40,6 +42,7 @@ pub struct Settings {
 #[derive(Clone, Copy)]
 struct Row {
     stage: Stage,
+    wanted: NewStatus,
     /// Whether it may be sent again by itself: Approved and Declined (didit-api.md §4), until Didit refuses them.
     repeatable: bool,
     in_doubt: bool,
@@ -106,7 +109,7 @@ impl Model {
     pub fn new(
         settings: &Settings,
         history: &[(RowState, u64)],
-        repeatable: impl Fn(usize) -> bool,
+        wanted: impl Fn(usize) -> NewStatus,
         causes: HashMap<usize, String>,
     ) -> Model {
         let mut model = Model {
@@ -149,7 +152,8 @@ impl Model {
                     Some(_) => Stage::Waiting,
                     None => Stage::Ended,
                 },
-                repeatable: repeatable(row),
+                wanted: wanted(row),
+                repeatable: wanted(row) != NewStatus::Resubmitted,
                 in_doubt: matches!(queue, Some(Doubts | LaterReads)),
                 sent: false,
                 unread: false,
@@ -358,16 +362,13 @@ impl Model {
         self.probe.take_if(|probe| *probe == row).is_some()
     }
 
-    fn read_back(&mut self, now: Time, row: usize, found: &ReadBack) -> Option<Record> {
+    fn read_back(&mut self, now: Time, row: usize, found: &SessionStatus) -> Option<Record> {
         let state = self.rows[row];
-        let (status, another_decision) = match found {
-            ReadBack::Wanted => {
-                let outcome = if state.sent { Outcome::Applied } else { Outcome::Already };
-                return Some(self.end(row, outcome, ""));
-            }
-            ReadBack::OtherDecision(status) => (status, true),
-            ReadBack::Other(status) => (status, false),
-        };
+        if *found == state.wanted {
+            let outcome = if state.sent { Outcome::Applied } else { Outcome::Already };
+            return Some(self.end(row, outcome, ""));
+        }
+        let another_decision = matches!(found, SessionStatus::Approved | SessionStatus::Declined);
         let repeats = state.repeatable && !another_decision && state.tries < MAX_TRIES;
         if state.retry || repeats {
             self.read_at.insert(row, now);
@@ -378,7 +379,7 @@ impl Model {
             true => "somebody may have decided that since",
             false => "look at it, then run again with --retry unknown to set it once more",
         };
-        Some(self.end(row, Outcome::Unknown, &format!("the session is {status} now; {advice}")))
+        Some(self.end(row, Outcome::Unknown, &format!("the session is {found} now; {advice}")))
     }
 
     /// A failure that says nothing about the row.
@@ -487,10 +488,10 @@ impl Queue {
 mod tests {
     use super::*;
 
-    const APPROVED: bool = true;
-    const RESUBMITTED: bool = false;
+    const APPROVED: NewStatus = NewStatus::Approved;
+    const RESUBMITTED: NewStatus = NewStatus::Resubmitted;
 
-    fn model(rows: &[(bool, RowState)], change: impl FnOnce(&mut Settings)) -> Model {
+    fn model(rows: &[(NewStatus, RowState)], change: impl FnOnce(&mut Settings)) -> Model {
         let mut settings = Settings {
             writes: 1_000_000,
             reads: 1_000_000,
@@ -567,7 +568,7 @@ mod tests {
         assert_eq!(next(&mut model, at(1)), Task::Send(8));
         model.answered(at(1), 8, other(true));
         assert_eq!(next(&mut model, at(3)), Task::Read(8));
-        model.answered(at(3), 8, Answer::ReadBack(ReadBack::Other("In Review".into())));
+        model.answered(at(3), 8, Answer::ReadBack(SessionStatus::InReview));
         assert_eq!(next(&mut model, at(3)), Task::Send(9));
         assert_eq!(next(&mut model, at(3)), Task::Wait(POLL_INTERVAL));
     }
@@ -638,7 +639,7 @@ mod tests {
             model.answered(at(0), row, other(true));
             if row < 7 {
                 assert_eq!(next(&mut model, at(0)), Task::Read(row));
-                model.answered(at(0), row, Answer::ReadBack(ReadBack::Wanted));
+                model.answered(at(0), row, Answer::ReadBack(SessionStatus::Resubmitted));
             }
         }
         model.stop(Stop::Signal);
@@ -653,7 +654,7 @@ mod tests {
             assert_eq!(next(&mut model, now), Task::Read(0));
             assert!(
                 model
-                    .answered(now, 0, Answer::ReadBack(ReadBack::Other("In Review".into())))
+                    .answered(now, 0, Answer::ReadBack(SessionStatus::InReview))
                     .is_none()
             );
         }
@@ -661,7 +662,7 @@ mod tests {
         model.answered(at(61), 0, other(true));
         // It was sent once more, and that is all.
         assert_eq!(next(&mut model, at(62)), Task::Read(0));
-        let record = model.answered(at(62), 0, Answer::ReadBack(ReadBack::Other("In Review".into())));
+        let record = model.answered(at(62), 0, Answer::ReadBack(SessionStatus::InReview));
         assert_eq!(outcome(record), Some(Outcome::Unknown));
     }
 
@@ -673,7 +674,7 @@ mod tests {
         let mut model = model(&rows, |_| {});
         let not_permitted = || failed(FailureKind::NotPermitted, false);
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
-        model.answered(at(0), 0, Answer::ReadBack(ReadBack::Other("In Review".into())));
+        model.answered(at(0), 0, Answer::ReadBack(SessionStatus::InReview));
         assert_eq!(next(&mut model, at(0)), Task::Send(0));
         assert_eq!(next(&mut model, at(0)), Task::Send(1));
         assert_eq!(next(&mut model, at(0)), Task::Send(2));
@@ -688,7 +689,7 @@ mod tests {
             );
         }
         assert_eq!(next(&mut model, at(1)), Task::Read(0));
-        model.answered(at(1), 0, Answer::ReadBack(ReadBack::OtherDecision("Declined".into())));
+        model.answered(at(1), 0, Answer::ReadBack(SessionStatus::Declined));
         assert_eq!(next(&mut model, at(1)), Task::Send(10));
         assert_eq!(outcome(model.answered(at(1), 10, not_permitted())), None);
     }
@@ -698,14 +699,14 @@ mod tests {
         let doubt = RowState::InDoubt { reported: false };
         let mut model = model(&[(APPROVED, doubt)], |_| {});
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
-        model.answered(at(0), 0, Answer::ReadBack(ReadBack::Other("In Review".into())));
+        model.answered(at(0), 0, Answer::ReadBack(SessionStatus::InReview));
         assert_eq!(next(&mut model, at(0)), Task::Send(0));
         assert_eq!(
             outcome(model.answered(at(0), 0, failed(FailureKind::Refused, false))),
             None
         );
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
-        let record = model.answered(at(0), 0, Answer::ReadBack(ReadBack::Other("In Progress".into())));
+        let record = model.answered(at(0), 0, Answer::ReadBack(SessionStatus::InProgress));
         assert_eq!(outcome(record), Some(Outcome::Unknown));
         assert_eq!(next(&mut model, at(0)), Task::Done);
     }

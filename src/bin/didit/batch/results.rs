@@ -98,32 +98,25 @@ impl Summary {
     }
 
     pub fn to_json(&self) -> Value {
-        let Counts {
-            applied,
-            already,
-            refused,
-            unknown,
-        } = self.counts;
-        json!({
-            "applied": applied, "already": already, "refused": refused, "unknown": unknown, "not_sent": self.not_sent,
-            "exit": self.exit as u8, "stopped": self.stopped,
-        })
+        let mut object = json!(self.counts);
+        object["not_sent"] = self.not_sent.into();
+        object["exit"] = (self.exit as u8).into();
+        object["stopped"] = self.stopped.as_deref().into();
+        object
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts {
-            applied,
-            already,
-            refused,
-            unknown,
-        } = self.counts;
-        let rows = counted(self.counts.ended() + self.not_sent, "row");
+        let (counts, not_sent) = (&self.counts, self.not_sent);
         write!(
             f,
-            "{rows}: {applied} applied, {already} already so, {refused} refused, {unknown} unknown, {} not sent",
-            self.not_sent
+            "{}: {} applied, {} already so, {} refused, {} unknown, {not_sent} not sent",
+            counted(counts.ended() + not_sent, "row"),
+            counts.applied,
+            counts.already,
+            counts.refused,
+            counts.unknown,
         )
     }
 }

@@ -5,10 +5,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
+use didit::{NewStatus, SessionStatus};
 use fastrand::Rng;
 
 use super::circuit::Time;
-use super::events::{Answer, Failure, FailureKind, Outcome, ReadBack, Record, RowState, Stop, Task};
+use super::events::{Answer, Failure, FailureKind, Outcome, Record, RowState, Stop, Task};
 use super::model::{Model, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -363,8 +364,12 @@ impl Day {
             retry_refused: self.random.u8(..8) == 0,
         };
         let states = self.replay();
-        let repeatable = |row: usize| self.sessions[row].wanted != Resubmitted;
-        let mut model = Model::new(&settings, &states, repeatable, HashMap::new());
+        let wanted = |row: usize| match self.sessions[row].wanted {
+            Approved => NewStatus::Approved,
+            Declined => NewStatus::Declined,
+            _ => NewStatus::Resubmitted,
+        };
+        let mut model = Model::new(&settings, &states, wanted, HashMap::new());
         for (session, (state, _)) in self.sessions.iter_mut().zip(&states) {
             session.ended = match state {
                 RowState::Applied { .. } => true,
@@ -761,13 +766,14 @@ impl Day {
             _ => {}
         }
         session.read = Some((session.status, now));
-        let name = format!("{:?}", session.status);
-        let seen = match session.status {
-            status if status == session.wanted => ReadBack::Wanted,
-            Approved | Declined => ReadBack::OtherDecision(name),
-            _ => ReadBack::Other(name),
+        let found = match session.status {
+            InReview => SessionStatus::InReview,
+            Approved => SessionStatus::Approved,
+            Declined => SessionStatus::Declined,
+            Resubmitted => SessionStatus::Resubmitted,
+            InProgress => SessionStatus::InProgress,
         };
-        (soon, Answer::ReadBack(seen))
+        (soon, Answer::ReadBack(found))
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use didit::{Client, Error, ErrorKind, NewStatus, SessionStatus, Verdict};
+use didit::{Client, Error, ErrorKind, Verdict};
 
-use super::events::{Answer, Failure, FailureKind, Outcome, ReadBack, Record, Stop, Task};
+use super::events::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
 use super::input::Input;
 use super::journal::Journal;
 use super::model::Model;
@@ -189,9 +189,8 @@ impl<'a> Run<'a> {
     }
 
     fn read(&self, row: usize, sender: &Sender<Message>) {
-        let (id, update) = self.input.row(row);
-        let (answer, error) = match self.client.session(&id) {
-            Ok(session) => (Answer::ReadBack(read_back(&session.status, update.new_status())), None),
+        let (answer, error) = match self.client.session(&self.input.row(row).0) {
+            Ok(session) => (Answer::ReadBack(session.status), None),
             Err(error) => (Answer::Failed(failure(&error, false)), Some(error)),
         };
         self.answered(row, false, answer, error.as_ref(), sender);
@@ -247,14 +246,6 @@ fn reason_to_stop(why: &Stop) -> String {
         }
         Stop::Outage(reason, None) => format!("nothing gets through: {reason}; go on later"),
         Stop::Signal => "by a signal".into(),
-    }
-}
-
-fn read_back(status: &SessionStatus, wanted: NewStatus) -> ReadBack {
-    match status {
-        status if *status == wanted => ReadBack::Wanted,
-        SessionStatus::Approved | SessionStatus::Declined => ReadBack::OtherDecision(status.to_string()),
-        _ => ReadBack::Other(status.to_string()),
     }
 }
 
