@@ -4,7 +4,7 @@ use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, S
 use serde_json::{Value, json};
 
 use crate::args::{Output, Update};
-use crate::report::{Exit, add_reason, diagnose, escaped, print, print_and_exit, what_happened};
+use crate::report::{Exit, add_reason, diagnose, escaped, print, print_and_exit, split_verdict};
 
 struct Failure {
     error: Error,
@@ -106,7 +106,7 @@ impl Failure {
         let found = match read_back {
             None => return error.to_string(),
             Some(Ok(status)) => format!("Read back just now, the session is {status}, but that may still change"),
-            Some(Err(failed)) => format!("It cannot be read back ({})", what_happened(failed)),
+            Some(Err(failed)) => format!("It cannot be read back ({})", split_verdict(failed).0),
         };
         format!("{error}. {found}: look again in a minute with `didit status {id}`")
     }

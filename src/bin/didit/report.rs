@@ -90,12 +90,13 @@ pub fn in_words(duration: Duration) -> String {
     }
 }
 
-/// The beginning of an error's line: without the verdict and the advice that follow, where a command has its own.
-pub fn what_happened(error: &Error) -> String {
-    let line = error.to_string();
+/// An error's line: what happened, and then the verdict and the advice, where a command may have its own.
+pub fn split_verdict(error: &Error) -> (String, String) {
+    let mut line = error.to_string();
     let verdicts = ["; whether it was applied", "; nothing was changed"];
     let end = verdicts.iter().filter_map(|verdict| line.find(verdict)).min();
-    line[..end.unwrap_or(line.len())].into()
+    let verdict = line.split_off(end.unwrap_or(line.len()));
+    (line, verdict)
 }
 
 /// Says that a result could not be printed, and ends a command that had nothing else to do.

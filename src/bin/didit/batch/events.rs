@@ -92,6 +92,8 @@ pub struct Failure {
     /// Whether the update may have been applied.
     pub in_doubt: bool,
     pub reason: String,
+    /// What that means for the update, and what to do about it; it follows the reason.
+    pub verdict: String,
     /// The pause that the server asks for.
     pub retry_after: Option<Duration>,
 }

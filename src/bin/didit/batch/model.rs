@@ -329,12 +329,13 @@ impl Model {
             Answer::Failed(failure) => failure,
         };
         let reason = &failure.reason;
+        let refusal = [reason.as_str(), &failure.verdict].concat();
         let refused = matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
         if refused && !read {
             self.circuit.close();
         }
         match failure.kind {
-            _ if refused && !in_doubt => Some(self.end(row, Outcome::Refused, reason)),
+            _ if refused && !in_doubt => Some(self.end(row, Outcome::Refused, &refusal)),
             FailureKind::NoSession => {
                 let reason = format!("{reason}; whether it was applied before that cannot be known");
                 Some(self.end(row, Outcome::Refused, &reason))
@@ -349,9 +350,9 @@ impl Model {
             }
             FailureKind::NotPermitted if self.confirmed && !in_doubt && !self.circuit.is_open() => {
                 self.failure(now, &failure, probe);
-                Some(self.end(row, Outcome::Refused, reason))
+                Some(self.end(row, Outcome::Refused, &refusal))
             }
-            _ => self.try_again(now, row, failure, read, probe),
+            _ => self.try_again(now, row, &failure, read, probe),
         }
     }
 
@@ -383,16 +384,18 @@ impl Model {
     }
 
     /// A failure that says nothing about the row.
-    fn try_again(&mut self, now: Time, row: usize, failure: Failure, read: bool, probe: bool) -> Option<Record> {
-        self.failure(now, &failure, probe);
+    fn try_again(&mut self, now: Time, row: usize, failure: &Failure, read: bool, probe: bool) -> Option<Record> {
+        self.failure(now, failure, probe);
         let state = &mut self.rows[row];
         state.in_doubt |= failure.in_doubt;
         // A probe fails because nothing gets through.
         state.tries += u8::from(!probe);
         let (first, given_up) = (state.tries <= 1, state.tries >= MAX_TRIES);
         let in_doubt = state.in_doubt;
-        if !read {
-            self.causes.insert(row, failure.reason.clone());
+        // That a repetition changed nothing says nothing about the request before.
+        if failure.in_doubt || !in_doubt {
+            self.causes
+                .insert(row, [failure.reason.as_str(), &failure.verdict].concat());
         }
         if !in_doubt {
             if !given_up {
@@ -400,7 +403,7 @@ impl Model {
             }
             return Some(self.record(row, Outcome::NotSent, ""));
         }
-        if given_up && !failure.in_doubt {
+        if given_up && read {
             return Some(self.unreadable(row, &failure.reason));
         }
         // A session that the server fails at again and again holds up no others.
@@ -413,7 +416,7 @@ impl Model {
     fn failure(&mut self, now: Time, failure: &Failure, probe: bool) {
         let reason = || failure.reason.clone();
         if failure.kind == FailureKind::Credentials {
-            return self.stop(Stop::Credentials(reason()));
+            return self.stop(Stop::Credentials(reason() + &failure.verdict));
         }
         let at_once = failure.kind == FailureKind::RateLimited;
         match self.circuit.failure(now, failure.retry_after, at_once, probe) {
@@ -513,6 +516,7 @@ mod tests {
             kind,
             in_doubt,
             reason: "why".into(),
+            verdict: if in_doubt { "; unknown" } else { "; nothing was changed" }.into(),
             retry_after: None,
         })
     }
@@ -712,7 +716,27 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_a_run_did_not_come_to_are_what_they_were() {
+    fn of_a_row_in_doubt_it_is_never_said_that_nothing_was_changed() {
+        for (kind, outcome) in [
+            (FailureKind::Other, Outcome::Unknown),
+            (FailureKind::Refused, Outcome::Unknown),
+            (FailureKind::NoSession, Outcome::Refused),
+        ] {
+            let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+            assert_eq!(next(&mut model, at(0)), Task::Send(0));
+            assert_eq!(model.answered(at(0), 0, other(true)), None);
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            model.answered(at(0), 0, Answer::ReadBack(SessionStatus::InReview));
+            assert_eq!(next(&mut model, at(0)), Task::Send(0));
+            let ended = model.answered(at(0), 0, failed(kind, false));
+            let record = ended.unwrap_or_else(|| model.finish().remove(0));
+            assert_eq!((record.outcome, record.in_doubt), (outcome, true));
+            assert!(!record.reason.contains("nothing was changed"), "{record:?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_a_run_did_not_get_to_are_what_they_were() {
         let unknown = RowState::InDoubt { reported: true };
         let refused = RowState::Refused { in_doubt: false };
         let rows = [

@@ -691,6 +691,7 @@ impl Day {
                 kind,
                 in_doubt,
                 reason,
+                verdict: String::new(),
                 retry_after,
             })
         };
@@ -745,6 +746,7 @@ impl Day {
                 kind,
                 in_doubt: false,
                 reason,
+                verdict: String::new(),
                 retry_after,
             })
         };

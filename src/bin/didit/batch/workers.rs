@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::results::{Lines, RowResult, Summary};
 use super::signals;
 use crate::args::Output;
-use crate::report::{Exit, diagnose, in_words, what_happened};
+use crate::report::{Exit, diagnose, in_words, split_verdict};
 
 /// How long it may take to notice a signal.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
@@ -262,16 +262,19 @@ fn failure(error: &Error, write: bool) -> Failure {
         _ => FailureKind::Other,
     };
     let in_doubt = error.verdict() == Verdict::Unknown;
-    // What to do about a doubt is the model's to say, and that a read changed nothing says nothing about the update.
-    let reason = match write {
-        true if in_doubt => format!("{}; whether it was applied is unknown", what_happened(error)),
-        true => error.to_string(),
-        false => what_happened(error),
+    let (reason, verdict) = split_verdict(error);
+    let verdict = match write {
+        // What to do about a doubt is the model's to say.
+        true if in_doubt => "; whether it was applied is unknown".into(),
+        true => verdict,
+        // That a read changed nothing says nothing about the update.
+        false => String::new(),
     };
     Failure {
         kind,
         in_doubt,
         reason,
+        verdict,
         retry_after: error.retry_after(),
     }
 }
