@@ -186,7 +186,7 @@ pub struct Batch {
     #[arg(allow_negative_numbers = true)]
     pub rate: u32,
 
-    /// How many requests may be under way at once
+    /// How many requests may be in flight at once
     #[arg(long, value_name = "N", default_value = "4", value_parser = |text: &str| whole(text, MAX_JOBS))]
     #[arg(allow_negative_numbers = true)]
     pub jobs: u32,
@@ -195,7 +195,7 @@ pub struct Batch {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Also take up rows that ended so in an earlier run; may be repeated
+    /// Also send rows again that ended like this in an earlier run; may be repeated
     #[arg(long, value_name = "WHICH", value_delimiter = ',')]
     pub retry: Vec<Retry>,
 
@@ -264,16 +264,11 @@ impl Batch {
             Some("ndjson" | "jsonl") => Format::Ndjson,
             _ => Format::Csv,
         });
-        if self.journal.is_none() {
-            self.journal = self
-                .file
-                .as_deref()
-                .filter(|file| can_have_a_journal_beside_it(file))
-                .map(|file| {
-                    let mut name = file.as_os_str().to_owned();
-                    name.push(".journal");
-                    name.into()
-                });
+        let beside = self.file.as_deref().filter(|file| can_have_a_journal_beside_it(file));
+        if let (None, Some(file)) = (&self.journal, beside) {
+            let mut name = file.as_os_str().to_owned();
+            name.push(".journal");
+            self.journal = Some(name.into());
         }
         if self.journal.is_none() && !self.dry_run {
             return Err(
@@ -313,7 +308,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "it has to be a number of seconds, such as 60 or 2.5".into())
 }
 
-/// Makes sure that a mistake repeats no credentials, and says where they belong.
+/// Makes sure that an error message repeats no credentials, and says where they belong.
 fn hide_secrets(mut error: clap::Error) -> clap::Error {
     let (ErrorKind::UnknownArgument, Some(ContextValue::String(arg))) =
         (error.kind(), error.get(ContextKind::InvalidArg))

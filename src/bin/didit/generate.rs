@@ -46,7 +46,7 @@ fn page(command: &clap::Command) -> String {
             false => Ok(()),
         })
         .and_then(|()| page.write_all(tables.concat().as_bytes()));
-    debug_assert!(rendered.is_ok(), "memory takes all that is written to it");
+    debug_assert!(rendered.is_ok(), "writing to memory does not fail");
     String::from_utf8_lossy(&page).into_owned()
 }
 

@@ -76,7 +76,7 @@ fn set(options: &Update) -> Result<(&'static str, String), Failure> {
     }
 }
 
-/// `nodes` matter to Resubmitted alone. An empty comment is none.
+/// `nodes` matter to Resubmitted alone. An empty comment is left out.
 pub fn status_update(
     status: NewStatus,
     nodes: Vec<Node>,

@@ -31,8 +31,8 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
-    /// 3 and 4 are said of Didit's own answers only: those in which the library found an error's words. Anything else,
-    /// such as a gateway's page or a proxy's refusal, says nothing about the credentials or the session.
+    /// 3 and 4 are for Didit's own answers only: those in which the library found an error message. Anything else, such as
+    /// a gateway's page or a proxy's refusal, says nothing about the credentials or the session.
     pub fn of(error: &Error) -> Exit {
         let by_didit = error.message().is_some() && error.status() != Some(407);
         match error.kind() {

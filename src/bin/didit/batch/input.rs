@@ -38,7 +38,7 @@ struct Row {
 #[serde(deny_unknown_fields)]
 struct Line {
     session_id: SessionId,
-    /// Read here rather than below: an empty one is none, as in a CSV.
+    /// Read here rather than in `update`: an empty one is left out, as in a CSV.
     #[serde(default)]
     comment: Option<String>,
     #[serde(flatten)]

@@ -246,17 +246,17 @@ impl History {
     }
 
     fn add(&mut self, row: usize, line: Line) {
-        let (past, at) = &mut self.rows[row];
-        let was = *past;
-        *past = match line.result {
-            Some(outcome) => past.after_result(outcome, line.in_doubt),
-            None => past.after_intent(),
+        let (state, place) = &mut self.rows[row];
+        let before = *state;
+        *state = match line.result {
+            Some(outcome) => before.after_result(outcome, line.in_doubt),
+            None => before.after_intent(),
         };
-        // Of a row that was applied that result is printed, whatever comes after it.
-        if !matches!(was, RowState::Applied { .. }) {
-            *at = self.whole;
+        // Once a row was applied, that is the result to be printed, whatever follows.
+        if !matches!(before, RowState::Applied { .. }) {
+            *place = self.whole;
         }
-        match (line.cause, *past) {
+        match (line.cause, *state) {
             (Some(cause), RowState::InDoubt { .. } | RowState::NotSent) => drop(self.causes.insert(row, cause)),
             (None, RowState::InDoubt { reported: false }) => {
                 self.causes.insert(row, "the run ended before the answer came".into());
@@ -277,17 +277,17 @@ impl History {
         Ok(())
     }
 
-    /// Reads the last result of each row whose state `is` what it should be.
+    /// Reads the last result of each row whose state is wanted.
     pub fn results(
         &self,
         mut file: &File,
-        is: impl Fn(RowState) -> bool,
+        is_wanted: impl Fn(RowState) -> bool,
         add: &mut dyn FnMut(RowResult),
     ) -> Result<(), String> {
         let wanted = self
             .rows
             .iter()
-            .filter(|(state, _)| *state != RowState::Untouched && is(*state));
+            .filter(|(state, _)| *state != RowState::Untouched && is_wanted(*state));
         let mut places: Vec<u64> = wanted.map(|(_, place)| *place).collect();
         places.sort_unstable();
         file.rewind().map_err(unusable)?;
@@ -337,8 +337,8 @@ fn is_start_of_journal(bytes: &[u8]) -> bool {
     start.starts_with(&bytes[..written.min(start.len())]) && bytes[written..].iter().all(|byte| *byte == 0)
 }
 
-/// On some file systems a power cut leaves NULs in what was not synced. What was sent had been synced before: where an
-/// intent comes after them, it is something else.
+/// On some file systems a power cut leaves NULs in what was not synced. An intent is synced before its request is sent, so
+/// one that follows the NULs shows that they come from something else.
 fn nothing_was_sent_after(reader: &mut impl BufRead, input: &Input) -> Result<bool, String> {
     let mut bytes = Vec::new();
     while read_line(reader, &mut bytes)? > 0 {
@@ -442,7 +442,7 @@ mod tests {
                 file.rewind().unwrap();
                 let history = History::read(&file, &header(), &input);
                 if lines == 0 && tail.contains('\n') {
-                    // A file whose first line is none of a journal is left alone.
+                    // Any other file is left alone.
                     assert!(history.is_err(), "{cut} {tail:?}");
                     continue;
                 }

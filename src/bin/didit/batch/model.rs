@@ -1,6 +1,6 @@
 //! What ends a row, and what ends a run. Pure: events and the time come in, tasks and records come out.
 //!
-//! 1. A row ends by Didit's word about its session: applied, already so, or refused. Anything else is a failure.
+//! 1. A row ends when Didit says so about its session: applied, already so, or refused. Anything else is a failure.
 //! 2. After a failure that certainly changed nothing, the row waits behind the untouched ones, in later runs as well.
 //! 3. After any other failure the row is in doubt: its session is read back. Approved and Declined are then sent again,
 //!    unless the session shows the opposite decision. Resubmitted is not, as it could be applied twice.
@@ -196,7 +196,7 @@ impl Model {
         self.stop.get_or_insert(why);
     }
 
-    /// What the headers of an answer said of the rate limit, to a write or a read.
+    /// What the answer to a write or a read says about the rate limit.
     pub fn observe(&mut self, now: Time, write: bool, limit: u64, remaining: u64, reset: Option<Duration>) {
         let pace = if write { &mut self.writes } else { &mut self.reads };
         pace.observe(now, limit, remaining, reset);
@@ -236,7 +236,7 @@ impl Model {
         }
         match wait {
             Some(wait) => Task::Wait(wait),
-            // A row in flight may have to be taken up again.
+            // A row in flight may have to be tried again.
             None if self.in_flight > 0 && self.stop.is_none() => Task::Wait(POLL_INTERVAL),
             None => Task::Done,
         }
