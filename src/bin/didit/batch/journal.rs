@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::{Outcome, RowState};
 use super::input::Input;
+use super::model::NO_ANSWER;
 use super::results::RowResult;
 
 /// What a journal belongs to.
@@ -259,7 +260,7 @@ impl History {
         match (line.cause, *state) {
             (Some(cause), RowState::InDoubt { .. } | RowState::NotSent) => drop(self.causes.insert(row, cause)),
             (None, RowState::InDoubt { reported: false }) => {
-                self.causes.insert(row, "the run ended before the answer came".into());
+                self.causes.insert(row, NO_ANSWER.into());
             }
             _ => drop(self.causes.remove(&row)),
         }

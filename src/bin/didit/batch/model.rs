@@ -30,6 +30,9 @@ const MAX_READ_AGE: Duration = Duration::from_secs(10);
 /// How long to wait for another worker's answer. News ends the wait sooner.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Why a row is in doubt whose request was about to be sent when the run ended.
+pub const NO_ANSWER: &str = "the run ended before the answer came";
+
 pub struct Settings {
     /// Requests a minute.
     pub writes: u32,
@@ -198,8 +201,11 @@ impl Model {
 
     /// What the answer to a write or a read says about the rate limit.
     pub fn observe(&mut self, now: Time, write: bool, limit: u64, remaining: u64, reset: Option<Duration>) {
-        let pace = if write { &mut self.writes } else { &mut self.reads };
-        pace.observe(now, limit, remaining, reset);
+        self.pace(!write).observe(now, limit, remaining, reset);
+    }
+
+    fn pace(&mut self, read: bool) -> &mut Pace {
+        if read { &mut self.reads } else { &mut self.writes }
     }
 
     pub fn next(&mut self, now: Time) -> Task {
@@ -224,14 +230,9 @@ impl Model {
         };
         let mut wait = None;
         for (queue, index) in candidates.into_iter().flatten() {
-            let pace = if queue.is_read() {
-                &mut self.reads
-            } else {
-                &mut self.writes
-            };
-            match pace.admit(now) {
+            match self.pace(queue.is_read()).admit(now) {
                 Ok(()) => return self.start(queue, index),
-                Err(time) => wait = Some(wait.map_or(time, |other: Duration| other.min(time))),
+                Err(time) => wait = Some(time.min(wait.unwrap_or(time))),
             }
         }
         match wait {
@@ -252,8 +253,8 @@ impl Model {
     fn next_read(&self) -> Option<(Queue, usize)> {
         let empty = |queue| self.queues[queue as usize].is_empty();
         let is_turn = empty(Untouched) && (!self.read_last || empty(LaterSends));
-        self.find(Doubts, |_| true)
-            .or_else(|| self.find(LaterReads, |_| is_turn))
+        let later = || self.find(LaterReads, |_| true).filter(|_| is_turn);
+        self.find(Doubts, |_| true).or_else(later)
     }
 
     /// The next row to be sent; behind those that were read back for it, only one that may be repeated if that is asked.
@@ -467,7 +468,10 @@ impl Model {
                 continue;
             }
             // A worker that failed may have sent it.
-            state.in_doubt |= state.stage == Stage::Sending;
+            if state.stage == Stage::Sending {
+                state.in_doubt = true;
+                self.causes.insert(row, NO_ANSWER.into());
+            }
             let (earlier, in_doubt) = (state.earlier, state.in_doubt);
             let mut record = match earlier {
                 Some(outcome) => self.end(row, outcome, "this is from an earlier run: this one did not get to it"),

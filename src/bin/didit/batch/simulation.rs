@@ -645,6 +645,8 @@ impl Day {
 
     /// Nothing is told that is not so.
     fn check_told(&self, record: &Record) {
+        let unchanged = record.reason.contains("nothing was changed");
+        hold!(self, !(record.in_doubt && unchanged), "{record:?} contradicts itself");
         let session = &self.sessions[record.row];
         let told = match record.outcome {
             Outcome::Applied => session.had_wanted && session.sent > 0,
@@ -691,7 +693,7 @@ impl Day {
                 kind,
                 in_doubt,
                 reason,
-                verdict: String::new(),
+                verdict: if in_doubt { "" } else { "; nothing was changed" }.into(),
                 retry_after,
             })
         };
