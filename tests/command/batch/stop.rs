@@ -92,7 +92,7 @@ fn the_first_signal_lets_what_is_under_way_end_and_starts_nothing_else() {
             "{run}"
         );
         let summary = run.objects().pop().unwrap()["summary"].take();
-        assert_eq!(summary["stopped"], "a signal asked for it");
+        assert_eq!(summary["stopped"], "by a signal");
         assert_eq!(sessions.applied(), [1; 3]);
         assert_eq!(server.requests().len(), 3);
         assert_eq!(results(&file).len(), 3);
