@@ -121,6 +121,7 @@ fn the_second_signal_ends_at_once() {
     held.first_signal("-INT");
     held.signal("-INT");
     let run = Run::end(held.child).exits(130);
+    drop(held.release);
     let err = fs::read_to_string(held.stderr).unwrap();
     assert!(!err.contains("40 rows"), "{run}{err}");
 }

@@ -74,10 +74,16 @@ impl<'a> Run<'a> {
 
     /// Prints what the workers have to say, until the last one is done.
     fn watch(&self, messages: &Receiver<Message>, progress: &mut Progress, lines: &mut Lines) {
+        let mut stopping = false;
         loop {
-            let message = messages.recv_timeout(progress.interval());
+            let message = messages.recv_timeout(progress.interval().min(SIGNAL_INTERVAL));
             if matches!(message, Err(RecvTimeoutError::Disconnected)) {
                 return;
+            }
+            // Said here, as all workers may be waiting for answers.
+            if !stopping && self.signal.load(Ordering::Relaxed) {
+                stopping = true;
+                diagnose("stopping once the requests in flight have ended; a second signal stops at once");
             }
             for message in message.into_iter().chain(messages.try_iter()) {
                 match message {
@@ -148,7 +154,7 @@ impl<'a> Run<'a> {
 
     fn work(&self, sender: &Sender<Message>) {
         loop {
-            match self.next(sender) {
+            match self.next() {
                 Task::Send(row) => self.send(row, sender),
                 Task::Read(row) => self.read(row, sender),
                 Task::Wait(_) | Task::Done => break,
@@ -158,14 +164,11 @@ impl<'a> Run<'a> {
     }
 
     /// The next task, once there is one.
-    fn next(&self, sender: &Sender<Message>) -> Task {
+    fn next(&self) -> Task {
         let mut model = self.model();
         loop {
-            if self.signal.load(Ordering::Relaxed) && model.stopped().is_none() {
+            if self.signal.load(Ordering::Relaxed) {
                 model.stop(Stop::Signal);
-                let note = "stopping once the requests in flight have ended; a second signal stops at once";
-                say(sender, Message::Note(note.into()));
-                self.changed.notify_all();
             }
             let time = match model.next(self.start.elapsed()) {
                 Task::Wait(time) => time.min(SIGNAL_INTERVAL),
