@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::builder::ClientBuilder;
 use crate::client::Client;
 use crate::credentials::Credentials;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, system_message};
 use crate::retry::RetryPolicy;
 use crate::update::ApiVersion;
 
@@ -99,8 +99,9 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
         builder = builder.token_file(path);
     }
     if let Some(path) = path("DIDIT_CA_FILE") {
-        let pem = fs::read(path)
-            .map_err(|error| Error::config(format!("the file cannot be read: {error}")).within("DIDIT_CA_FILE"))?;
+        let pem = fs::read(path).map_err(|error| {
+            Error::config(format!("the file cannot be read: {}", system_message(&error))).within("DIDIT_CA_FILE")
+        })?;
         builder = builder.root_certificates(pem);
     }
     Ok(builder)

@@ -386,6 +386,17 @@ fn field_messages(body: &Value) -> Option<String> {
     (!messages.is_empty()).then(|| messages.join("; "))
 }
 
+/// The message of the system, without its number: "Connection refused (os error 111)".
+pub(crate) fn system_message(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut text = text.trim_end_matches('.').to_owned();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    text
+}
+
 /// Makes text from outside safe to show in one line: secrets are removed first (a cut could leave half of one), then it is cut,
 /// then control characters, and those that change the direction of writing, are escaped.
 pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {

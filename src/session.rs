@@ -39,7 +39,8 @@ impl SessionId {
 
     /// Whether `other` names this session: Didit may write an id in another letter case.
     pub(crate) fn is(&self, other: &str) -> bool {
-        self.0.eq_ignore_ascii_case(other)
+        // Most often it is written the same.
+        *self.0 == *other || self.0.eq_ignore_ascii_case(other)
     }
 }
 

@@ -116,6 +116,10 @@ impl Node {
 #[non_exhaustive]
 pub enum ApiVersion {
     /// Approved and Declined, with a comment.
+    ///
+    /// That repeating them changes nothing is documented for v2 and v3 only. This client repeats them on v1 as well, on
+    /// the ground that all versions set the same status of the same session (didit-api.md §3, §4). If that is not good
+    /// enough for you, use [`RetryPolicy::none`](crate::RetryPolicy::none).
     V1,
     /// The same as v1, in Didit's newer path.
     V2,

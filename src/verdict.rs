@@ -69,6 +69,9 @@ pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets
     let from_didit = message.is_from_didit();
     let problem = match status {
         _ if from_didit => format!("Didit answered {status}"),
+        400.. if reply.body.is_err() => {
+            format!("{host} answered {status}, and its answer could not be read to its end")
+        }
         300..400 => format!("{host} answered {status}, a redirect, which is not followed"),
         400..500 => unexpected_content(host, status, body),
         500.. => format!("{host} answered {status} {}", content(body)),

@@ -8,7 +8,7 @@ use ureq::Timeout;
 use super::MAX_HEADERS;
 use super::names::{Reason, Unresolved};
 use super::tls;
-use crate::error::{ErrorKind, sanitize};
+use crate::error::{ErrorKind, sanitize, system_message};
 
 /// Why there is no complete answer.
 #[derive(Debug)]
@@ -196,17 +196,6 @@ pub(super) fn stage_of(error: &ureq::Error) -> Stage {
         ureq::Error::Io(error) if Loss::of(error).is_some() => Stage::Waiting,
         _ => Stage::Connecting,
     }
-}
-
-/// The message of the system, without its number: "Connection refused (os error 111)".
-fn system_message(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut text = text.trim_end_matches('.').to_owned();
-    if let Some(first) = text.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    text
 }
 
 // Without floating point, whose formatting would add 15 KB to a small binary.

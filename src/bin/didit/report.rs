@@ -140,6 +140,12 @@ pub fn end_panics_with_a_verdict() {
     }));
 }
 
+/// The message of the system, without its number: "No such file or directory (os error 2)".
+pub fn system_message(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
 /// Text from outside may hold what would steer a terminal.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {

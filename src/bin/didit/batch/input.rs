@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::csv;
 use crate::args::{Format, node};
 use crate::one::status_update;
+use crate::report::system_message;
 
 pub struct Input {
     text: String,
@@ -61,7 +62,7 @@ pub fn read(file: Option<&Path>) -> Result<String, String> {
         Some(file) => File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
         None => io::stdin().lock().read_to_end(&mut bytes),
     };
-    read.map_err(|error| format!("it cannot be read: {error}"))?;
+    read.map_err(|error| format!("it cannot be read: {}", system_message(&error)))?;
     if u32::try_from(bytes.len()).is_err() {
         return Err("it is larger than 4 GiB: split it".into());
     }

@@ -18,6 +18,7 @@ use super::events::{Outcome, RowState};
 use super::input::Input;
 use super::model::NO_ANSWER;
 use super::results::RowResult;
+use crate::report::system_message;
 
 /// What a journal belongs to.
 #[derive(Deserialize, PartialEq, Serialize)]
@@ -321,7 +322,7 @@ impl History {
 
 fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> Result<usize, String> {
     let read = reader.read_until(b'\n', bytes);
-    read.map_err(|error| format!("it cannot be read: {error}"))
+    read.map_err(|error| format!("it cannot be read: {}", system_message(&error)))
 }
 
 /// The row that a line is about, and what it says.
@@ -385,7 +386,7 @@ pub fn unusable(error: io::Error) -> String {
         }
         _ => "",
     };
-    format!("it cannot be used: {error}{hint}")
+    format!("it cannot be used: {}{hint}", system_message(&error))
 }
 
 /// So that the journal itself outlasts a power cut. Not every file system can do that.
