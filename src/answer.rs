@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// The fields that are read of an update's confirmation and of a session (didit-api.md §3, §5). A field that is
+/// The fields that are read of an update's confirmation and of a session (docs/didit-api.md §3, §5). A field that is
 /// not a text counts as missing.
 #[derive(Default)]
 pub(crate) struct Answer {

@@ -88,7 +88,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Where tokens are fetched. Default `https://apx.didit.me`; another host than the sessions' (didit-api.md §1).
+    /// Where tokens are fetched. Default `https://apx.didit.me`; another host than the sessions'
+    /// ([Didit's API, §1](crate::didit_api#1-two-hosts)).
     pub fn auth_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.auth_url = Some(url.into());
         self

@@ -47,7 +47,8 @@ pub(crate) struct Inner {
 }
 
 impl Client {
-    /// Sets the status of a session and returns what Didit confirmed (didit-api.md §3, §4).
+    /// Sets the status of a session and returns what Didit confirmed ([Didit's API, §3](crate::didit_api#3-update-v1),
+    /// [§4](crate::didit_api#4-update-v2-and-v3)).
     ///
     /// `Ok` means that Didit answered 200 and named this very session.
     ///
@@ -78,8 +79,8 @@ impl Client {
         })
     }
 
-    /// Reads the id and the status of a session back (didit-api.md §5). Nothing else of the answer, which is a
-    /// person's identity documents, is kept or logged.
+    /// Reads the id and the status of a session back ([Didit's API, §5](crate::didit_api#5-reading-a-session)). Nothing
+    /// else of the answer, which is a person's identity documents, is kept or logged.
     ///
     /// # Errors
     /// As [`update_status`](Client::update_status), but always [`Verdict::NotApplied`]: reading changes nothing.
@@ -104,7 +105,7 @@ impl Client {
     /// review is written. An update whose outcome is unknown is settled by reading the session back.
     ///
     /// Costs one more request than [`update_status`](Client::update_status), and reads are limited to 100 a minute on
-    /// v1 and v2 (didit-api.md §7).
+    /// v1 and v2 ([Didit's API, §7](crate::didit_api#7-rate-limits)).
     ///
     /// [`Ensured::Already`] means that the session had the status without this call's doing: the comment of `update`
     /// was not written. [`Ensured::Updated`] means that this call set it: Didit confirmed that, or an attempt of this
@@ -155,7 +156,7 @@ impl Client {
     ///
     /// With client credentials it fetches a new access token, whatever token is kept, and keeps that one. Then, with
     /// either kind of credentials, it reads a session that cannot exist: only an answer in Didit's own JSON counts
-    /// (didit-api.md §6), so that a wrong base URL shows.
+    /// ([Didit's API, §6](crate::didit_api#6-errors)), so that a wrong base URL shows.
     ///
     /// # Errors
     /// `Authentication` for credentials, a token or an API key that is refused; any other kind if there was no answer,

@@ -11,7 +11,7 @@ use crate::token::source::TokenSource;
 /// What a program authenticates with: an API key or client credentials. `Debug` shows neither key nor secret.
 ///
 /// Didit gives new accounts an API key; older applications have a client id and a client secret. Either comes from the
-/// Didit Business Console (didit-api.md §4).
+/// Didit Business Console ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// ```no_run
 /// use didit::{Client, Credentials};
@@ -36,7 +36,8 @@ pub(crate) enum Kind {
 }
 
 impl Credentials {
-    /// A client id and secret, exchanged for an access token on first use (didit-api.md §2).
+    /// A client id and secret, exchanged for an access token on first use
+    /// ([Didit's API, §2](crate::didit_api#2-access-token)).
     pub fn client(id: impl Into<String>, secret: impl Into<String>) -> Credentials {
         Credentials(Kind::Client {
             id: id.into(),
@@ -44,7 +45,7 @@ impl Credentials {
         })
     }
 
-    /// An API key, sent with every request; there is no token (didit-api.md §4).
+    /// An API key, sent with every request; there is no token ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
     pub fn api_key(key: impl Into<String>) -> Credentials {
         Credentials(Kind::ApiKey(Secret::new(key)))
     }
@@ -100,7 +101,7 @@ pub(crate) enum RequestCredential<'a> {
 }
 
 impl RequestCredential<'_> {
-    /// The header that carries it (didit-api.md §3, §4).
+    /// The header that carries it (docs/didit-api.md §3, §4).
     pub(crate) fn header(&self) -> (&'static str, &str) {
         match self {
             RequestCredential::ApiKey(key) => ("x-api-key", key.expose()),

@@ -1,4 +1,4 @@
-//! Configuration from `DIDIT_*` variables (didit-api.md §8).
+//! Configuration from `DIDIT_*` variables (docs/didit-api.md §8).
 
 use std::env;
 use std::ffi::OsString;

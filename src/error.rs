@@ -17,7 +17,7 @@ pub enum Verdict {
     /// The update certainly did not happen.
     NotApplied,
     /// The update may have happened. Read the session back with [`Client::session`](crate::Client::session), or repeat
-    /// the update, which is safe for Approved and Declined (didit-api.md §4).
+    /// the update, which is safe for Approved and Declined ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
     Unknown,
 }
 
@@ -252,14 +252,15 @@ impl Error {
         self.0.status
     }
 
-    /// Didit's stable code for the error: `code`, or OAuth's `error` (didit-api.md §6, RFC 6749 §5.2).
+    /// Didit's stable code for the error: `code`, or OAuth's `error` ([Didit's API, §6](crate::didit_api#6-errors), RFC
+    /// 6749 §5.2).
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.0.server.code.as_deref()
     }
 
-    /// Didit's own words, as found in the JSON of its answer (didit-api.md §6): at most 300 characters, with control
-    /// characters escaped and secrets removed.
+    /// Didit's own words, as found in the JSON of its answer ([Didit's API, §6](crate::didit_api#6-errors)): at most
+    /// 300 characters, with control characters escaped and secrets removed.
     ///
     /// `None` with a 4xx or 5xx means that the answer was not Didit's JSON: something else, such as a gateway, a
     /// login page or the server behind a wrong base URL, may have given it.
@@ -268,8 +269,8 @@ impl Error {
         self.0.server.message.as_deref()
     }
 
-    /// How long the server asks you to wait: `Retry-After`, or on a 429 without one `X-RateLimit-Reset` (didit-api.md
-    /// §7, RFC 9110 §10.2.3). At most a day.
+    /// How long the server asks you to wait: `Retry-After`, or on a 429 without one `X-RateLimit-Reset`
+    /// ([Didit's API, §7](crate::didit_api#7-rate-limits), RFC 9110 §10.2.3). At most a day.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
@@ -355,7 +356,7 @@ const MAX_MESSAGE: usize = 300;
 const MAX_CODE: usize = 64;
 
 impl ServerMessage {
-    /// Reads an error's body defensively: no envelope is shared, and it may be no JSON at all (didit-api.md §6).
+    /// Reads an error's body defensively: no envelope is shared, and it may be no JSON at all (docs/didit-api.md §6).
     pub(crate) fn read(body: &Value, request_id: Option<&str>, secrets: &[&str]) -> ServerMessage {
         let text = |key: &&str| body[*key].as_str().filter(|text| !text.is_empty());
         let first = |keys: &[&str]| keys.iter().find_map(text).map(str::to_owned);

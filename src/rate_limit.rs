@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::http::Reply;
 use crate::retry::seconds;
 
-/// The rate limit as the headers of an answer gave it (didit-api.md §7).
+/// The rate limit as the headers of an answer gave it ([Didit's API, §7](crate::didit_api#7-rate-limits)).
 ///
 /// Didit advises to slow down once `remaining` is under 15 % of `limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

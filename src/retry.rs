@@ -95,8 +95,8 @@ impl RetryPolicy {
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The wait that an answer asks for: `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), else
-/// `X-RateLimit-Reset` in Unix seconds (didit-api.md §7), where the caller passes it. `now` is the time by the clock
-/// that set them. A moment that has passed asks for no wait; a value that cannot be read is ignored.
+/// `X-RateLimit-Reset` in Unix seconds (docs/didit-api.md §7), where the caller passes it. `now` is the time by the
+/// clock that set them. A moment that has passed asks for no wait; a value that cannot be read is ignored.
 pub(crate) fn retry_after(header: Option<&str>, reset: Option<&str>, now: SystemTime) -> Option<Duration> {
     let until = |moment: SystemTime| moment.duration_since(now).unwrap_or_default();
     let asked = header.and_then(|value| match seconds(value) {

@@ -15,8 +15,9 @@ const MAX_ID: usize = 128;
 
 /// The id of a verification session: 1 to 128 of `A-Z a-z 0-9 - _`.
 ///
-/// Anything else is refused when the id is made, so an id can never change the path of a request. Didit's own ids
-/// are UUIDs (didit-api.md §4). Two ids are equal if they are spelled the same, letter case included.
+/// Anything else is refused when the id is made, so an id can never change the path of a request. Didit's own ids are
+/// UUIDs ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)). Two ids are equal if they are spelled the same,
+/// letter case included.
 ///
 /// ```
 /// use didit::SessionId;
@@ -112,7 +113,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// What Didit confirmed (didit-api.md §3).
+/// What Didit confirmed ([Didit's API, §3](crate::didit_api#3-update-v1)).
 ///
 /// `Debug` hides the session token and the URL, which contains it: whoever has them can act as the person.
 #[derive(Clone, PartialEq, Eq)]
@@ -136,7 +137,8 @@ impl fmt::Debug for UpdatedSession {
     }
 }
 
-/// The status that a session has (didit-api.md §5). Displayed and serialized as on the wire.
+/// The status that a session has ([Didit's API, §5](crate::didit_api#5-reading-a-session)). Displayed and serialized as
+/// on the wire.
 ///
 /// Two statuses are equal if Didit writes them the same. What is parsed or deserialized becomes `Other` only if it is
 /// none of the others, letter case included.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{Error, Result};
 use crate::secret::hidden;
 
-/// A status that a reviewer may set (didit-api.md §4).
+/// A status that a reviewer may set ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// Displayed and serialized as on the wire; parsed and deserialized in any letter case.
 ///
@@ -43,7 +43,7 @@ impl NewStatus {
         }
     }
 
-    /// Whether repeating the update changes nothing (didit-api.md §4).
+    /// Whether repeating the update changes nothing (docs/didit-api.md §4).
     pub(crate) fn is_idempotent(self) -> bool {
         self != NewStatus::Resubmitted
     }
@@ -80,7 +80,8 @@ impl<'de> Deserialize<'de> for NewStatus {
     }
 }
 
-/// A step that a person is asked to repeat, for [`StatusUpdate::resubmitted`] (didit-api.md §4).
+/// A step that a person is asked to repeat, for [`StatusUpdate::resubmitted`]
+/// ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// ```
 /// use didit::{Node, StatusUpdate};
@@ -108,7 +109,8 @@ impl Node {
     }
 }
 
-/// Which generation of Didit's session API is called (didit-api.md §3, §4).
+/// Which generation of Didit's session API is called ([Didit's API, §3](crate::didit_api#3-update-v1),
+/// [§4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// Displayed as `v1`, `v2` or `v3`. Any version takes either kind of credentials. The default is
 /// [`V1`](ApiVersion::V1) for client credentials and [`V3`](ApiVersion::V3) for an API key.
@@ -118,8 +120,9 @@ pub enum ApiVersion {
     /// Approved and Declined, with a comment.
     ///
     /// That repeating them changes nothing is documented for v2 and v3 only. This client repeats them on v1 as well, on
-    /// the ground that all versions set the same status of the same session (didit-api.md §3, §4). If that is not good
-    /// enough for you, use [`RetryPolicy::none`](crate::RetryPolicy::none).
+    /// the ground that all versions set the same status of the same session
+    /// ([Didit's API, §3](crate::didit_api#3-update-v1), [§4](crate::didit_api#4-update-v2-and-v3)). If that is not
+    /// good enough for you, use [`RetryPolicy::none`](crate::RetryPolicy::none).
     V1,
     /// The same as v1, in Didit's newer path.
     V2,
@@ -158,7 +161,7 @@ impl FromStr for ApiVersion {
     }
 }
 
-/// Languages that Didit writes emails in (didit-api.md §4).
+/// Languages that Didit writes emails in (docs/didit-api.md §4).
 const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl \
                          no pl pt-BR ro ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW";
 
@@ -207,7 +210,7 @@ pub struct StatusUpdate {
     email_language: Option<String>,
 }
 
-/// An update as Didit wants it (didit-api.md §4).
+/// An update as Didit wants it (docs/didit-api.md §4).
 #[derive(Serialize)]
 struct Body<'a> {
     new_status: NewStatus,
@@ -268,8 +271,8 @@ impl StatusUpdate {
 
     /// The email's language (Didit's default: `en`). Goes with [`email`](StatusUpdate::email).
     ///
-    /// One of en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no pl pt-BR ro ru sk
-    /// sl so sr sv th tr uk uz vi zh zh-CN zh-TW (didit-api.md §4).
+    /// One of en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no pl pt-BR ro
+    /// ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
     pub fn email_language(mut self, code: impl Into<String>) -> StatusUpdate {
         self.email_language = Some(code.into());
         self

@@ -53,7 +53,7 @@ pub(crate) fn of_failure(failure: Failure, operation: Operation) -> Error {
     }
 }
 
-/// An answer with another status than 200 (didit-api.md §6), from `host`.
+/// An answer with another status than 200 (docs/didit-api.md §6), from `host`.
 pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) -> Error {
     let status = reply.status;
     // Only the body of an error is meant to be shown: a success may hold all about a person.

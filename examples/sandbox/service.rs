@@ -237,7 +237,7 @@ impl Sandbox {
         answer
     }
 
-    /// didit-api.md §2.
+    /// docs/didit-api.md §2.
     fn token(&self, request: &Request) -> Answer {
         let refused = || Answer::json(401, json!({"error": "invalid_client"}));
         let basic = request
@@ -288,7 +288,7 @@ impl Sandbox {
         }
     }
 
-    /// Counts the request, or refuses it with a 429 (didit-api.md §7); the headers for the answer.
+    /// Counts the request, or refuses it with a 429 (docs/didit-api.md §7); the headers for the answer.
     fn admit(&self, state: &mut State, update: bool) -> Result<Vec<(&'static str, String)>, Answer> {
         let Some(limit) = self.options.rate_limit else {
             return Ok(Vec::new());
@@ -323,7 +323,7 @@ impl Sandbox {
     }
 }
 
-/// didit-api.md §3, §4.
+/// docs/didit-api.md §3, §4.
 fn apply(session: &mut Session, id: &str, version: &str, body: &[u8]) -> Answer {
     let Ok(body @ Value::Object(_)) = serde_json::from_slice(body) else {
         return Answer::detail(400, "JSON parse error");

@@ -27,7 +27,7 @@ impl Timestamp {
 
 /// No token is kept for longer, whatever its server says.
 pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// The lifetime of a token whose answer gives none that can be used (didit-api.md §2).
+/// The lifetime of a token whose answer gives none that can be used (docs/didit-api.md §2).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// A token is replaced when less than this is left, or a tenth of its lifetime, whichever is less.
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
@@ -63,7 +63,8 @@ impl Token {
         self.authorization.expose()
     }
 
-    /// Reads the documented answer (didit-api.md §2), tolerant where servers differ, and strict where a mistake would do harm.
+    /// Reads the documented answer (docs/didit-api.md §2), tolerant where servers differ, and strict where a mistake
+    /// would do harm.
     ///
     /// # Errors
     /// What is wrong with it.

@@ -184,7 +184,7 @@ impl TokenSource {
         Ok(Arc::new(token))
     }
 
-    /// One token request (didit-api.md §2).
+    /// One token request (docs/didit-api.md §2).
     fn fetch(&self, deadline: Deadline) -> Result<Token> {
         let limit = self.http.timeout();
         let timeout = deadline.clip(limit)?;

@@ -129,7 +129,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
         writes: options.rate,
         reads: match version() {
             ApiVersion::V3 => options.rate,
-            // didit-api.md §7.
+            // docs/didit-api.md §7.
             _ => options.rate.min(100),
         },
         max_outage: options.max_outage,

@@ -46,7 +46,7 @@ pub struct Settings {
 struct Row {
     stage: Stage,
     wanted: NewStatus,
-    /// Whether it may be sent again by itself: Approved and Declined (didit-api.md §4), until Didit refuses them.
+    /// Whether it may be sent again by itself: Approved and Declined (docs/didit-api.md §4), until Didit refuses them.
     repeatable: bool,
     in_doubt: bool,
     /// This run sent it, and has not tried to read it back since.

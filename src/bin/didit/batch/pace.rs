@@ -50,7 +50,7 @@ impl Pace {
     }
 
     /// What an answer says about the rate limit: under 15 % what is left is spread over the time until there is more
-    /// (didit-api.md §7).
+    /// (docs/didit-api.md §7).
     pub fn observe(&mut self, now: Time, limit: u64, remaining: u64, reset: Option<Duration>) {
         let low = remaining.saturating_mul(100) < limit.saturating_mul(15);
         // Without a time, and whatever another clock says, it is no longer than the window.
