@@ -18,6 +18,19 @@ struct Held {
     sessions: Arc<Sessions>,
 }
 
+/// The same command, even where these tests run under `nohup` or in the background of a script, which have children ignore
+/// signals.
+fn with_default_signals(command: &Command) -> Command {
+    let mut reset = Command::new("/usr/bin/env");
+    reset.env_clear();
+    if cfg!(target_os = "linux") {
+        reset.arg("--default-signal=HUP,INT,TERM");
+    }
+    reset.arg(command.get_program()).args(command.get_args());
+    reset.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    reset
+}
+
 impl Held {
     fn start(file: &str, requests: usize, lost: bool) -> Held {
         let ((release, held), (arrived, arrivals)) = (mpsc::channel::<()>(), mpsc::channel());
@@ -34,7 +47,8 @@ impl Held {
             let _ = lock(&held).recv_timeout(LIMIT);
             if lost { vec![Step::Close] } else { steps }
         });
-        let mut command = against(&server, &[file, "--json", "--jobs", &requests.to_string()]);
+        let command = against(&server, &[file, "--json", "--jobs", &requests.to_string()]);
+        let mut command = with_default_signals(&command);
         let stderr = format!("{file}.stderr");
         let written = fs::File::create(&stderr).unwrap();
         let child = command.stdout(Stdio::piped()).stderr(written).spawn().unwrap();
