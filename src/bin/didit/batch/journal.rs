@@ -8,7 +8,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use didit::{NewStatus, SessionId};
 use serde::de::IgnoredAny;
@@ -17,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::events::{Outcome, RowState};
 use super::input::Input;
 use super::model::NO_ANSWER;
-use super::results::RowResult;
+use super::results::{RowResult, now};
 use crate::report::system_message;
 
 /// What a journal belongs to.
@@ -76,11 +75,6 @@ struct State {
     /// How many lines were written.
     written: u64,
     failure: Option<String>,
-}
-
-pub fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 /// Opens or creates a journal, for this process alone until it ends.

@@ -1,6 +1,7 @@
 //! What a batch prints: a line for each row that was not applied, and a summary.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use didit::{Error, NewStatus, SessionId};
 use serde::Serialize;
@@ -8,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::events::{Counts, Outcome, Record};
 use super::input::Input;
-use super::journal::now;
 use crate::args::Output;
 use crate::report::{Exit, escaped, print, unprintable};
 
@@ -186,6 +186,12 @@ impl Lines {
         }
         !self.failed
     }
+}
+
+/// When something happened, in Unix seconds.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
