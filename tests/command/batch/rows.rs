@@ -5,6 +5,12 @@ use std::process::Stdio;
 
 use super::*;
 
+/// The bodies of the updates that the sandbox received.
+fn bodies(sandbox: &Sandbox) -> Vec<Value> {
+    let updates = sandbox.updates().into_iter();
+    updates.map(|mut entry| entry["body"].take()).collect()
+}
+
 #[test]
 fn csv_may_be_written_in_every_allowed_way() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
@@ -15,11 +21,7 @@ fn csv_may_be_written_in_every_allowed_way() {
                 Zo\u{eb},,Approved,ghi,,";
     let file = dir.file("rows.csv", text);
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
-    let bodies: Vec<Value> = sandbox
-        .updates()
-        .into_iter()
-        .map(|mut entry| entry["body"].take())
-        .collect();
+    let bodies = bodies(&sandbox);
     let nodes = json!([{"node_id": "a", "feature": "OCR"}, {"node_id": "b", "feature": "FACE"}]);
     assert_eq!(
         bodies[0],
@@ -42,11 +44,7 @@ fn ndjson_may_have_blank_lines_and_no_end_of_line_at_its_end() {
                 {\"nodes\":[{\"node_id\":\"a\",\"feature\":\"OCR\"}],\"new_status\":\"Resubmitted\",\"session_id\":\"def\"}";
     let file = dir.file("rows.ndjson", text);
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
-    let bodies: Vec<Value> = sandbox
-        .updates()
-        .into_iter()
-        .map(|mut entry| entry["body"].take())
-        .collect();
+    let bodies = bodies(&sandbox);
     let nodes = json!([{"node_id": "a", "feature": "OCR"}]);
     assert_eq!(bodies[0], json!({"new_status": "Approved"}));
     assert_eq!(
