@@ -79,6 +79,37 @@ fn what_a_person_decided_since_is_not_overridden() {
 }
 
 #[test]
+fn what_a_person_decides_between_two_tries_of_a_row_is_not_overridden() {
+    for status in [429, 401] {
+        let sessions = Arc::new(Sessions::default());
+        let served = sessions.clone();
+        let server = Server::start(move |request| {
+            // The first try is refused, and then somebody declines the session.
+            if request.method == "PATCH" && served.applied().is_empty() {
+                served.set(&id(0), "Declined");
+                return answer(status, &[("retry-after", "1")], "<html>Not now</html>");
+            }
+            served.serve(request)
+        });
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(1));
+        for _ in 0..2 {
+            let run = run(&server, &[&file]).exits(5);
+            assert!(run.out.starts_with("line 2: unknown: "), "{run}");
+            assert!(
+                run.out
+                    .contains("the session is Declined now; somebody may have decided that since"),
+                "{run}"
+            );
+        }
+        let methods: Vec<String> = server.requests().into_iter().map(|request| request.method).collect();
+        assert_eq!(methods, ["PATCH", "GET", "GET"]);
+        run(&server, &[&file, "--retry", "unknown"]).exits(0);
+        assert_eq!(sessions.status(&id(0)), "Approved");
+    }
+}
+
+#[test]
 fn a_session_that_is_gone_ends_its_row_without_a_word_that_nothing_was_changed() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = killed(&dir, &sandbox, "Approved", unix_time());

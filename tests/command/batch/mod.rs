@@ -143,6 +143,15 @@ impl Sessions {
         didit_json(200, json!({"session_id": id}))
     }
 
+    /// What somebody else decides.
+    pub fn set(&self, id: &str, status: &str) {
+        lock(&self.0).insert(id.into(), (status.into(), 0));
+    }
+
+    pub fn status(&self, id: &str) -> String {
+        lock(&self.0)[id].0.clone()
+    }
+
     /// How often each session that was asked for was changed.
     pub fn applied(&self) -> Vec<u32> {
         lock(&self.0).values().map(|(_, applied)| *applied).collect()

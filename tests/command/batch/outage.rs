@@ -107,7 +107,9 @@ fn rows_that_were_not_applied_come_after_the_untouched_ones_in_the_next_run_too(
     let (first, up) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
     let (seen, is_up, sessions) = (first.clone(), up.clone(), Sessions::default());
     let server = Server::start(move |request| {
-        lock(&seen).push(session_of(request));
+        if request.method == "PATCH" {
+            lock(&seen).push(session_of(request));
+        }
         match is_up.load(SeqCst) {
             true => sessions.serve(request),
             false => didit_json(

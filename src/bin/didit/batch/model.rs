@@ -1,10 +1,11 @@
 //! What ends a row, and what ends a run. Pure: events and the time come in, tasks and records come out.
 //!
 //! 1. A row ends when Didit says so about its session: applied, already so, or refused. Anything else is a failure.
-//! 2. After a failure that certainly changed nothing, the row waits behind the untouched ones, in later runs as well.
-//! 3. After any other failure the row is in doubt: its session is read back. Approved and Declined are then sent again,
-//!    unless the session shows the opposite decision. Resubmitted is not, as it could be applied twice.
-//! 4. What stays in doubt is unknown. Each later run reads it back once more.
+//! 2. After a failure that may have changed something the row is in doubt, and its session is read back at once. After any
+//!    other failure the row waits behind the untouched ones, in later runs as well.
+//! 3. No row is sent a second time before its session was read. If the session shows the opposite decision, somebody may
+//!    have made it, and the row is unknown. A Resubmitted in doubt is unknown too, as it could be applied twice.
+//! 4. Each later run reads unknown rows once more.
 //! 5. Eight failures in a row, or an answer that asks for a pause, open the circuit: all workers pause for as long as the
 //!    server asks, else 1, 2, 4, 8, 16, 30 s, with one try after each pause. An update that gets through closes it.
 //! 6. When it has been open for `--max-outage` seconds, or the credentials are refused, the run stops.
@@ -76,21 +77,20 @@ enum Queue {
     /// Rows that were read back and may be sent again.
     Resends,
     Untouched,
-    /// Rows that have failed before wait behind the untouched ones.
-    LaterSends,
-    LaterReads,
+    /// Rows that were tried before, to be read once every row had its turn.
+    Tried,
 }
 
-use Queue::{Doubts, LaterReads, LaterSends, Resends, Untouched};
+use Queue::{Doubts, Resends, Tried, Untouched};
 
 pub struct Model {
     rows: Vec<Row>,
-    queues: [VecDeque<usize>; 5],
+    queues: [VecDeque<usize>; 4],
     /// How the update of a row that has not ended failed.
     causes: HashMap<usize, String>,
     /// When rows were read back that may be sent again.
     read_at: HashMap<usize, Time>,
-    /// Whether the last request that took turns was a read.
+    /// Whether the last request was a read.
     read_last: bool,
     in_flight: usize,
     /// The row that shows whether the circuit may close.
@@ -134,14 +134,12 @@ impl Model {
         for (row, (state, _)) in history.iter().enumerate() {
             let queue = match state {
                 RowState::Untouched => Some(Untouched),
-                RowState::NotSent => Some(LaterSends),
                 RowState::InDoubt { reported: false } => Some(Doubts),
-                RowState::InDoubt { reported: true } => Some(LaterReads),
-                RowState::Refused { in_doubt } if settings.retry_refused => {
-                    Some(if *in_doubt { LaterReads } else { LaterSends })
-                }
+                RowState::NotSent | RowState::InDoubt { reported: true } => Some(Tried),
+                RowState::Refused { .. } if settings.retry_refused => Some(Tried),
                 RowState::Refused { .. } | RowState::Applied { .. } => None,
             };
+            let in_doubt = matches!(state, RowState::InDoubt { .. } | RowState::Refused { in_doubt: true });
             match queue {
                 Some(queue) => model.queues[queue as usize].push_back(row),
                 None => state
@@ -157,11 +155,14 @@ impl Model {
                 },
                 wanted: wanted(row),
                 repeatable: wanted(row) != NewStatus::Resubmitted,
-                in_doubt: matches!(queue, Some(Doubts | LaterReads)),
+                in_doubt,
                 sent: false,
                 unread: false,
                 earlier: state.outcome().filter(|outcome| *outcome != Outcome::NotSent),
-                retry: settings.retry_unknown && matches!(state, RowState::InDoubt { .. }),
+                retry: match state {
+                    RowState::Refused { .. } => settings.retry_refused,
+                    _ => settings.retry_unknown,
+                },
                 tries: 0,
             });
         }
@@ -215,7 +216,7 @@ impl Model {
             // What this run left in doubt is read back, and that is all.
             (Some(Stop::Signal), None) if !open => [
                 self.find(Doubts, |row| row.unread),
-                self.find(LaterReads, |row| row.unread),
+                self.find(Tried, |row| row.unread && row.in_doubt),
             ],
             (Some(_), _) => return Task::Done,
             (None, Some(pause)) => return Task::Wait(pause),
@@ -248,29 +249,27 @@ impl Model {
         index.map(|index| (queue, index))
     }
 
-    /// The next row to be read back. Behind the untouched rows, reads and writes take turns, so that neither holds up the
-    /// other.
+    /// The next row to be read. Rows that may be sent go before those that were tried, or what was read of them would be
+    /// too old by the time that all the others had been read.
     fn next_read(&self) -> Option<(Queue, usize)> {
         let empty = |queue| self.queues[queue as usize].is_empty();
-        let is_turn = empty(Untouched) && (!self.read_last || empty(LaterSends));
-        let later = || self.find(LaterReads, |_| true).filter(|_| is_turn);
-        self.find(Doubts, |_| true).or_else(later)
+        let tried = || self.find(Tried, |_| empty(Untouched) && empty(Resends));
+        self.find(Doubts, |_| true).or_else(tried)
     }
 
-    /// The next row to be sent; behind those that were read back for it, only one that may be repeated if that is asked.
+    /// The next row to be sent; an untouched one only if it may be repeated, if that is asked.
     fn next_write(&self, repeatable: bool) -> Option<(Queue, usize)> {
-        let fits = |row: &Row| row.repeatable || !repeatable;
-        let resend = self.find(Resends, |_| true);
-        let untouched = || self.find(Untouched, fits);
-        resend.or_else(untouched).or_else(|| self.find(LaterSends, fits))
+        let untouched = || self.find(Untouched, |row| row.repeatable || !repeatable);
+        self.find(Resends, |_| true).or_else(untouched)
     }
 
     /// One row while the circuit is open. Writes and reads take turns: only a write can close the circuit, and what is in
     /// doubt can be settled all the same. A write is one that may be repeated, where there is one.
     fn next_probe(&self) -> Option<(Queue, usize)> {
         let write = self.next_write(true).or_else(|| self.next_write(false));
-        let read = self.find(Doubts, |_| true).or_else(|| self.find(LaterReads, |_| true));
-        if self.read_last { write.or(read) } else { read.or(write) }
+        let read = self.find(Doubts, |_| true);
+        let turn = if self.read_last { write.or(read) } else { read.or(write) };
+        turn.or_else(|| self.find(Tried, |_| true))
     }
 
     fn read_stale_sessions_again(&mut self, now: Time) {
@@ -291,17 +290,15 @@ impl Model {
         if self.circuit.is_open() {
             self.probe = Some(row);
         }
-        if self.circuit.is_open() || !matches!(queue, Doubts | Resends) {
-            self.read_last = queue.is_read();
-        }
+        self.read_last = queue.is_read();
         let state = &mut self.rows[row];
-        state.earlier = None;
         if queue.is_read() {
             state.stage = Stage::Reading;
             state.unread = false;
             return Task::Read(row);
         }
         state.stage = Stage::Sending;
+        state.earlier = None;
         state.sent = true;
         state.unread = true;
         state.retry = false;
@@ -330,19 +327,22 @@ impl Model {
             Answer::Failed(failure) => failure,
         };
         let reason = &failure.reason;
-        let refusal = [reason.as_str(), &failure.verdict].concat();
+        let refusal = match self.causes.get(&row) {
+            Some(cause) if read => format!("{cause}; {reason}"),
+            _ => [reason.as_str(), &failure.verdict].concat(),
+        };
         let refused = matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
         if refused && !read {
             self.circuit.close();
         }
         match failure.kind {
-            _ if refused && !in_doubt => Some(self.end(row, Outcome::Refused, &refusal)),
-            FailureKind::NoSession => {
+            FailureKind::NoSession if in_doubt => {
                 let reason = format!("{reason}; whether it was applied before that cannot be known");
                 Some(self.end(row, Outcome::Refused, &reason))
             }
-            FailureKind::Refused | FailureKind::NotPermitted if read => Some(self.unreadable(row, reason)),
-            FailureKind::Refused => {
+            FailureKind::NoSession => Some(self.end(row, Outcome::Refused, &refusal)),
+            FailureKind::Refused if !read && !in_doubt => Some(self.end(row, Outcome::Refused, &refusal)),
+            FailureKind::Refused if !read => {
                 // It may be refused because the request before was applied.
                 self.rows[row].repeatable = false;
                 self.causes.insert(row, failure.reason);
@@ -353,6 +353,7 @@ impl Model {
                 self.failure(now, &failure, probe);
                 Some(self.end(row, Outcome::Refused, &refusal))
             }
+            FailureKind::Refused | FailureKind::NotPermitted if read && in_doubt => Some(self.unreadable(row, reason)),
             _ => self.try_again(now, row, &failure, read, probe),
         }
     }
@@ -367,11 +368,15 @@ impl Model {
     fn read_back(&mut self, now: Time, row: usize, found: &SessionStatus) -> Option<Record> {
         let state = self.rows[row];
         if *found == state.wanted {
-            let outcome = if state.sent { Outcome::Applied } else { Outcome::Already };
+            let outcome = if state.sent && state.in_doubt {
+                Outcome::Applied
+            } else {
+                Outcome::Already
+            };
             return Some(self.end(row, outcome, ""));
         }
         let another_decision = matches!(found, SessionStatus::Approved | SessionStatus::Declined);
-        let repeats = state.repeatable && !another_decision && state.tries < MAX_TRIES;
+        let repeats = (state.repeatable || !state.in_doubt) && !another_decision && state.tries < MAX_TRIES;
         if state.retry || repeats {
             self.read_at.insert(row, now);
             self.queues[Resends as usize].push_back(row);
@@ -388,29 +393,29 @@ impl Model {
     fn try_again(&mut self, now: Time, row: usize, failure: &Failure, read: bool, probe: bool) -> Option<Record> {
         self.failure(now, failure, probe);
         let state = &mut self.rows[row];
+        state.earlier = None;
         state.in_doubt |= failure.in_doubt;
         // A probe fails because nothing gets through.
         state.tries += u8::from(!probe);
         let (first, given_up) = (state.tries <= 1, state.tries >= MAX_TRIES);
         let in_doubt = state.in_doubt;
-        // That a repetition changed nothing says nothing about the request before.
-        if failure.in_doubt || !in_doubt {
-            self.causes
-                .insert(row, [failure.reason.as_str(), &failure.verdict].concat());
-        }
-        if !in_doubt {
-            if !given_up {
-                self.queues[LaterSends as usize].push_back(row);
-            }
-            return Some(self.record(row, Outcome::NotSent, ""));
+        let cause = || [failure.reason.as_str(), &failure.verdict].concat();
+        match read {
+            true if in_doubt => {}
+            true => drop(self.causes.entry(row).or_insert_with(cause)),
+            // That a repetition changed nothing says nothing about the request before.
+            false if in_doubt && !failure.in_doubt => {}
+            false => drop(self.causes.insert(row, cause())),
         }
         if given_up && read {
             return Some(self.unreadable(row, &failure.reason));
         }
-        // A session that the server fails at again and again holds up no others.
-        let queue = if failure.in_doubt && first { Doubts } else { LaterReads };
-        self.queues[queue as usize].push_back(row);
-        None
+        if in_doubt || !given_up {
+            // A session that the server fails at again and again holds up no others.
+            let queue = if failure.in_doubt && first { Doubts } else { Tried };
+            self.queues[queue as usize].push_back(row);
+        }
+        (!in_doubt).then(|| self.record(row, Outcome::NotSent, ""))
     }
 
     /// What a failure means for all workers.
@@ -454,7 +459,12 @@ impl Model {
                 .filter(|text| !text.is_empty())
                 .collect::<Vec<_>>()
                 .join("; "),
-            cause,
+            // A row that certainly was not applied has no cause to be in doubt.
+            cause: if in_doubt || outcome == Outcome::NotSent {
+                cause
+            } else {
+                String::new()
+            },
             journaled: false,
         }
     }
@@ -487,7 +497,7 @@ impl Model {
 
 impl Queue {
     fn is_read(self) -> bool {
-        matches!(self, Doubts | LaterReads)
+        matches!(self, Doubts | Tried)
     }
 }
 
@@ -527,6 +537,10 @@ mod tests {
 
     fn other(in_doubt: bool) -> Answer {
         failed(FailureKind::Other, in_doubt)
+    }
+
+    fn in_review() -> Answer {
+        Answer::ReadBack(SessionStatus::InReview)
     }
 
     /// The next task, once the pace lets it go out.
@@ -595,12 +609,18 @@ mod tests {
         let mut model = model(&[(APPROVED, RowState::Untouched); 60], |_| {});
         let mut tries = [0; 60];
         let mut failures = 0;
-        while let Task::Send(row) = next(&mut model, at(0)) {
-            tries[row] += 1;
-            // Every sixth gets through, but never the first.
-            failures = if failures == 5 && row != 0 { 0 } else { failures + 1 };
-            let answer = if failures == 0 { Answer::Applied } else { other(false) };
-            model.answered(at(0), row, answer);
+        loop {
+            match next(&mut model, at(0)) {
+                Task::Send(row) => {
+                    tries[row] += 1;
+                    // Every sixth gets through, but never the first.
+                    failures = if failures == 5 && row != 0 { 0 } else { failures + 1 };
+                    let answer = if failures == 0 { Answer::Applied } else { other(false) };
+                    model.answered(at(0), row, answer);
+                }
+                Task::Read(row) => drop(model.answered(at(0), row, in_review())),
+                _ => break,
+            }
         }
         assert_eq!(tries[0], 10);
         assert_eq!(tries.iter().max(), Some(&10));
@@ -618,6 +638,7 @@ mod tests {
                     tries += 1;
                     model.answered(now, 0, other(false));
                 }
+                Task::Read(0) => drop(model.answered(now, 0, in_review())),
                 Task::Wait(wait) => now += wait,
                 task => panic!("{task:?}"),
             }
@@ -626,17 +647,99 @@ mod tests {
     }
 
     #[test]
-    fn behind_the_untouched_rows_reads_and_writes_take_turns() {
+    fn a_row_that_was_tried_before_is_read_before_it_is_sent_again() {
+        for (state, result) in [
+            (RowState::NotSent, None),
+            (RowState::InDoubt { reported: true }, None),
+            (RowState::InDoubt { reported: false }, None),
+            (RowState::Refused { in_doubt: false }, Some(Outcome::Refused)),
+        ] {
+            for (found, retry, outcome) in [
+                (SessionStatus::InReview, false, None),
+                (SessionStatus::Declined, false, Some(Outcome::Unknown)),
+                (SessionStatus::Declined, true, None),
+                (SessionStatus::Approved, false, Some(Outcome::Already)),
+                (SessionStatus::Approved, true, Some(Outcome::Already)),
+            ] {
+                let mut model = model(&[(APPROVED, state)], |settings| {
+                    (settings.retry_unknown, settings.retry_refused) = (retry, retry);
+                });
+                if result.is_some() && !retry {
+                    assert_eq!(next(&mut model, at(0)), Task::Done);
+                    continue;
+                }
+                assert_eq!(next(&mut model, at(0)), Task::Read(0));
+                let record = model.answered(at(0), 0, Answer::ReadBack(found.clone()));
+                assert_eq!(record.map(|record| record.outcome), outcome, "{state:?}, {found}");
+                let after = if outcome.is_some() { Task::Done } else { Task::Send(0) };
+                assert_eq!(next(&mut model, at(0)), after);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_person_decides_between_two_tries_of_a_row_stands() {
+        for wanted in [APPROVED, RESUBMITTED] {
+            let mut model = model(&[(wanted, RowState::Untouched)], |_| {});
+            assert_eq!(next(&mut model, at(0)), Task::Send(0));
+            let record = model.answered(at(0), 0, other(false));
+            assert_eq!(record.map(|record| record.outcome), Some(Outcome::NotSent));
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            let record = model
+                .answered(at(0), 0, Answer::ReadBack(SessionStatus::Declined))
+                .unwrap();
+            assert_eq!((record.outcome, record.in_doubt), (Outcome::Unknown, false));
+            assert_eq!(
+                record.reason,
+                "why; nothing was changed; the session is Declined now; somebody may have decided that since"
+            );
+            assert_eq!(record.cause, "", "a later run would say it of a row in doubt");
+            assert_eq!(next(&mut model, at(0)), Task::Done);
+        }
+    }
+
+    #[test]
+    fn a_row_that_somebody_else_set_is_already_so_unless_it_was_in_doubt() {
+        for (in_doubt, outcome) in [(false, Outcome::Already), (true, Outcome::Applied)] {
+            let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+            assert_eq!(next(&mut model, at(0)), Task::Send(0));
+            model.answered(at(0), 0, other(in_doubt));
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            let record = model.answered(at(0), 0, Answer::ReadBack(SessionStatus::Approved));
+            assert_eq!(record.map(|record| record.outcome), Some(outcome));
+        }
+    }
+
+    #[test]
+    fn tried_rows_come_behind_the_untouched_ones_and_are_sent_as_soon_as_they_were_read() {
         let unknown = RowState::InDoubt { reported: true };
         let rows = [
-            (APPROVED, unknown),
             (APPROVED, unknown),
             (APPROVED, RowState::NotSent),
             (APPROVED, RowState::Untouched),
         ];
         let mut model = model(&rows, |_| {});
-        let order: Vec<Task> = (0..4).map(|_| next(&mut model, at(0))).collect();
-        assert_eq!(order, [Task::Send(3), Task::Read(0), Task::Send(2), Task::Read(1)]);
+        let mut order = Vec::new();
+        // Reading takes so long that what was read first would be too old if all the others were read before it is sent.
+        for now in [0, 8, 8, 16, 16].map(at) {
+            let task = next(&mut model, now);
+            match task {
+                Task::Read(row) => drop(model.answered(now, row, in_review())),
+                Task::Send(row) => drop(model.answered(now, row, Answer::Applied)),
+                _ => {}
+            }
+            order.push(task);
+        }
+        assert_eq!(
+            order,
+            [
+                Task::Send(2),
+                Task::Read(0),
+                Task::Send(0),
+                Task::Read(1),
+                Task::Send(1)
+            ]
+        );
     }
 
     #[test]
@@ -677,7 +780,7 @@ mod tests {
     #[test]
     fn not_permitted_ends_a_row_only_once_others_got_through_and_never_one_in_doubt_or_in_an_outage() {
         let doubt = RowState::InDoubt { reported: false };
-        let mut rows = vec![(APPROVED, RowState::Untouched); 20];
+        let mut rows = vec![(APPROVED, RowState::Untouched); 11];
         rows[0].1 = doubt;
         let mut model = model(&rows, |_| {});
         let not_permitted = || failed(FailureKind::NotPermitted, false);
@@ -696,10 +799,36 @@ mod tests {
                 Some(Outcome::Refused)
             );
         }
-        assert_eq!(next(&mut model, at(1)), Task::Read(0));
-        model.answered(at(1), 0, Answer::ReadBack(SessionStatus::Declined));
+        // The probe.
         assert_eq!(next(&mut model, at(1)), Task::Send(10));
         assert_eq!(outcome(model.answered(at(1), 10, not_permitted())), None);
+    }
+
+    #[test]
+    fn a_read_that_is_not_permitted_ends_a_row_as_the_update_itself_would() {
+        for (in_doubt, confirmed, expected) in [
+            (true, true, Some(Outcome::Unknown)),
+            (true, false, Some(Outcome::Unknown)),
+            (false, true, Some(Outcome::Refused)),
+            (false, false, None),
+        ] {
+            let state = if in_doubt {
+                RowState::InDoubt { reported: true }
+            } else {
+                RowState::NotSent
+            };
+            let mut model = model(&[(APPROVED, state), (APPROVED, RowState::Untouched)], |_| {});
+            assert_eq!(next(&mut model, at(0)), Task::Send(1));
+            let answer = if confirmed {
+                Answer::Applied
+            } else {
+                failed(FailureKind::Refused, false)
+            };
+            model.answered(at(0), 1, answer);
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            let ended = model.answered(at(0), 0, failed(FailureKind::NotPermitted, false));
+            assert_eq!(outcome(ended), expected, "{in_doubt}, {confirmed}");
+        }
     }
 
     #[test]

@@ -58,6 +58,8 @@ struct Session {
     read_last: bool,
     /// It had ended before this run, which was not asked to take it up again.
     ended: bool,
+    /// A person wants this run to send it once more, whatever its session shows.
+    retry: bool,
 }
 
 /// What the network and the server are like for a while.
@@ -182,6 +184,7 @@ impl Day {
                 reads: 0,
                 read_last: false,
                 ended: false,
+                retry: false,
             });
         }
         Day {
@@ -271,8 +274,8 @@ impl Day {
             let listed = match state {
                 RowState::Applied { .. } => session.had_wanted,
                 RowState::Refused { .. } => true,
-                // Not permitted, and nothing else was applied in that run.
-                RowState::NotSent => session.quirk == Quirk::Forbidden,
+                // Not permitted, and nothing else was applied in that run; or it cannot be read.
+                RowState::NotSent => matches!(session.quirk, Quirk::Forbidden | Quirk::Unreadable),
                 RowState::InDoubt { reported } => reported && session.quirk != Quirk::Missing,
                 RowState::Untouched => false,
             };
@@ -376,6 +379,11 @@ impl Day {
                 RowState::Refused { .. } => !settings.retry_refused,
                 _ => false,
             };
+            session.retry = match state {
+                RowState::Untouched => false,
+                RowState::Refused { .. } => settings.retry_refused,
+                _ => retry,
+            };
             session.read = None;
             (session.sent, session.reads, session.read_last) = (0, 0, false);
         }
@@ -416,7 +424,7 @@ impl Day {
             match event {
                 Event::Free => match model.next(now) {
                     Task::Send(row) => {
-                        self.check_send(row, retry);
+                        self.check_send(row);
                         self.journal.push(Entry::Intent(row));
                         self.synced = self.journal.len();
                         let wait = self.millis(20);
@@ -613,23 +621,31 @@ impl Day {
         self.synced = self.journal.len();
     }
 
-    fn check_send(&mut self, row: usize, retry: bool) {
+    fn check_send(&mut self, row: usize) {
         hold!(
             self,
             self.now >= self.asked_until,
             "row {row} is sent in a pause that was asked for"
         );
+        let tried = self
+            .journal
+            .iter()
+            .any(|entry| matches!(entry, Entry::Intent(tried) if *tried == row));
         let session = &mut self.sessions[row];
         session.sent += 1;
-        let ended = session.ended;
         session.read_last = false;
-        let (wanted, free) = (session.wanted, retry || session.loose == 0);
+        let (wanted, retry, loose) = (session.wanted, session.retry, session.loose);
+        let (ended, read) = (session.ended, session.read);
         hold!(self, !ended, "row {row} is sent after its end");
-        if free {
+        if retry || !tried {
             return;
         }
-        hold!(self, wanted != Resubmitted, "row {row} is resubmitted twice");
-        let Some((status, at)) = self.sessions[row].read else {
+        hold!(
+            self,
+            wanted != Resubmitted || loose == 0,
+            "row {row} is resubmitted twice"
+        );
+        let Some((status, at)) = read else {
             panic!("seed {}: row {row} is sent again without having been read", self.seed);
         };
         hold!(self, self.now - at <= 11 * SECOND, "row {row} was read too long ago");
@@ -650,10 +666,11 @@ impl Day {
         let session = &self.sessions[record.row];
         let told = match record.outcome {
             Outcome::Applied => session.had_wanted && session.sent > 0,
-            Outcome::Already => session.had_wanted && session.sent == 0,
+            Outcome::Already => session.had_wanted && (session.sent == 0 || session.loose == 0),
             Outcome::Refused if record.in_doubt => session.quirk == Quirk::Missing,
             Outcome::Refused | Outcome::NotSent => session.loose == 0,
-            Outcome::Unknown => record.in_doubt,
+            // It is in doubt, or its session shows another decision or cannot be read.
+            Outcome::Unknown => record.in_doubt || session.loose == 0,
         };
         hold!(
             self,
