@@ -160,8 +160,9 @@ impl Model {
                 unread: false,
                 earlier: state.outcome().filter(|outcome| *outcome != Outcome::NotSent),
                 retry: match state {
+                    RowState::InDoubt { .. } => settings.retry_unknown,
                     RowState::Refused { .. } => settings.retry_refused,
-                    _ => settings.retry_unknown,
+                    _ => false,
                 },
                 tries: 0,
             });
@@ -375,14 +376,17 @@ impl Model {
             };
             return Some(self.end(row, outcome, ""));
         }
-        let another_decision = matches!(found, SessionStatus::Approved | SessionStatus::Declined);
-        let repeats = (state.repeatable || !state.in_doubt) && !another_decision && state.tries < MAX_TRIES;
+        let decided = matches!(
+            found,
+            SessionStatus::Approved | SessionStatus::Declined | SessionStatus::Resubmitted
+        );
+        let repeats = (state.repeatable || !state.in_doubt) && !decided && state.tries < MAX_TRIES;
         if state.retry || repeats {
             self.read_at.insert(row, now);
             self.queues[Resends as usize].push_back(row);
             return None;
         }
-        let advice = match another_decision {
+        let advice = match decided {
             true => "somebody may have decided that since",
             false => "look at it, then run again with --retry unknown to set it once more",
         };
@@ -648,32 +652,36 @@ mod tests {
 
     #[test]
     fn a_row_that_was_tried_before_is_read_before_it_is_sent_again() {
-        for (state, result) in [
-            (RowState::NotSent, None),
-            (RowState::InDoubt { reported: true }, None),
-            (RowState::InDoubt { reported: false }, None),
-            (RowState::Refused { in_doubt: false }, Some(Outcome::Refused)),
+        use SessionStatus::{Approved, Declined, InReview, Resubmitted};
+        let unknown = RowState::InDoubt { reported: true };
+        let refused = RowState::Refused { in_doubt: false };
+        for (state, found, retry, outcome) in [
+            (RowState::NotSent, InReview, false, None),
+            (RowState::NotSent, Declined, false, Some(Outcome::Unknown)),
+            (RowState::NotSent, Resubmitted, false, Some(Outcome::Unknown)),
+            (RowState::NotSent, Approved, false, Some(Outcome::Already)),
+            // What was not told as unknown is not meant by `--retry unknown`, nor by `--retry refused`.
+            (RowState::NotSent, Declined, true, Some(Outcome::Unknown)),
+            (unknown, InReview, false, None),
+            (unknown, Declined, false, Some(Outcome::Unknown)),
+            (unknown, Resubmitted, false, Some(Outcome::Unknown)),
+            (unknown, Declined, true, None),
+            (unknown, Approved, true, Some(Outcome::Already)),
+            (refused, Declined, true, None),
+            (refused, Approved, true, Some(Outcome::Already)),
         ] {
-            for (found, retry, outcome) in [
-                (SessionStatus::InReview, false, None),
-                (SessionStatus::Declined, false, Some(Outcome::Unknown)),
-                (SessionStatus::Declined, true, None),
-                (SessionStatus::Approved, false, Some(Outcome::Already)),
-                (SessionStatus::Approved, true, Some(Outcome::Already)),
-            ] {
-                let mut model = model(&[(APPROVED, state)], |settings| {
-                    (settings.retry_unknown, settings.retry_refused) = (retry, retry);
-                });
-                if result.is_some() && !retry {
-                    assert_eq!(next(&mut model, at(0)), Task::Done);
-                    continue;
-                }
-                assert_eq!(next(&mut model, at(0)), Task::Read(0));
-                let record = model.answered(at(0), 0, Answer::ReadBack(found.clone()));
-                assert_eq!(record.map(|record| record.outcome), outcome, "{state:?}, {found}");
-                let after = if outcome.is_some() { Task::Done } else { Task::Send(0) };
-                assert_eq!(next(&mut model, at(0)), after);
-            }
+            let mut model = model(&[(APPROVED, state)], |settings| {
+                (settings.retry_unknown, settings.retry_refused) = (retry, retry);
+            });
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            let record = model.answered(at(0), 0, Answer::ReadBack(found.clone()));
+            assert_eq!(
+                record.map(|record| record.outcome),
+                outcome,
+                "{state:?}, {found}, {retry}"
+            );
+            let after = if outcome.is_some() { Task::Done } else { Task::Send(0) };
+            assert_eq!(next(&mut model, at(0)), after);
         }
     }
 

@@ -48,8 +48,6 @@ struct Session {
     applied: u32,
     /// Sends that were applied, or may still be: the truth that the client cannot know.
     loose: u32,
-    /// A person's last decision, and when.
-    decided: Option<(Status, Time)>,
     /// What a read of this run showed last, and when it was answered.
     read: Option<(Status, Time)>,
     /// How often this run sent it, and read it back, and whether a read was the last of them.
@@ -178,7 +176,6 @@ impl Day {
                 had_wanted: status == wanted,
                 applied: 0,
                 loose: 0,
-                decided: None,
                 read: None,
                 sent: 0,
                 reads: 0,
@@ -225,7 +222,7 @@ impl Day {
             }
             for _ in 0..self.random.usize(..4) {
                 let row = self.random.usize(..self.sessions.len());
-                let status = [Approved, Declined, InReview, InProgress][self.random.usize(..4)];
+                let status = [Approved, Declined, Resubmitted, InReview, InProgress][self.random.usize(..5)];
                 let wait = self.millis(30_000);
                 self.after(wait, Event::Person { row, status });
             }
@@ -282,7 +279,8 @@ impl Day {
             hold!(self, listed, "row {row} is {state:?}");
             let open = matches!(state, RowState::InDoubt { .. });
             let repeatable = session.wanted != Resubmitted && session.quirk == Quirk::None;
-            let decided = matches!(session.status, Approved | Declined) && session.status != session.wanted;
+            let decided =
+                matches!(session.status, Approved | Declined | Resubmitted) && session.status != session.wanted;
             let why = session.status == InProgress || decided;
             hold!(
                 self,
@@ -335,9 +333,6 @@ impl Day {
         let session = &mut self.sessions[row];
         session.status = status;
         session.had_wanted |= status == session.wanted;
-        if matches!(status, Approved | Declined) {
-            session.decided = Some((status, self.now));
-        }
     }
 
     fn states(&self) -> Vec<RowState> {
@@ -380,9 +375,9 @@ impl Day {
                 _ => false,
             };
             session.retry = match state {
-                RowState::Untouched => false,
+                RowState::InDoubt { .. } => retry,
                 RowState::Refused { .. } => settings.retry_refused,
-                _ => retry,
+                _ => false,
             };
             session.read = None;
             (session.sent, session.reads, session.read_last) = (0, 0, false);
@@ -649,8 +644,8 @@ impl Day {
             panic!("seed {}: row {row} is sent again without having been read", self.seed);
         };
         hold!(self, self.now - at <= 11 * SECOND, "row {row} was read too long ago");
-        let decision = matches!(status, Approved | Declined) && status != wanted;
-        hold!(self, !decision, "row {row} is sent over {status:?}");
+        let decided = matches!(status, Approved | Declined | Resubmitted) && status != wanted;
+        hold!(self, !decided, "row {row} is sent over {status:?}");
     }
 
     fn record(&mut self, record: &Record) {
