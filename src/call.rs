@@ -10,7 +10,7 @@ use crate::retry::RetryPolicy;
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Deadline {
     end: Option<Instant>,
-    /// What must be left for a request that changes something: with less, it would likely end in doubt.
+    /// What must be left when an attempt begins: with less, it would likely be cut off on its way, and end in doubt.
     fair_share: Duration,
 }
 
@@ -273,7 +273,7 @@ mod tests {
             (no_delay(), begun(FAR, FAR), true),
         ] {
             let error = attempts::<()>(&policy, deadline, || Err(failure())).unwrap_err();
-            assert!(error.was_retried());
+            assert!(error.retries_exhausted());
             assert_eq!(error.is_out_of_time(), out_of_time);
             assert_eq!(error.to_string(), "trying: no; nothing was changed");
         }

@@ -72,7 +72,7 @@ impl Client {
     /// ```
     pub fn update_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<UpdatedSession> {
         let mut call = self.0.call();
-        let subject = || setting(id, update);
+        let subject = || update_subject(id, update);
         let body = update.to_body(self.0.version).map_err(|error| error.about(subject()))?;
         with_retries(&self.0.retry, call.deadline, &subject, || {
             self.0.update(id, update, &body, &mut call)
@@ -128,7 +128,7 @@ impl Client {
     /// ```
     pub fn ensure_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<Ensured> {
         let mut call = self.0.call();
-        let subject = || setting(id, update);
+        let subject = || update_subject(id, update);
         let body = update.to_body(self.0.version).map_err(|error| error.about(subject()))?;
         // Each attempt reads the session first, which settles what an attempt before it left in doubt.
         let mut may_be_ours = false;
@@ -225,7 +225,7 @@ impl Client {
     }
 }
 
-fn setting(id: &SessionId, update: &StatusUpdate) -> String {
+fn update_subject(id: &SessionId, update: &StatusUpdate) -> String {
     format!("setting session {id} to {}", update.new_status())
 }
 
@@ -335,7 +335,7 @@ impl Inner {
             if let Some(seen) = RateLimit::read(&reply) {
                 *self.rate_limit() = Some(seen);
             }
-            if reply.status == 401 && !call.token_replaced && self.authorization.replace(&credential) {
+            if reply.status == 401 && !call.token_replaced && self.authorization.discard(&credential) {
                 call.token_replaced = true;
                 continue;
             }

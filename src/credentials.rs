@@ -121,7 +121,7 @@ impl Authorization {
     }
 
     /// Drops a credential that the API refused. Whether there can be another one.
-    pub(crate) fn replace(&self, refused: &RequestCredential<'_>) -> bool {
+    pub(crate) fn discard(&self, refused: &RequestCredential<'_>) -> bool {
         match (self, refused) {
             (Authorization::Token(source), RequestCredential::Token(token)) => {
                 source.discard(token);

@@ -1,4 +1,4 @@
-//! Configuration from `DIDIT_*` variables (docs/didit-api.md §8).
+//! Configuration from `DIDIT_*` variables: those that other clients have (docs/didit-api.md §8), and some of our own.
 
 use std::env;
 use std::ffi::OsString;

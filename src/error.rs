@@ -212,7 +212,7 @@ impl Error {
         self
     }
 
-    pub(crate) fn was_retried(&self) -> bool {
+    pub(crate) fn retries_exhausted(&self) -> bool {
         self.0.attempts.is_some()
     }
 

@@ -56,7 +56,7 @@
 //! | what happened | kind | verdict | tried again |
 //! | --- | --- | --- | --- |
 //! | bad input or configuration | `Config`, `InvalidInput` | `NotApplied` | no |
-//! | no token could be had | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | all but 4xx (429 is) |
+//! | no token could be had | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | where it may pass: network, 408, 429, 500, 502, 503, 504 |
 //! | name not resolved, connection refused or timed out, TLS handshake cut off | `Network`, `Timeout` | `NotApplied` | yes |
 //! | TLS not agreed: certificate refused, no common version | `Network` | `NotApplied` | no |
 //! | sent in part or whole, then reset, closed or timed out; a 200 that breaks off | `Network`, `Timeout` | `Unknown` | Approved, Declined |
@@ -65,7 +65,7 @@
 //! | 429 | `RateLimited` | `NotApplied` | after `Retry-After`, else `X-RateLimit-Reset`, else back-off |
 //! | 408, 499, 5xx | `Server` | `Unknown` | Approved, Declined: 408, 500, 502, 503, 504 |
 //! | 301, 307, 308 | `UnexpectedResponse` | `NotApplied` | no: redirects are never followed |
-//! | other 3xx, 1xx as a final answer, other 2xx, no HTTP; a 200 that is not JSON, names another session or is too large | `UnexpectedResponse` | `Unknown` | no |
+//! | other 3xx, 1xx as a final answer, other 2xx, no HTTP; a 200 that is not JSON, names another session or status, or is too large | `UnexpectedResponse` | `Unknown` | no |
 //!
 //! Once an attempt of a call ended `Unknown`, the call does, whatever the attempts after it said.
 //!

@@ -72,12 +72,12 @@ impl RetryPolicy {
         self.max_retries
     }
 
-    /// The wait before the next attempt, after `retries` of them; `None` when there is to be none.
+    /// The wait before the next attempt, where `retries` were made so far; `None` when there is to be none.
     ///
     /// `draw` is a random number from 0 to 1. A wait that the server asks for is never cut short, and a back-off that
     /// is longer still holds.
     pub(crate) fn wait(&self, error: &Error, retries: u32, draw: f64) -> Option<Duration> {
-        if retries >= self.max_retries || !error.is_retryable() || error.was_retried() {
+        if retries >= self.max_retries || !error.is_retryable() || error.retries_exhausted() {
             return None;
         }
         let doubled = 2u32.checked_pow(retries).unwrap_or(u32::MAX);

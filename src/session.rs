@@ -280,7 +280,7 @@ pub struct Session {
 /// How [`Client::ensure_status`](crate::Client::ensure_status) got there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ensured {
-    /// The session had the status; nothing was sent.
+    /// The session had the status already, and this call did not change it.
     Already,
     /// The session has the status now.
     Updated,

@@ -18,7 +18,7 @@ pub(crate) enum Operation {
 impl Operation {
     /// An outcome that leaves open whether the server acted. It is retryable if the server may recover and the request
     /// is safe to repeat.
-    fn in_doubt(self, error: Error, may_recover: bool) -> Error {
+    fn leave_in_doubt(self, error: Error, may_recover: bool) -> Error {
         match self {
             Operation::FetchToken | Operation::ReadSession => error.retryable(may_recover),
             Operation::UpdateStatus { idempotent } => error.retryable(may_recover && idempotent).unknown(),
@@ -48,7 +48,7 @@ pub(crate) fn of_failure(failure: Failure, operation: Operation) -> Error {
     };
     let error = Error::new(kind, problem).advice(advice);
     match sent {
-        true => operation.in_doubt(error, retryable),
+        true => operation.leave_in_doubt(error, retryable),
         false => error.retryable(retryable),
     }
 }
@@ -125,7 +125,7 @@ pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets
         .advice(advice);
     match is_certain {
         true => error.retryable(may_recover),
-        false => operation.in_doubt(error, may_recover),
+        false => operation.leave_in_doubt(error, may_recover),
     }
 }
 
@@ -159,7 +159,7 @@ fn content(body: &[u8]) -> &'static str {
 /// A 200 that does not confirm what was asked.
 pub(crate) fn unconfirmed(problem: &str, operation: Operation) -> Error {
     let error = Error::new(ErrorKind::UnexpectedResponse, sanitize(problem, 300, &[]));
-    operation.in_doubt(error.with_status(200), false)
+    operation.leave_in_doubt(error.with_status(200), false)
 }
 
 /// A 200 from `host` that is not about a session at all.
@@ -196,7 +196,7 @@ mod tests {
     fn what_must_not_be_repeated_is_never_worth_another_attempt_in_doubt() {
         let retryable = |operation: Operation, may_recover| {
             let error = Error::new(ErrorKind::Server, "");
-            operation.in_doubt(error, may_recover).is_retryable()
+            operation.leave_in_doubt(error, may_recover).is_retryable()
         };
         for operation in [Operation::FetchToken, Operation::ReadSession, IDEMPOTENT] {
             assert!(retryable(operation, true));

@@ -15,7 +15,8 @@ use crate::error::{ErrorKind, sanitize, system_message};
 pub(crate) struct Failure {
     /// For an answer that was cut short `Network`, for one that is too large `UnexpectedResponse`.
     pub(crate) kind: ErrorKind,
-    /// Whether any of the request's body was handed to the connection. If not, the server cannot have acted on it.
+    /// False where the request has a body and none of it was handed to the connection: the server cannot have acted on
+    /// it.
     pub(crate) sent: bool,
     /// Whether another attempt may end differently.
     pub(crate) retryable: bool,

@@ -16,7 +16,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use super::url::{address, host_and_port};
+use super::url::{host_and_port, ip_address};
 
 /// How long addresses are used without another lookup, as in curl.
 const FRESH_FOR: Duration = Duration::from_secs(60);
@@ -215,7 +215,7 @@ impl Host {
 impl Resolver for Names {
     fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let (name, port) = host_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
-        if let Some(address) = address(name) {
+        if let Some(address) = ip_address(name) {
             return Ok(resolved([SocketAddr::new(address, port)]));
         }
         self.addresses(name, port, *timeout.after).map_err(|reason| {

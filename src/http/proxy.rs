@@ -6,7 +6,7 @@ use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
 use super::tls;
-use super::url::{address, host_and_port, is_loopback, is_usable};
+use super::url::{host_and_port, ip_address, is_loopback, is_usable};
 use crate::error::{Error, Result};
 
 /// Looks up a variable of the environment.
@@ -83,7 +83,7 @@ fn parse(text: &str) -> Result<Proxy, &'static str> {
 /// Whether a host is listed in `NO_PROXY`: `*`, a domain with all under it, an address, a network such as `10.0.0.0/8`;
 /// domains and addresses may have a port. Commas and spaces separate.
 fn is_exempt(host: &str, port: u16, exceptions: &str) -> bool {
-    let own_address = address(host);
+    let own_address = ip_address(host);
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let exceptions = exceptions.to_ascii_lowercase();
     let mut entries = exceptions.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
@@ -102,17 +102,17 @@ fn is_exempt(host: &str, port: u16, exceptions: &str) -> bool {
 /// Whether an entry is this address, with this port if it has one, or a network with the address in it.
 fn covers(entry: &str, own: IpAddr, port: u16) -> bool {
     if let Some((network, prefix)) = entry.split_once('/') {
-        return match (address(network), prefix.parse()) {
+        return match (ip_address(network), prefix.parse()) {
             (Some(network), Ok(prefix)) => is_in_network(own, network, prefix),
             _ => false,
         };
     }
     // An IPv6 address has colons, and a port only after brackets.
-    if let Some(entry) = address(entry) {
+    if let Some(entry) = ip_address(entry) {
         return entry == own;
     }
     let (entry, fits) = at_port(entry, port);
-    fits && address(entry) == Some(own)
+    fits && ip_address(entry) == Some(own)
 }
 
 fn is_in_network(address: IpAddr, network: IpAddr, prefix: u32) -> bool {

@@ -8,8 +8,8 @@ pub(super) use without_tls::*;
 /// Why TLS was not agreed, in plain words. Another attempt would end the same way.
 #[derive(Debug, PartialEq)]
 pub(super) struct Refusal {
-    /// Follows "the certificate of HOST ", or the host alone.
     pub(super) of_certificate: bool,
+    /// Follows "the certificate of HOST ", or the host alone.
     pub(super) problem: String,
     pub(super) advice: &'static str,
 }

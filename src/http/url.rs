@@ -67,11 +67,11 @@ pub(crate) fn host(url: &str) -> &str {
 
 /// Whether a host is this machine: `localhost`, 127.0.0.0/8, `::1`.
 pub(super) fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || address(host).is_some_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || ip_address(host).is_some_and(|address| address.is_loopback())
 }
 
 /// The IP address that a host is, an IPv6 one with or without its brackets, unless the host is a name.
-pub(super) fn address(host: &str) -> Option<IpAddr> {
+pub(super) fn ip_address(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 

@@ -688,7 +688,7 @@ mod tests {
         let credential = key.credential(Deadline::after(None)).unwrap();
         assert_eq!(credential.header(), ("x-api-key", "key"));
         assert_eq!(key.secrets(&credential), ["key"]);
-        assert!(!key.replace(&credential), "there is no other key");
+        assert!(!key.discard(&credential), "there is no other key");
 
         let (source, _) = host(&[(200, "a")]);
         let token = Authorization::Token(Box::new(source));
@@ -698,6 +698,6 @@ mod tests {
             token.secrets(&credential),
             ["s3cret", &BASE64_STANDARD.encode("id:s3cret"), "a"]
         );
-        assert!(token.replace(&credential));
+        assert!(token.discard(&credential));
     }
 }

@@ -1,4 +1,4 @@
-//! The command, one module a promise.
+//! The command, one module per promise.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! The library, one module a promise.
+//! The library, one module per promise.
 
 #[path = "../support/mod.rs"]
 mod support;
