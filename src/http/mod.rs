@@ -37,7 +37,7 @@ const INPUT_BUFFER: usize = MAX_HEADERS + 1;
 const OUTPUT_BUFFER: usize = 32 * 1024;
 const MAX_USER_AGENT: usize = 1024;
 /// A year: ureq adds it to the time, which must not overflow.
-const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const MAX_TIMEOUT: Duration = Duration::from_secs(31_536_000);
 /// How long idle connections are kept; and after a lost one, how long none of them is used.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(15);
 
