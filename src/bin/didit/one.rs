@@ -4,7 +4,7 @@ use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, S
 use serde_json::{Value, json};
 
 use crate::args::{Output, Update};
-use crate::report::{Exit, add_reason, diagnose, escaped, print, print_and_exit, split_verdict};
+use crate::report::{Exit, add_reason, diagnose, escaped, print, print_and_exit, split_verdict, system_message};
 
 struct Failure {
     error: Error,
@@ -34,7 +34,10 @@ pub fn update(options: &Update, output: Output) -> Exit {
     if output.json || !output.quiet {
         if let Err(error) = print(&line(&object, &text, output)) {
             // The exit status is about the decision, which is made: any other would have it repeated.
-            diagnose(&format!("{text}; standard output cannot be written: {error}"));
+            diagnose(&format!(
+                "{text}; standard output cannot be written: {}",
+                system_message(&error)
+            ));
         }
     }
     Exit::Done
@@ -108,7 +111,12 @@ impl Failure {
             Some(Ok(status)) => format!("Read back just now, the session is {status}, but that may still change"),
             Some(Err(failed)) => format!("It cannot be read back ({})", split_verdict(failed).0),
         };
-        format!("{error}. {found}: look again in a minute with `didit status {id}`")
+        let line = error.to_string();
+        // The library's advice to read the session back, which was just done.
+        let line = line
+            .rsplit_once("; read the session back")
+            .map_or(line.as_str(), |(before, _)| before);
+        format!("{line}. {found}: look again in a minute with `didit status {id}`")
     }
 }
 

@@ -101,7 +101,7 @@ pub fn split_verdict(error: &Error) -> (String, String) {
 
 /// Says that a result could not be printed, and ends a command that had nothing else to do.
 pub fn unprintable(error: &io::Error) -> Exit {
-    diagnose(&format!("standard output cannot be written: {error}"));
+    diagnose(&format!("standard output cannot be written: {}", system_message(error)));
     Exit::NotSent
 }
 

@@ -34,7 +34,8 @@ fn a_resubmission_in_doubt_is_never_sent_again_by_itself() {
         let file = killed(&dir, &sandbox, "Resubmitted", unix_time() - age);
         for _ in 0..2 {
             let run = batch(&sandbox, &file, &[]).exits(5);
-            let expected = "line 2: unknown: the run ended before the answer came; the session is In Review now";
+            let expected = "line 2: unknown: setting session abc to Resubmitted: the run ended before the answer came; the session \
+                            is In Review now";
             assert!(run.out.starts_with(expected), "{run}");
         }
     }

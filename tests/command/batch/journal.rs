@@ -37,8 +37,9 @@ fn a_second_run_on_the_same_journal_is_told_so() {
     wait_for(&file, |entry| entry["result"] == "applied");
     let run = batch(&sandbox, &file, &[]).exits(2);
     assert!(
-        run.line()
-            .ends_with("rows.csv.journal: another run is using it: wait until that has ended"),
+        run.line().ends_with(
+            "rows.csv.journal: another run is using it: this run sent nothing; wait until the other has ended"
+        ),
         "{run}"
     );
     assert_eq!(sandbox.updates().len(), 1);
@@ -128,7 +129,7 @@ fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
     fs::write(&path, &damaged).unwrap();
     let sent = sandbox.updates().len();
     let run = batch(&sandbox, &file, &[]).exits(2);
-    assert!(run.line().contains("line 2 is damaged: nothing was sent"), "{run}");
+    assert!(run.line().contains("line 2 is damaged: this run sent nothing"), "{run}");
     assert_eq!(sandbox.updates().len(), sent);
 }
 
@@ -138,7 +139,11 @@ fn a_journal_that_cannot_be_written_is_exit_2() {
     let file = dir.file("rows.csv", csv(3));
     let run = batch(&sandbox, &file, &["--journal", &dir.path("none/journal")]).exits(2);
     assert!(run.line().contains("none/journal: it cannot be used"), "{run}");
-    assert!(run.line().ends_with("; --journal FILE puts it somewhere else"), "{run}");
+    assert!(
+        run.line()
+            .ends_with("; for a new batch, --journal FILE puts it somewhere else"),
+        "{run}"
+    );
     let run = batch(&sandbox, &file, &["--journal", &dir.path("")]).exits(2);
     assert!(run.line().contains("it is not a regular file"), "{run}");
     assert!(sandbox.log().is_empty());
@@ -164,7 +169,7 @@ fn nuls_that_a_power_cut_left_at_its_end_are_forgotten_and_elsewhere_they_are_da
     let run = batch(&sandbox, &file, &[]).exits(2);
     assert!(
         run.line()
-            .contains("line 6 is damaged: nothing was sent; restore the journal"),
+            .contains("line 6 is damaged: this run sent nothing; restore the journal"),
         "{run}"
     );
     assert_eq!(sandbox.updates().len(), 3);

@@ -7,12 +7,13 @@ mod outage;
 mod pace;
 mod refusals;
 mod rows;
-mod stop;
+#[cfg(unix)]
+pub mod stop;
 mod told;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,20 @@ pub fn wait_for(file: &str, is: impl Fn(&Value) -> bool) -> Value {
 pub fn kill(child: &mut std::process::Child) {
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// The same command, where files end at so many KiB, as on a disk that is full; the signal that goes with it is ignored.
+#[cfg(target_os = "linux")]
+pub fn on_a_full_disk(command: &Command, kib: u32) -> Command {
+    let mut limited = Command::new("bash");
+    limited
+        .args(["-c", &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear();
+    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited.stdout(Stdio::piped()).stderr(Stdio::piped());
+    limited
 }
 
 /// A journal of one row that was about to be set to `status` at `at`, when the run was killed.

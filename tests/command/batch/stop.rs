@@ -1,8 +1,6 @@
 //! A stop that was asked for.
 
-#![cfg(unix)]
-
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Arc, mpsc};
 
 use super::*;
@@ -10,7 +8,7 @@ use super::*;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A batch whose first `requests` have arrived at a server that holds its answers back.
-struct Held {
+pub struct Held {
     server: Server,
     child: Child,
     stderr: String,
@@ -32,7 +30,7 @@ fn with_default_signals(command: &Command) -> Command {
 }
 
 impl Held {
-    fn start(file: &str, requests: usize, lost: bool) -> Held {
+    pub fn start(file: &str, requests: usize, lost: bool) -> Held {
         let ((release, held), (arrived, arrivals)) = (mpsc::channel::<()>(), mpsc::channel());
         let (held, arrived) = (Mutex::new(held), Mutex::new(arrived));
         let sessions = Arc::new(Sessions::default());
@@ -75,7 +73,7 @@ impl Held {
     }
 
     /// Sends the first signal, and waits until the command says that it was noticed: two signals at once may be one.
-    fn first_signal(&self, signal: &str) {
+    pub fn first_signal(&self, signal: &str) {
         self.signal(signal);
         let start = Instant::now();
         while !fs::read_to_string(&self.stderr).unwrap().contains("stopping") {
@@ -84,7 +82,7 @@ impl Held {
         }
     }
 
-    fn end(self, code: i32) -> (Run, Server, Arc<Sessions>) {
+    pub fn end(self, code: i32) -> (Run, Server, Arc<Sessions>) {
         drop(self.release);
         let mut run = Run::end(self.child);
         run.err = fs::read_to_string(&self.stderr).unwrap();

@@ -99,7 +99,7 @@ fn rows_that_were_not_sent_count_more_than_one_that_was_refused() {
     );
     assert_eq!(
         lines[2],
-        "800 rows: not sent: the run ended before their turn; nothing was changed"
+        "800 rows: not sent: the run did not get that far; nothing was changed"
     );
     assert!(run.err.contains("1 refused, 0 unknown, 801 not sent\n"), "{run}");
     assert!(
@@ -182,21 +182,8 @@ fn output_that_cannot_be_written_is_told_and_stops_nothing() {
 fn a_disk_that_fills_up_ends_the_run_with_every_row_told_rightly() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(60));
-    // Files end at 4 KiB, as on a disk that is full; the signal that goes with it is ignored.
-    let script = "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\"";
-    let args = ["batch", &file, "--json", "--rate", "100000"];
-    let command = sandbox.with_key(&args);
-    let mut limited = std::process::Command::new("bash");
-    limited
-        .args(["-c", script])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .env_clear();
-    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    limited
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    let run = Run::of(&mut limited).exits(6);
+    let command = sandbox.with_key(&["batch", &file, "--json", "--rate", "100000"]);
+    let run = Run::of(&mut on_a_full_disk(&command, 4)).exits(6);
     assert!(run.err.contains("stopped: the journal cannot be written: "), "{run}");
     let told = run.objects();
     let applied = told.iter().filter(|object| object["result"] == "applied").count();

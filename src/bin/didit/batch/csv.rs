@@ -23,7 +23,7 @@ pub fn record<'a>(text: &'a str, fields: &mut Vec<Cow<'a, str>>) -> Result<usize
             });
             at += length;
             if !matches!(text.as_bytes().get(at), None | Some(b',' | b'\r' | b'\n')) {
-                return Err((at, "text after a closing quote; a quote inside one is doubled"));
+                return Err((at, "text after a closing quote; a quote inside quotes is written twice"));
             }
         } else {
             let ends = |byte: &u8| matches!(byte, b',' | b'\r' | b'\n' | b'"');
@@ -33,7 +33,12 @@ pub fn record<'a>(text: &'a str, fields: &mut Vec<Cow<'a, str>>) -> Result<usize
         }
         match text.as_bytes().get(at) {
             Some(b',') => at += 1,
-            Some(b'"') => return Err((at, "a quote in a field that does not begin with one")),
+            Some(b'"') => {
+                return Err((
+                    at,
+                    "a quote in a field that does not begin with one; put the field in quotes, and write the quote twice",
+                ));
+            }
             _ => return Ok(at),
         }
     }

@@ -12,6 +12,7 @@ use fnv::FnvHasher;
 use serde::Deserialize;
 
 use super::csv;
+use super::results::counted;
 use crate::args::{Format, node};
 use crate::one::status_update;
 use crate::report::system_message;
@@ -36,7 +37,7 @@ struct Row {
 
 /// A line of NDJSON.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Line {
     session_id: SessionId,
     /// Read here rather than in `update`: an empty one is left out, as in a CSV.
@@ -75,7 +76,7 @@ pub fn read(file: Option<&Path>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         format!(
-            "line {}: it is not UTF-8; nothing after it was read",
+            "line {}: it is not UTF-8; nothing after it was read; save the file as UTF-8",
             1 + line_ends(before)
         )
     })
@@ -263,11 +264,11 @@ fn header(text: &str) -> Result<Vec<usize>, String> {
     for name in names.iter().map(|name| name.trim()) {
         let Some(field) = COLUMNS.iter().position(|known| *known == name) else {
             let hint = match name.contains([';', '\t']) {
-                true => "; columns are separated by commas",
+                true => "; separate columns by commas",
                 false => "",
             };
             let known = COLUMNS.join(", ");
-            return Err(format!("there is no column {name:?}{hint}; there are {known}"));
+            return Err(format!("unknown column {name:?}{hint}; the columns are {known}"));
         };
         if columns.contains(&field) {
             return Err(format!("the column {name} is there twice"));
@@ -282,11 +283,12 @@ fn header(text: &str) -> Result<Vec<usize>, String> {
 
 fn parse_fields(record: &[Cow<'_, str>], columns: &[usize]) -> Result<(SessionId, StatusUpdate), String> {
     if record.len() != columns.len() {
-        return Err(format!(
-            "it has {} fields, and the header {}",
-            record.len(),
-            columns.len()
-        ));
+        let hint = match record.len() > columns.len() {
+            true => "; a field with a comma in it has to be in quotes",
+            false => "",
+        };
+        let (fields, columns) = (counted(record.len(), "field"), columns.len());
+        return Err(format!("it has {fields}, and the header has {columns}{hint}"));
     }
     let mut fields = [""; COLUMNS.len()];
     for (text, column) in record.iter().zip(columns) {
@@ -298,7 +300,8 @@ fn parse_fields(record: &[Cow<'_, str>], columns: &[usize]) -> Result<(SessionId
     let status = new_status.trim().parse();
     let status: NewStatus = status.map_err(|error: didit::Error| format!("new_status: {error}"))?;
     let steps = nodes.split([' ', ';']).filter(|step| !step.is_empty());
-    let nodes = steps.map(node).collect::<Result<Vec<_>, String>>()?;
+    let nodes = steps.map(node).collect::<Result<Vec<_>, String>>();
+    let nodes = nodes.map_err(|problem| format!("nodes: {problem}"))?;
     if !nodes.is_empty() && status != NewStatus::Resubmitted {
         return Err("nodes: they go with Resubmitted only".into());
     }

@@ -83,7 +83,7 @@ struct State {
 /// A line that says why it cannot be used.
 pub fn open(path: &Path) -> Result<File, String> {
     if path.metadata().is_ok_and(|found| !found.is_file()) {
-        return Err("it is not a regular file: give another --journal".into());
+        return Err("it is not a regular file: this run sent nothing; give another --journal".into());
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -92,7 +92,9 @@ pub fn open(path: &Path) -> Result<File, String> {
     let file = options.open(path).map_err(unusable)?;
     match fs4::FileExt::try_lock(&file) {
         Ok(()) => Ok(file),
-        Err(fs4::TryLockError::WouldBlock) => Err("another run is using it: wait until that has ended".into()),
+        Err(fs4::TryLockError::WouldBlock) => {
+            Err("another run is using it: this run sent nothing; wait until the other has ended".into())
+        }
         Err(fs4::TryLockError::Error(error)) => Err(unusable(error)),
     }
 }
@@ -120,17 +122,17 @@ impl Journal {
         // What follows the last whole line was being written when the run ended: nothing was sent for it.
         file.set_len(history.whole).map_err(unusable)?;
         file.seek(SeekFrom::End(0)).map_err(unusable)?;
-        let journal = Journal {
+        if history.whole == 0 {
+            let line = serde_json::to_string(header).map_err(|error| error.to_string())? + "\n";
+            let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
+            written.map_err(unusable)?;
+            sync_directory(path);
+        }
+        Ok(Journal {
             file,
             state: Mutex::default(),
             synced: Mutex::default(),
-        };
-        if history.whole == 0 {
-            journal.append(&serde_json::to_string(header).map_err(|error| error.to_string())?)?;
-            journal.sync()?;
-            sync_directory(path);
-        }
-        Ok(journal)
+        })
     }
 
     /// Returns once the intent is on disk.
@@ -195,7 +197,7 @@ impl State {
 
     fn check_written(&mut self, result: io::Result<()>) -> Result<(), String> {
         if let Err(error) = result {
-            self.failure = Some(format!("the journal cannot be written: {error}"));
+            self.failure = Some(format!("the journal cannot be written: {}", system_message(&error)));
         }
         self.check()
     }
@@ -237,6 +239,13 @@ impl History {
                 return Err(format!("line {number} is damaged{DAMAGED}"));
             }
             history.whole += length as u64;
+        }
+        // Only now, as most intents are followed by a result.
+        for (row, cause) in &mut history.causes {
+            if cause == NO_ANSWER {
+                let (id, update) = input.row(*row);
+                *cause = format!("setting session {id} to {}: {NO_ANSWER}", update.new_status());
+            }
         }
         Ok(history)
     }
@@ -350,37 +359,42 @@ fn nothing_was_sent_after(reader: &mut impl BufRead, input: &Input) -> Result<bo
 /// Refuses the journal of another input or host. Returns whether the credential is the same.
 fn check_header(text: &str, header: &Header) -> Result<bool, String> {
     let found: Header = serde_json::from_str(text).map_err(|_| NO_JOURNAL)?;
-    let other = if found.didit_journal != header.didit_journal {
+    let (other, remedy) = if found.didit_journal != header.didit_journal {
         return Err(OTHER_VERSION.into());
     } else if found.input != header.input {
-        "another input, or the input was changed since"
+        ("another input, or the input was changed since", "restore its input")
     } else if found.host != header.host {
-        "another API host"
+        ("another API host", "set DIDIT_BASE_URL as it was")
     } else {
         return Ok(found.credential.is_none() || found.credential == header.credential);
     };
     Err(format!(
-        "it belongs to {other}: nothing was sent; for a new batch give another --journal"
+        "it belongs to {other}: this run sent nothing; to go on with that batch, {remedy}; with another --journal, every \
+         row is sent"
     ))
 }
 
-const OTHER_VERSION: &str = "it was written by another version of this command: nothing was sent; finish the batch with \
-                             that version. Do not delete the journal: a new one knows nothing of the rows that were sent, \
-                             and they would be sent again";
-const OTHER_CREDENTIAL: &str = "it belongs to other credentials: nothing was sent; if the same application has new ones, \
-                                delete \"credential\" from its first line and run again";
-const NO_JOURNAL: &str = "this is not a journal of didit: give another --journal";
-const DAMAGED: &str = ": nothing was sent; restore the journal from a copy, or start a new batch with the rows that it does \
-                       not mention";
+const OTHER_VERSION: &str = "it was written by another version of this command: this run sent nothing; finish the \
+                             batch with that version. Do not delete the journal: a new one knows nothing of the rows \
+                             that were sent, and they would be sent again";
+const OTHER_CREDENTIAL: &str = "it belongs to other credentials: this run sent nothing; use those; or, if the same \
+                                application has new ones, delete \"credential\" and its value from the first line of \
+                                the journal, and run again";
+const NO_JOURNAL: &str = "this is not a journal of didit: this run sent nothing; give another --journal";
+const DAMAGED: &str = ": this run sent nothing; restore the journal from a copy, or start a new batch with the rows \
+                       that it does not mention";
 
 pub fn unusable(error: io::Error) -> String {
     let hint = match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotFound => {
-            "; --journal FILE puts it somewhere else"
+            "; for a new batch, --journal FILE puts it somewhere else"
         }
         _ => "",
     };
-    format!("it cannot be used: {}{hint}", system_message(&error))
+    format!(
+        "it cannot be used: {}; this run sent nothing{hint}",
+        system_message(&error)
+    )
 }
 
 /// So that the journal itself outlasts a power cut. Not every file system can do that.

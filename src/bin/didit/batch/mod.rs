@@ -21,7 +21,7 @@ use std::path::Path;
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
 use crate::args::{Batch, Output, Retry};
-use crate::report::{Exit, diagnose, print_and_exit};
+use crate::report::{Exit, diagnose, print_and_exit, system_message};
 use events::{Counts, RowState};
 use input::{Input, fingerprint};
 use journal::{Header, History, Journal, VERSION};
@@ -140,7 +140,10 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
     match Run::new(client, input, &journal, model) {
         Ok(run) => Ok(run.go(options.jobs, output, lines)),
         Err(error) => {
-            diagnose(&format!("signals cannot be handled: {error}"));
+            diagnose(&format!(
+                "signals cannot be handled: {}; nothing was sent",
+                system_message(&error)
+            ));
             Ok(Exit::NotSent)
         }
     }
@@ -169,8 +172,8 @@ fn summarize(input: &Input, history: &History, output: Output, mut lines: Lines)
         return if lines.print() { Exit::Done } else { Exit::NotSent };
     }
     let mut text = format!(
-        "{}: {approved} to be approved, {declined} declined, {resubmitted} resubmitted; {repeated} more were \
-         repetitions; nothing was sent\n",
+        "{}: {approved} to be approved, {declined} declined, {resubmitted} resubmitted; repetitions left out: {repeated}; \
+         nothing was sent\n",
         counted(total, "row")
     );
     let left = summary.not_sent + summary.counts.unknown;

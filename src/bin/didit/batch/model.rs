@@ -387,8 +387,8 @@ impl Model {
             return None;
         }
         let advice = match decided {
-            true => "somebody may have decided that since",
-            false => "look at it, then run again with --retry unknown to set it once more",
+            true => "somebody may have decided that since; use --retry unknown only to override it",
+            false => "look at it, then run again with --retry unknown to send the row once more",
         };
         Some(self.end(row, Outcome::Unknown, &format!("the session is {found} now; {advice}")))
     }
@@ -437,7 +437,7 @@ impl Model {
     }
 
     fn unreadable(&mut self, row: usize, reason: &str) -> Record {
-        self.end(row, Outcome::Unknown, &format!("reading it back: {reason}"))
+        self.end(row, Outcome::Unknown, &format!("it cannot be read back ({reason})"))
     }
 
     fn end(&mut self, row: usize, outcome: Outcome, reason: &str) -> Record {
@@ -699,7 +699,8 @@ mod tests {
             assert_eq!((record.outcome, record.in_doubt), (Outcome::Unknown, false));
             assert_eq!(
                 record.reason,
-                "why; nothing was changed; the session is Declined now; somebody may have decided that since"
+                "why; nothing was changed; the session is Declined now; somebody may have decided that since; use \
+                 --retry unknown only to override it"
             );
             assert_eq!(record.cause, "", "a later run would say it of a row in doubt");
             assert_eq!(next(&mut model, at(0)), Task::Done);

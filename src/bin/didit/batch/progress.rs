@@ -73,7 +73,7 @@ impl Progress {
         let (done, failed) = (counts.ended(), counts.refused + counts.unknown);
         let text = match failed {
             0 => speed,
-            _ => format!("{failed} not applied, {speed}"),
+            _ => format!("{failed} refused or unknown, {speed}"),
         };
         match &mut self.how {
             How::Bar(bar) => {

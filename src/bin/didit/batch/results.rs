@@ -156,7 +156,7 @@ impl Lines {
 
     /// Rows that the run did not get to.
     pub fn add_untouched(&mut self, rows: usize) {
-        let reason = "the run ended before their turn; nothing was changed";
+        let reason = "the run did not get that far; nothing was changed";
         self.push(&match self.json {
             true => json!({"rows": rows, "result": "not_sent", "reason": reason}).to_string(),
             false => format!("{}: not sent: {reason}", counted(rows, "row")),

@@ -142,8 +142,8 @@ impl<'a> Run<'a> {
         }
         if summary.counts.unknown > 0 {
             diagnose(
-                "the same command reads unknown rows back once more; look at their sessions, then use --retry unknown to \
-                 send those that have another status",
+                "the same command reads unknown rows back once more; look at their sessions: --retry unknown sends all \
+                 those again that have another status",
             );
         }
     }
