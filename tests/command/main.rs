@@ -7,6 +7,8 @@ mod arguments;
 mod auth;
 mod batch;
 mod exit;
+#[cfg(target_os = "linux")]
+mod messages;
 mod output;
 #[cfg(unix)]
 mod readme;

@@ -1,17 +1,12 @@
 //! What the library says when something goes wrong, next to what causes it: docs/messages.md, held to the code.
 
-use std::fs;
 use std::net::TcpListener;
 use std::time::Duration;
 
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, Error, Node, RetryPolicy, SessionId, StatusUpdate};
 
+use crate::support::page::{Rows, compare};
 use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, session_id, token};
-
-/// Causes, and the messages that they lead to.
-type Rows = Vec<(&'static str, String)>;
-
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/messages.md");
 
 fn approved() -> StatusUpdate {
     StatusUpdate::approved()
@@ -278,28 +273,18 @@ fn access_tokens() -> Rows {
 
 #[test]
 fn the_messages_are_those_of_the_document() {
-    let sections = [
+    let sections = vec![
         ("The client cannot be built", configuration()),
         ("The update cannot be sent", input()),
         ("No answer", connections()),
         ("An answer to an update", answers()),
         ("An answer to a token request", access_tokens()),
     ];
-    let mut text = String::from(
-        "# What `didit` says, and why\n\nThe messages of the library, next to what causes them. In an update's messages, `ID` stands for \
-         the session\nand `HOST` for the host with its port. This page is held to the code by `tests/library/messages.rs`.\n",
-    );
-    for (title, rows) in sections {
-        text += &format!("\n## {title}\n\n");
-        for (cause, message) in rows {
-            assert!(!message.contains('\n'), "{message}");
-            text += &format!("- {cause}:\n  `{message}`\n");
-        }
+    for (_, message) in sections.iter().flat_map(|(_, rows)| rows) {
+        assert!(!message.contains('\n'), "{message}");
     }
-    let expected = fs::read_to_string(DOCUMENT).unwrap_or_default();
-    if text != expected {
-        let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/messages.md");
-        fs::write(path, &text).unwrap();
-        panic!("docs/messages.md is not what the library says; what it says is in {path}");
-    }
+    let introduction = "The messages of the library, next to what causes them. In an update's messages, `ID` stands for the \
+                        session\nand `HOST` for the host with its port. This part is held to the code by \
+                        `tests/library/messages.rs`.";
+    compare("What the library says, and why", introduction, sections);
 }

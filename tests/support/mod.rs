@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod directory;
+pub mod page;
 pub mod process;
 
 use std::collections::VecDeque;
