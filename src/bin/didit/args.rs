@@ -195,7 +195,7 @@ pub struct Batch {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Also send rows again that ended like this in an earlier run; may be repeated
+    /// Also send rows again that an earlier run told as this; may be repeated
     #[arg(long, value_name = "WHICH", value_delimiter = ',')]
     pub retry: Vec<Retry>,
 

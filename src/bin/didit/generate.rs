@@ -7,12 +7,12 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::args::Args;
-use crate::report::{Exit, print_and_exit};
+use crate::report::{Exit, print_all};
 
 pub fn completions(shell: Shell) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "didit", &mut script);
-    print_and_exit(&String::from_utf8_lossy(&script))
+    print_all(&String::from_utf8_lossy(&script))
 }
 
 /// The page of one command, or of `didit` itself.
@@ -20,7 +20,7 @@ pub fn man(command: Option<&str>) -> Exit {
     let mut didit = Args::command();
     didit.build();
     let command = command.and_then(|name| didit.find_subcommand(name)).unwrap_or(&didit);
-    print_and_exit(&page(command))
+    print_all(&page(command))
 }
 
 fn page(command: &clap::Command) -> String {

@@ -4,7 +4,7 @@ use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, S
 use serde_json::{Value, json};
 
 use crate::args::{Output, Update};
-use crate::report::{Exit, add_reason, diagnose, escaped, print, print_and_exit, split_verdict, system_message};
+use crate::report::{Exit, add_reason, diagnose, escaped, print, print_all, split_verdict, system_message};
 
 struct Failure {
     error: Error,
@@ -128,7 +128,7 @@ pub fn status(id: &SessionId, output: Output) -> Exit {
             let status = session.status.to_string();
             object["status"] = status.as_str().into();
             object["result"] = "read".into();
-            print_and_exit(&line(&object, &escaped(&status), output))
+            print_all(&line(&object, &escaped(&status), output))
         }
         Err(error) => {
             let refused = Exit::of(&error) == Exit::Refused;
@@ -143,7 +143,7 @@ pub fn auth(output: Output) -> Exit {
         Ok(()) if output.quiet && !output.json => Exit::Done,
         Ok(()) => {
             let object = json!({"result": "accepted"});
-            print_and_exit(&line(&object, "Didit accepts the credentials", output))
+            print_all(&line(&object, "Didit accepts the credentials", output))
         }
         Err(error) => {
             let refused = matches!(Exit::of(&error), Exit::Credentials | Exit::Refused);
@@ -165,7 +165,7 @@ fn failed(error: &Error, line: &str, mut object: Value, output: Output) -> Exit 
     diagnose(line);
     if output.json {
         add_reason(&mut object, error, line);
-        print_and_exit(&format!("{object}\n"));
+        print_all(&format!("{object}\n"));
     }
     Exit::of(error)
 }

@@ -21,7 +21,7 @@ pub enum Exit {
     Credentials = 3,
     Refused = 4,
     Unknown = 5,
-    NotSent = 6,
+    NotDone = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -40,7 +40,7 @@ impl Exit {
             Kind::Config | Kind::InvalidInput => Exit::Usage,
             Kind::Authentication if by_didit => Exit::Credentials,
             Kind::Forbidden | Kind::NotFound | Kind::Rejected if by_didit => Exit::Refused,
-            _ => Exit::NotSent,
+            _ => Exit::NotDone,
         }
     }
 }
@@ -71,7 +71,7 @@ pub fn print(text: &str) -> io::Result<()> {
 }
 
 /// Prints all that a command had to say.
-pub fn print_and_exit(text: &str) -> Exit {
+pub fn print_all(text: &str) -> Exit {
     match print(text) {
         Ok(()) => Exit::Done,
         Err(error) => unprintable(&error),
@@ -102,7 +102,7 @@ pub fn split_verdict(error: &Error) -> (String, String) {
 /// Says that a result could not be printed, and ends a command that had nothing else to do.
 pub fn unprintable(error: &io::Error) -> Exit {
     diagnose(&format!("standard output cannot be written: {}", system_message(error)));
-    Exit::NotSent
+    Exit::NotDone
 }
 
 /// Prints what clap has to say: help and the version, which were asked for, or a mistake in the arguments.
@@ -116,7 +116,7 @@ pub fn help_or_mistake(error: &clap::Error) -> Exit {
         let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
         return Exit::Usage;
     }
-    print_and_exit(&error.to_string())
+    print_all(&error.to_string())
 }
 
 /// Why a result is not what was asked for. The keys are always there.

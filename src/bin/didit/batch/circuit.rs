@@ -53,20 +53,20 @@ impl Circuit {
     }
 
     /// How much of a pause is left.
-    pub fn pause(&self, now: Time) -> Option<Duration> {
+    pub fn remaining_pause(&self, now: Time) -> Option<Duration> {
         let until = self.open.as_ref().map_or(Time::ZERO, |open| open.until);
         let left = until.max(self.asked_until).saturating_sub(now);
         (!left.is_zero()).then_some(left)
     }
 
     /// A write got through.
-    pub fn close(&mut self) {
+    pub fn record_success(&mut self) {
         self.failures = 0;
         self.open = None;
     }
 
-    /// A request failed. `asked` is the pause that the server asks for; `at_once` opens the circuit without seven others.
-    pub fn failure(&mut self, now: Time, asked: Option<Duration>, at_once: bool, probe: bool) -> Change {
+    /// A request failed. `asked` is the pause that the server asks for; `at_once` opens the circuit whatever came before.
+    pub fn record_failure(&mut self, now: Time, asked: Option<Duration>, at_once: bool, probe: bool) -> Change {
         self.failures += 1;
         if let Some(asked) = asked {
             self.asked_until = self.asked_until.max(now + asked);
@@ -84,7 +84,7 @@ impl Circuit {
                 pauses: 0,
                 last: false,
             });
-            open.pause(now, asked, self.max_outage);
+            open.begin_pause(now, asked, self.max_outage);
             return Change::Opened(open.until - now);
         };
         if !probe {
@@ -94,13 +94,13 @@ impl Circuit {
         if open.last {
             return Change::GiveUp;
         }
-        open.pause(now, asked, self.max_outage);
+        open.begin_pause(now, asked, self.max_outage);
         Change::None
     }
 }
 
 impl Open {
-    fn pause(&mut self, now: Time, asked: Option<Duration>, max_outage: Duration) {
+    fn begin_pause(&mut self, now: Time, asked: Option<Duration>, max_outage: Duration) {
         let end = self.since + max_outage;
         let own = Duration::from_secs(PAUSES[self.pauses.min(PAUSES.len() - 1)]);
         self.until = now + asked.unwrap_or(own.min(end.saturating_sub(now)));
@@ -118,10 +118,13 @@ mod tests {
     fn opened(max_outage: u64) -> Circuit {
         let mut circuit = Circuit::new(SECOND * max_outage as u32);
         for _ in 0..FAILURES - 1 {
-            assert_eq!(circuit.failure(Time::ZERO, None, false, false), Change::None);
+            assert_eq!(circuit.record_failure(Time::ZERO, None, false, false), Change::None);
         }
-        assert_eq!(circuit.pause(Time::ZERO), None);
-        assert_eq!(circuit.failure(Time::ZERO, None, false, false), Change::Opened(SECOND));
+        assert_eq!(circuit.remaining_pause(Time::ZERO), None);
+        assert_eq!(
+            circuit.record_failure(Time::ZERO, None, false, false),
+            Change::Opened(SECOND)
+        );
         circuit
     }
 
@@ -130,10 +133,10 @@ mod tests {
         let mut now = Time::ZERO;
         let mut pauses = Vec::new();
         loop {
-            let pause = circuit.pause(now).unwrap_or_default();
+            let pause = circuit.remaining_pause(now).unwrap_or_default();
             pauses.push(pause.as_secs_f64());
             now += pause;
-            if circuit.failure(now, asked, false, true) == Change::GiveUp {
+            if circuit.record_failure(now, asked, false, true) == Change::GiveUp {
                 return pauses;
             }
             assert!(pauses.len() < 100);
@@ -145,9 +148,9 @@ mod tests {
         let mut circuit = Circuit::new(60 * SECOND);
         for _ in 0..3 {
             for _ in 0..FAILURES - 1 {
-                assert_eq!(circuit.failure(Time::ZERO, None, false, false), Change::None);
+                assert_eq!(circuit.record_failure(Time::ZERO, None, false, false), Change::None);
             }
-            circuit.close();
+            circuit.record_success();
         }
         assert!(!circuit.is_open());
         assert!(opened(60).is_open());
@@ -163,7 +166,7 @@ mod tests {
         );
         let mut none = Circuit::new(Duration::ZERO);
         assert_eq!(
-            none.failure(Time::ZERO, None, true, false),
+            none.record_failure(Time::ZERO, None, true, false),
             Change::Opened(Duration::ZERO)
         );
         assert_eq!(pauses(&mut none, None), [0.0]);
@@ -174,12 +177,12 @@ mod tests {
         let mut circuit = Circuit::new(60 * SECOND);
         let asked = Some(45 * SECOND);
         assert_eq!(
-            circuit.failure(Time::ZERO, asked, true, false),
+            circuit.record_failure(Time::ZERO, asked, true, false),
             Change::Opened(45 * SECOND)
         );
         assert_eq!(pauses(&mut circuit, asked), [45.0, 45.0, 45.0]);
         let mut circuit = Circuit::new(60 * SECOND);
-        circuit.failure(Time::ZERO, asked, true, false);
+        circuit.record_failure(Time::ZERO, asked, true, false);
         assert_eq!(pauses(&mut circuit, None), [45.0, 2.0, 4.0, 8.0, 16.0, 30.0]);
     }
 
@@ -187,11 +190,11 @@ mod tests {
     fn a_pause_longer_than_an_outage_may_last_is_not_waited_for() {
         let mut circuit = Circuit::new(60 * SECOND);
         assert_eq!(
-            circuit.failure(Time::ZERO, Some(61 * SECOND), true, false),
+            circuit.record_failure(Time::ZERO, Some(61 * SECOND), true, false),
             Change::GiveUp
         );
         assert_eq!(
-            circuit.failure(Time::ZERO, Some(60 * SECOND), true, false),
+            circuit.record_failure(Time::ZERO, Some(60 * SECOND), true, false),
             Change::Opened(60 * SECOND)
         );
     }
@@ -199,21 +202,21 @@ mod tests {
     #[test]
     fn a_write_that_got_through_does_not_cut_short_what_the_server_asked_for() {
         let mut circuit = Circuit::new(60 * SECOND);
-        circuit.failure(Time::ZERO, Some(10 * SECOND), true, false);
+        circuit.record_failure(Time::ZERO, Some(10 * SECOND), true, false);
         // Another worker's answer of the same moment, and one that asks for less.
-        circuit.close();
-        circuit.failure(SECOND, Some(SECOND), true, false);
-        assert_eq!(circuit.pause(SECOND), Some(9 * SECOND));
-        circuit.close();
-        assert_eq!(circuit.pause(10 * SECOND), None);
+        circuit.record_success();
+        circuit.record_failure(SECOND, Some(SECOND), true, false);
+        assert_eq!(circuit.remaining_pause(SECOND), Some(9 * SECOND));
+        circuit.record_success();
+        assert_eq!(circuit.remaining_pause(10 * SECOND), None);
     }
 
     #[test]
     fn what_was_under_way_when_it_opened_does_not_lengthen_the_outage() {
         let mut circuit = opened(60);
         for _ in 0..20 {
-            assert_eq!(circuit.failure(Time::ZERO, None, false, false), Change::None);
+            assert_eq!(circuit.record_failure(Time::ZERO, None, false, false), Change::None);
         }
-        assert_eq!(circuit.pause(Time::ZERO), Some(SECOND));
+        assert_eq!(circuit.remaining_pause(Time::ZERO), Some(SECOND));
     }
 }

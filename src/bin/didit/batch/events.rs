@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Applied,
-    /// A row in doubt, whose session turned out to have the status.
+    /// The session turned out to have the status, and this run did not set it.
     Already,
     Refused,
-    NotSent,
+    #[serde(rename = "not_sent")]
+    NotApplied,
     Unknown,
 }
 
@@ -22,8 +23,8 @@ pub enum RowState {
     #[default]
     Untouched,
     /// It was tried, and certainly not applied.
-    NotSent,
-    /// It may have been applied; `reported` if a run ended with it as unknown.
+    NotApplied,
+    /// It may have been applied, or its session shows another decision; `reported` if a run ended with it as unknown.
     InDoubt { reported: bool },
     /// `in_doubt` if its session did not exist when it was read back.
     Refused { in_doubt: bool },
@@ -48,7 +49,7 @@ impl RowState {
                 already: outcome == Outcome::Already,
             },
             Outcome::Refused => RowState::Refused { in_doubt },
-            Outcome::NotSent => RowState::NotSent,
+            Outcome::NotApplied => RowState::NotApplied,
             Outcome::Unknown => RowState::InDoubt { reported: true },
         }
     }
@@ -57,7 +58,7 @@ impl RowState {
     pub fn outcome(self) -> Option<Outcome> {
         match self {
             RowState::Untouched => None,
-            RowState::NotSent => Some(Outcome::NotSent),
+            RowState::NotApplied => Some(Outcome::NotApplied),
             RowState::InDoubt { .. } => Some(Outcome::Unknown),
             RowState::Refused { .. } => Some(Outcome::Refused),
             RowState::Applied { already: false } => Some(Outcome::Applied),
@@ -164,7 +165,7 @@ impl Counts {
             Outcome::Already => &mut self.already,
             Outcome::Refused => &mut self.refused,
             Outcome::Unknown => &mut self.unknown,
-            Outcome::NotSent => return,
+            Outcome::NotApplied => return,
         } += 1;
     }
 

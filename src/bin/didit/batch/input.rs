@@ -94,7 +94,7 @@ impl Input {
     ///
     /// # Errors
     /// What makes it pointless to read on.
-    pub fn check(
+    pub fn parse(
         text: String,
         format: Format,
         check: impl Fn(&StatusUpdate) -> didit::Result<()>,
@@ -346,7 +346,7 @@ mod tests {
 
     fn rows(text: &str, format: Format) -> (Option<Input>, Vec<String>) {
         let mut problems = Vec::new();
-        let input = Input::check(text.into(), format, |_| Ok(()), &mut |problem| problems.push(problem));
+        let input = Input::parse(text.into(), format, |_| Ok(()), &mut |problem| problems.push(problem));
         let input = input.map_err(|problem| problems.push(problem)).ok();
         (input, problems)
     }

@@ -1,7 +1,8 @@
 //! The journal of a batch: what was about to be sent, and what became of it.
 //!
-//! NDJSON. The first line tells which input, host and credential it belongs to. Then, for each request to update, an intent,
-//! which is on disk before the request goes out, and a result, which gets there with the next intent at the latest.
+//! NDJSON. The first line tells which input, host and credential it belongs to. Then come an
+//! intent for each request to update, which is on disk before the request goes out, and a result whenever more is known of a
+//! row, which gets there with the next intent at the latest.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -262,7 +263,7 @@ impl History {
             *place = self.whole;
         }
         match (line.cause, *state) {
-            (Some(cause), RowState::InDoubt { .. } | RowState::NotSent) => drop(self.causes.insert(row, cause)),
+            (Some(cause), RowState::InDoubt { .. } | RowState::NotApplied) => drop(self.causes.insert(row, cause)),
             (None, RowState::InDoubt { reported: false }) => {
                 self.causes.insert(row, NO_ANSWER.into());
             }
@@ -273,7 +274,7 @@ impl History {
     /// Refuses the journal of other credentials, unless nothing was ever sent with those, as when they were mistyped.
     pub fn check_credential(&mut self, input: &Input) -> Result<(), String> {
         if !self.same_credential {
-            let unsent = |state| matches!(state, RowState::Untouched | RowState::NotSent);
+            let unsent = |state| matches!(state, RowState::Untouched | RowState::NotApplied);
             if !self.rows.iter().all(|(state, _)| unsent(*state)) {
                 return Err(OTHER_CREDENTIAL.into());
             }
@@ -422,7 +423,7 @@ mod tests {
     #[test]
     fn wherever_a_journal_is_cut_off_no_row_that_was_sent_is_forgotten() {
         let text = "session_id,new_status\na,Approved\nb,Declined\n".to_owned();
-        let input = Input::check(text, Format::Csv, |_| Ok(()), &mut |problem| panic!("{problem}")).unwrap();
+        let input = Input::parse(text, Format::Csv, |_| Ok(()), &mut |problem| panic!("{problem}")).unwrap();
         let lines = [
             serde_json::to_string(&header()).unwrap(),
             r#"{"line":2,"session_id":"a","intent":"Approved","at":1}"#.into(),
@@ -440,7 +441,7 @@ mod tests {
             [doubt, RowState::Untouched],
             [doubt; 2],
             [RowState::Applied { already: false }, doubt],
-            [RowState::Applied { already: false }, RowState::NotSent],
+            [RowState::Applied { already: false }, RowState::NotApplied],
         ];
         for cut in 0..=whole.len() {
             let lines = ends.iter().filter(|end| **end <= cut).count();

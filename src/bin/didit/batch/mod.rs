@@ -21,7 +21,7 @@ use std::path::Path;
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
 use crate::args::{Batch, Output, Retry};
-use crate::report::{Exit, diagnose, print_and_exit, system_message};
+use crate::report::{Exit, diagnose, print_all, system_message};
 use events::{Counts, RowState};
 use input::{Input, fingerprint};
 use journal::{Header, History, Journal, VERSION};
@@ -53,7 +53,7 @@ pub fn run(options: &Batch, output: Output) -> Exit {
 fn client(options: &Batch) -> didit::Result<Client> {
     let builder = match options.dry_run && credentials().is_none() {
         // Its check sends nothing, so any credentials will do.
-        true => Client::builder(Credentials::api_key("none")).api_version(version_set().unwrap_or(ApiVersion::V3)),
+        true => Client::builder(Credentials::api_key("none")).api_version(version_from_env().unwrap_or(ApiVersion::V3)),
         false => ClientBuilder::from_env()?,
     };
     // The model repeats requests itself: at the pace of all workers, and with each one in the journal.
@@ -75,7 +75,7 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
     };
     let text = input::read(options.file.as_deref());
     let check = |update: &StatusUpdate| client.check(update);
-    let input = text.and_then(|text| Input::check(text, options.format, check, &mut complain));
+    let input = text.and_then(|text| Input::parse(text, options.format, check, &mut complain));
     let input = input.map_err(&mut complain).ok();
     if problems > MAX_SHOWN {
         diagnose(&format!("{name}: and {} more", problems - MAX_SHOWN));
@@ -96,8 +96,8 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
     let header = Header {
         didit_journal: VERSION,
         input: format!("{:016x}", input.fingerprint()),
-        host: host(),
-        credential: credentials().map(|used| fold(fingerprint(&used))),
+        host: base_url(),
+        credential: credentials().map(|used| short_hash(fingerprint(&used))),
     };
     let file = match &options.journal {
         Some(path) if options.dry_run => journal::open_to_read(path)?,
@@ -122,7 +122,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
         history.results(file, is_printed, &mut |result| lines.add(&result))?;
     }
     let (Some(file), Some(path), false) = (file, &options.journal, options.dry_run) else {
-        return Ok(summarize(input, &history, output, lines));
+        return Ok(end_dry_run(input, &history, output, lines));
     };
     let journal = Journal::resume(file, path, &header, &history)?;
     let settings = Settings {
@@ -144,13 +144,13 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
                 "signals cannot be handled: {}; nothing was sent",
                 system_message(&error)
             ));
-            Ok(Exit::NotSent)
+            Ok(Exit::NotDone)
         }
     }
 }
 
 /// The end of a dry run: what would be sent, and what is left by the journal.
-fn summarize(input: &Input, history: &History, output: Output, mut lines: Lines) -> Exit {
+fn end_dry_run(input: &Input, history: &History, output: Output, mut lines: Lines) -> Exit {
     let of = |status| (0..input.len()).filter(|row| input.status(*row) == status).count();
     let [approved, declined, resubmitted] = [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted].map(of);
     let (total, repeated) = (input.len(), input.repeated);
@@ -169,7 +169,7 @@ fn summarize(input: &Input, history: &History, output: Output, mut lines: Lines)
             object[name] = number.into();
         }
         lines.add_summary(&object);
-        return if lines.print() { Exit::Done } else { Exit::NotSent };
+        return if lines.print() { Exit::Done } else { Exit::NotDone };
     }
     let mut text = format!(
         "{}: {approved} to be approved, {declined} declined, {resubmitted} resubmitted; repetitions left out: {repeated}; \
@@ -180,26 +180,26 @@ fn summarize(input: &Input, history: &History, output: Output, mut lines: Lines)
     if left < total || summary.counts.unknown > 0 {
         text += &format!("by the journal: {left} left of {summary}\n");
     }
-    print_and_exit(&text)
+    print_all(&text)
 }
 
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-fn host() -> String {
+fn base_url() -> String {
     let url = variable("DIDIT_BASE_URL").and_then(|url| url.into_string().ok());
     let url = url.unwrap_or_else(|| "https://verification.didit.me".into());
     url.trim_end_matches('/').into()
 }
 
-fn version_set() -> Option<ApiVersion> {
+fn version_from_env() -> Option<ApiVersion> {
     variable("DIDIT_API_VERSION")?.to_str()?.parse().ok()
 }
 
 /// As the library reads it from the environment.
 fn version() -> ApiVersion {
-    version_set().unwrap_or(match variable("DIDIT_API_KEY") {
+    version_from_env().unwrap_or(match variable("DIDIT_API_KEY") {
         Some(_) => ApiVersion::V3,
         None => ApiVersion::V1,
     })
@@ -217,6 +217,6 @@ fn credentials() -> Option<Vec<u8>> {
 }
 
 /// Tells credentials apart, and no more: 32 bits are far too few to say anything of a key.
-fn fold(hash: u64) -> String {
+fn short_hash(hash: u64) -> String {
     format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
 }

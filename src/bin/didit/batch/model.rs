@@ -6,9 +6,10 @@
 //! 3. No row is sent a second time before its session was read. If the session shows the opposite decision, somebody may
 //!    have made it, and the row is unknown. A Resubmitted in doubt is unknown too, as it could be applied twice.
 //! 4. Each later run reads unknown rows once more.
-//! 5. Eight failures in a row, or an answer that asks for a pause, open the circuit: all workers pause for as long as the
-//!    server asks, else 1, 2, 4, 8, 16, 30 s, with one try after each pause. An update that gets through closes it.
-//! 6. When it has been open for `--max-outage` seconds, or the credentials are refused, the run stops.
+//! 5. Eight failures in a row, a 429, or an answer that asks for a pause open the circuit: all workers pause for as long as
+//!    the server asks, else 1, 2, 4, 8, 16, 30 s, with one try after each pause. An update that gets through closes it.
+//! 6. When it has been open for `--max-outage` seconds, or a longer pause is asked for, or the credentials are refused, the
+//!    run stops.
 //! 7. A row that fails ten times while others get through is left for the next run.
 //! 8. `--retry unknown` and `--retry refused` send such rows once more: that is for a person to decide.
 //! 9. The first signal lets requests in flight end and reads back what they left in doubt. The second ends at once.
@@ -23,7 +24,7 @@ use super::events::{Answer, Counts, Failure, FailureKind, Outcome, Record, RowSt
 use super::pace::Pace;
 
 /// A row that fails this often while others get through is left for the next run.
-const MAX_TRIES: u8 = 10;
+const MAX_FAILURES: u8 = 10;
 
 /// A session that was read longer ago than this is read once more before its row is sent: somebody may have decided since.
 const MAX_READ_AGE: Duration = Duration::from_secs(10);
@@ -50,14 +51,15 @@ struct Row {
     /// Whether it may be sent again by itself: Approved and Declined (docs/didit-api.md §4), until Didit refuses them.
     repeatable: bool,
     in_doubt: bool,
-    /// This run sent it, and has not tried to read it back since.
+    /// In this run.
     sent: bool,
+    /// This run has not tried to read it back since it was sent.
     unread: bool,
     /// The result of an earlier run, until this run does something about the row.
     earlier: Option<Outcome>,
     /// A person wants it to be sent once more.
     retry: bool,
-    tries: u8,
+    failures: u8,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -73,25 +75,25 @@ enum Stage {
 #[derive(Clone, Copy, PartialEq)]
 enum Queue {
     /// Rows in doubt, to be read back before anything else.
-    Doubts,
+    ReadFirst,
     /// Rows that were read back and may be sent again.
-    Resends,
+    SendNext,
     Untouched,
     /// Rows that were tried before, to be read once every row had its turn.
-    Tried,
+    ReadLast,
 }
 
-use Queue::{Doubts, Resends, Tried, Untouched};
+use Queue::{ReadFirst, ReadLast, SendNext, Untouched};
 
 pub struct Model {
     rows: Vec<Row>,
     queues: [VecDeque<usize>; 4],
     /// How the update of a row that has not ended failed.
     causes: HashMap<usize, String>,
-    /// When rows were read back that may be sent again.
+    /// When the rows in `SendNext` were read.
     read_at: HashMap<usize, Time>,
     /// Whether the last request was a read.
-    read_last: bool,
+    last_was_read: bool,
     in_flight: usize,
     /// The row that shows whether the circuit may close.
     probe: Option<usize>,
@@ -120,7 +122,7 @@ impl Model {
             queues: Default::default(),
             causes,
             read_at: HashMap::new(),
-            read_last: false,
+            last_was_read: false,
             in_flight: 0,
             probe: None,
             circuit: Circuit::new(settings.max_outage),
@@ -134,9 +136,9 @@ impl Model {
         for (row, (state, _)) in history.iter().enumerate() {
             let queue = match state {
                 RowState::Untouched => Some(Untouched),
-                RowState::InDoubt { reported: false } => Some(Doubts),
-                RowState::NotSent | RowState::InDoubt { reported: true } => Some(Tried),
-                RowState::Refused { .. } if settings.retry_refused => Some(Tried),
+                RowState::InDoubt { reported: false } => Some(ReadFirst),
+                RowState::NotApplied | RowState::InDoubt { reported: true } => Some(ReadLast),
+                RowState::Refused { .. } if settings.retry_refused => Some(ReadLast),
                 RowState::Refused { .. } | RowState::Applied { .. } => None,
             };
             let in_doubt = matches!(state, RowState::InDoubt { .. } | RowState::Refused { in_doubt: true });
@@ -158,13 +160,13 @@ impl Model {
                 in_doubt,
                 sent: false,
                 unread: false,
-                earlier: state.outcome().filter(|outcome| *outcome != Outcome::NotSent),
+                earlier: state.outcome().filter(|outcome| *outcome != Outcome::NotApplied),
                 retry: match state {
                     RowState::InDoubt { .. } => settings.retry_unknown,
                     RowState::Refused { .. } => settings.retry_refused,
                     _ => false,
                 },
-                tries: 0,
+                failures: 0,
             });
         }
         for queue in &mut model.queues {
@@ -188,7 +190,7 @@ impl Model {
 
     /// What is left of a pause of all workers.
     pub fn pause(&self, now: Time) -> Option<Duration> {
-        self.circuit.pause(now)
+        self.circuit.remaining_pause(now)
     }
 
     /// Why all workers pause, once for each pause.
@@ -213,11 +215,11 @@ impl Model {
     pub fn next(&mut self, now: Time) -> Task {
         let open = self.circuit.is_open();
         // Reads and writes have a pace each, so neither holds the other up.
-        let candidates = match (&self.stop, self.circuit.pause(now)) {
+        let candidates = match (&self.stop, self.circuit.remaining_pause(now)) {
             // What this run left in doubt is read back, and that is all.
             (Some(Stop::Signal), None) if !open => [
-                self.find(Doubts, |row| row.unread),
-                self.find(Tried, |row| row.unread && row.in_doubt),
+                self.find(ReadFirst, |row| row.unread),
+                self.find(ReadLast, |row| row.unread && row.in_doubt),
             ],
             (Some(_), _) => return Task::Done,
             (None, Some(pause)) => return Task::Wait(pause),
@@ -254,32 +256,36 @@ impl Model {
     /// too old by the time that all the others had been read.
     fn next_read(&self) -> Option<(Queue, usize)> {
         let empty = |queue| self.queues[queue as usize].is_empty();
-        let tried = || self.find(Tried, |_| empty(Untouched) && empty(Resends));
-        self.find(Doubts, |_| true).or_else(tried)
+        let tried = || self.find(ReadLast, |_| empty(Untouched) && empty(SendNext));
+        self.find(ReadFirst, |_| true).or_else(tried)
     }
 
     /// The next row to be sent; an untouched one only if it may be repeated, if that is asked.
     fn next_write(&self, repeatable: bool) -> Option<(Queue, usize)> {
         let untouched = || self.find(Untouched, |row| row.repeatable || !repeatable);
-        self.find(Resends, |_| true).or_else(untouched)
+        self.find(SendNext, |_| true).or_else(untouched)
     }
 
     /// One row while the circuit is open. Writes and reads take turns: only a write can close the circuit, and what is in
     /// doubt can be settled all the same. A write is one that may be repeated, where there is one.
     fn next_probe(&self) -> Option<(Queue, usize)> {
         let write = self.next_write(true).or_else(|| self.next_write(false));
-        let read = self.find(Doubts, |_| true);
-        let turn = if self.read_last { write.or(read) } else { read.or(write) };
-        turn.or_else(|| self.find(Tried, |_| true))
+        let read = self.find(ReadFirst, |_| true);
+        let turn = if self.last_was_read {
+            write.or(read)
+        } else {
+            read.or(write)
+        };
+        turn.or_else(|| self.find(ReadLast, |_| true))
     }
 
     fn read_stale_sessions_again(&mut self, now: Time) {
-        while let Some(row) = self.queues[Resends as usize].pop_front() {
+        while let Some(row) = self.queues[SendNext as usize].pop_front() {
             if now - self.read_at[&row] <= MAX_READ_AGE {
-                self.queues[Resends as usize].push_front(row);
+                self.queues[SendNext as usize].push_front(row);
                 return;
             }
-            self.queues[Doubts as usize].push_front(row);
+            self.queues[ReadFirst as usize].push_front(row);
         }
     }
 
@@ -291,7 +297,7 @@ impl Model {
         if self.circuit.is_open() {
             self.probe = Some(row);
         }
-        self.read_last = queue.is_read();
+        self.last_was_read = queue.is_read();
         let state = &mut self.rows[row];
         if queue.is_read() {
             state.stage = Stage::Reading;
@@ -308,7 +314,7 @@ impl Model {
 
     /// The intent to send a row could not be written: it was not sent.
     pub fn not_sent(&mut self, row: usize, reason: String) {
-        self.is_back(row);
+        self.request_ended(row);
         self.causes.entry(row).or_insert_with(|| reason.clone());
         self.stop(Stop::Failed(reason));
     }
@@ -316,11 +322,11 @@ impl Model {
     /// How the request that a `Send` or `Read` asked for ended. Returns a result, if that decides one.
     pub fn answered(&mut self, now: Time, row: usize, answer: Answer) -> Option<Record> {
         let read = self.rows[row].stage == Stage::Reading;
-        let probe = self.is_back(row);
+        let probe = self.request_ended(row);
         let in_doubt = self.rows[row].in_doubt;
         let failure = match answer {
             Answer::Applied => {
-                self.circuit.close();
+                self.circuit.record_success();
                 self.confirmed = true;
                 return Some(self.end(row, Outcome::Applied, ""));
             }
@@ -334,7 +340,7 @@ impl Model {
         };
         let refused = matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
         if refused && !read {
-            self.circuit.close();
+            self.circuit.record_success();
         }
         match failure.kind {
             FailureKind::NoSession if in_doubt => {
@@ -347,7 +353,7 @@ impl Model {
                 // It may be refused because the request before was applied.
                 self.rows[row].repeatable = false;
                 self.causes.insert(row, failure.reason);
-                self.queues[Doubts as usize].push_front(row);
+                self.queues[ReadFirst as usize].push_front(row);
                 None
             }
             FailureKind::NotPermitted if self.confirmed && !in_doubt && !self.circuit.is_open() => {
@@ -360,7 +366,7 @@ impl Model {
     }
 
     /// Its request is no longer in flight. Returns whether it was the probe.
-    fn is_back(&mut self, row: usize) -> bool {
+    fn request_ended(&mut self, row: usize) -> bool {
         self.in_flight -= 1;
         self.rows[row].stage = Stage::Waiting;
         self.probe.take_if(|probe| *probe == row).is_some()
@@ -380,10 +386,10 @@ impl Model {
             found,
             SessionStatus::Approved | SessionStatus::Declined | SessionStatus::Resubmitted
         );
-        let repeats = (state.repeatable || !state.in_doubt) && !decided && state.tries < MAX_TRIES;
+        let repeats = (state.repeatable || !state.in_doubt) && !decided && state.failures < MAX_FAILURES;
         if state.retry || repeats {
             self.read_at.insert(row, now);
-            self.queues[Resends as usize].push_back(row);
+            self.queues[SendNext as usize].push_back(row);
             return None;
         }
         let advice = match decided {
@@ -400,8 +406,8 @@ impl Model {
         state.earlier = None;
         state.in_doubt |= failure.in_doubt;
         // A probe fails because nothing gets through.
-        state.tries += u8::from(!probe);
-        let (first, given_up) = (state.tries <= 1, state.tries >= MAX_TRIES);
+        state.failures += u8::from(!probe);
+        let (first, given_up) = (state.failures <= 1, state.failures >= MAX_FAILURES);
         let in_doubt = state.in_doubt;
         let cause = || [failure.reason.as_str(), &failure.verdict].concat();
         match read {
@@ -416,10 +422,10 @@ impl Model {
         }
         if in_doubt || !given_up {
             // A session that the server fails at again and again holds up no others.
-            let queue = if failure.in_doubt && first { Doubts } else { Tried };
+            let queue = if failure.in_doubt && first { ReadFirst } else { ReadLast };
             self.queues[queue as usize].push_back(row);
         }
-        (!in_doubt).then(|| self.record(row, Outcome::NotSent, ""))
+        (!in_doubt).then(|| self.record(row, Outcome::NotApplied, ""))
     }
 
     /// What a failure means for all workers.
@@ -429,7 +435,7 @@ impl Model {
             return self.stop(Stop::Credentials(reason() + &failure.verdict));
         }
         let at_once = failure.kind == FailureKind::RateLimited;
-        match self.circuit.failure(now, failure.retry_after, at_once, probe) {
+        match self.circuit.record_failure(now, failure.retry_after, at_once, probe) {
             Change::None => {}
             Change::Opened(pause) => self.new_pause = Some((pause, reason())),
             Change::GiveUp => self.stop(Stop::Outage(reason(), failure.retry_after)),
@@ -451,7 +457,7 @@ impl Model {
     /// `reason` comes after how the update itself failed.
     fn record(&self, row: usize, outcome: Outcome, reason: &str) -> Record {
         let in_doubt = self.rows[row].in_doubt && matches!(outcome, Outcome::Refused | Outcome::Unknown);
-        let unsettled = matches!(outcome, Outcome::NotSent | Outcome::Unknown);
+        let unsettled = matches!(outcome, Outcome::NotApplied | Outcome::Unknown);
         let cause = self.causes.get(&row).filter(|_| unsettled).cloned().unwrap_or_default();
         let reasons = [cause.as_str(), reason];
         Record {
@@ -464,7 +470,7 @@ impl Model {
                 .collect::<Vec<_>>()
                 .join("; "),
             // A row that certainly was not applied has no cause to be in doubt.
-            cause: if in_doubt || outcome == Outcome::NotSent {
+            cause: if in_doubt || outcome == Outcome::NotApplied {
                 cause
             } else {
                 String::new()
@@ -490,7 +496,7 @@ impl Model {
             let mut record = match earlier {
                 Some(outcome) => self.end(row, outcome, "this is from an earlier run: this one did not get to it"),
                 None if in_doubt => self.end(row, Outcome::Unknown, "it was not read back in this run"),
-                None => self.record(row, Outcome::NotSent, ""),
+                None => self.record(row, Outcome::NotApplied, ""),
             };
             record.journaled = earlier.is_some() || !in_doubt;
             records.push(record);
@@ -501,7 +507,7 @@ impl Model {
 
 impl Queue {
     fn is_read(self) -> bool {
-        matches!(self, Doubts | Tried)
+        matches!(self, ReadFirst | ReadLast)
     }
 }
 
@@ -566,7 +572,7 @@ mod tests {
     /// The outcome of a row that has ended.
     fn outcome(record: Option<Record>) -> Option<Outcome> {
         let outcome = record.map(|record| record.outcome);
-        outcome.filter(|outcome| *outcome != Outcome::NotSent)
+        outcome.filter(|outcome| *outcome != Outcome::NotApplied)
     }
 
     #[test]
@@ -656,12 +662,12 @@ mod tests {
         let unknown = RowState::InDoubt { reported: true };
         let refused = RowState::Refused { in_doubt: false };
         for (state, found, retry, outcome) in [
-            (RowState::NotSent, InReview, false, None),
-            (RowState::NotSent, Declined, false, Some(Outcome::Unknown)),
-            (RowState::NotSent, Resubmitted, false, Some(Outcome::Unknown)),
-            (RowState::NotSent, Approved, false, Some(Outcome::Already)),
+            (RowState::NotApplied, InReview, false, None),
+            (RowState::NotApplied, Declined, false, Some(Outcome::Unknown)),
+            (RowState::NotApplied, Resubmitted, false, Some(Outcome::Unknown)),
+            (RowState::NotApplied, Approved, false, Some(Outcome::Already)),
             // What was not told as unknown is not meant by `--retry unknown`, nor by `--retry refused`.
-            (RowState::NotSent, Declined, true, Some(Outcome::Unknown)),
+            (RowState::NotApplied, Declined, true, Some(Outcome::Unknown)),
             (unknown, InReview, false, None),
             (unknown, Declined, false, Some(Outcome::Unknown)),
             (unknown, Resubmitted, false, Some(Outcome::Unknown)),
@@ -691,7 +697,7 @@ mod tests {
             let mut model = model(&[(wanted, RowState::Untouched)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Send(0));
             let record = model.answered(at(0), 0, other(false));
-            assert_eq!(record.map(|record| record.outcome), Some(Outcome::NotSent));
+            assert_eq!(record.map(|record| record.outcome), Some(Outcome::NotApplied));
             assert_eq!(next(&mut model, at(0)), Task::Read(0));
             let record = model
                 .answered(at(0), 0, Answer::ReadBack(SessionStatus::Declined))
@@ -724,7 +730,7 @@ mod tests {
         let unknown = RowState::InDoubt { reported: true };
         let rows = [
             (APPROVED, unknown),
-            (APPROVED, RowState::NotSent),
+            (APPROVED, RowState::NotApplied),
             (APPROVED, RowState::Untouched),
         ];
         let mut model = model(&rows, |_| {});
@@ -824,7 +830,7 @@ mod tests {
             let state = if in_doubt {
                 RowState::InDoubt { reported: true }
             } else {
-                RowState::NotSent
+                RowState::NotApplied
             };
             let mut model = model(&[(APPROVED, state), (APPROVED, RowState::Untouched)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Send(1));
@@ -884,7 +890,7 @@ mod tests {
         let rows = [
             (APPROVED, unknown),
             (APPROVED, refused),
-            (APPROVED, RowState::NotSent),
+            (APPROVED, RowState::NotApplied),
             (APPROVED, RowState::Untouched),
         ];
         let mut model = model(&rows, |settings| settings.retry_refused = true);
@@ -898,7 +904,7 @@ mod tests {
                 record.outcome
             })
             .collect();
-        assert_eq!(outcomes, [Outcome::Unknown, Outcome::Refused, Outcome::NotSent]);
+        assert_eq!(outcomes, [Outcome::Unknown, Outcome::Refused, Outcome::NotApplied]);
         assert_eq!(
             (model.counts().unknown, model.counts().refused, model.untouched()),
             (1, 1, 1)

@@ -1,4 +1,4 @@
-//! What a batch prints: a line for each row that was not applied, and a summary.
+//! The result of each row, as it is printed and journaled, and the summary of a run.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -85,7 +85,7 @@ impl Summary {
         // The gravest outcome decides.
         let exit = match (counts.unknown, not_sent, counts.refused) {
             (1.., ..) => Exit::Unknown,
-            (_, 1.., _) => Exit::NotSent,
+            (_, 1.., _) => Exit::NotDone,
             (.., 1..) => Exit::RowsRefused,
             _ => Exit::Done,
         };
@@ -148,7 +148,7 @@ impl Lines {
             _ if self.json => return self.push(&result.json),
             Outcome::Applied | Outcome::Already => return,
             Outcome::Refused => "refused",
-            Outcome::NotSent => "not sent",
+            Outcome::NotApplied => "not sent",
             Outcome::Unknown => "unknown",
         };
         self.push(&format!("line {}: {word}: {}", result.line, escaped(&result.reason)));
@@ -211,7 +211,7 @@ mod tests {
         };
         assert_eq!(exit(0, 0, 0), Exit::Done);
         assert_eq!(exit(0, 0, 2), Exit::RowsRefused);
-        assert_eq!(exit(0, 801, 1), Exit::NotSent);
+        assert_eq!(exit(0, 801, 1), Exit::NotDone);
         assert_eq!(exit(1, 2, 1), Exit::Unknown);
     }
 }

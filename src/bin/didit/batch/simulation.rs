@@ -272,7 +272,7 @@ impl Day {
                 RowState::Applied { .. } => session.had_wanted,
                 RowState::Refused { .. } => true,
                 // Not permitted, and nothing else was applied in that run; or it cannot be read.
-                RowState::NotSent => matches!(session.quirk, Quirk::Forbidden | Quirk::Unreadable),
+                RowState::NotApplied => matches!(session.quirk, Quirk::Forbidden | Quirk::Unreadable),
                 RowState::InDoubt { reported } => reported && session.quirk != Quirk::Missing,
                 RowState::Untouched => false,
             };
@@ -568,7 +568,7 @@ impl Day {
 
             let requests = session.sent + session.reads;
             let read = session.read.is_some() || matches!(session.quirk, Quirk::Forbidden | Quirk::Missing);
-            let left = (in_doubt && !read) || *state == RowState::NotSent;
+            let left = (in_doubt && !read) || *state == RowState::NotApplied;
             hold!(
                 self,
                 stopped.is_some() || !left || requests >= 10,
@@ -578,7 +578,7 @@ impl Day {
             // No row fails more than twice before the others had their turn.
             let open = matches!(
                 state,
-                RowState::Untouched | RowState::NotSent | RowState::InDoubt { reported: false }
+                RowState::Untouched | RowState::NotApplied | RowState::InDoubt { reported: false }
             );
             let good = undisturbed && quirks < 4 && session.quirk == Quirk::None;
             hold!(
@@ -663,7 +663,7 @@ impl Day {
             Outcome::Applied => session.had_wanted && session.sent > 0,
             Outcome::Already => session.had_wanted && (session.sent == 0 || session.loose == 0),
             Outcome::Refused if record.in_doubt => session.quirk == Quirk::Missing,
-            Outcome::Refused | Outcome::NotSent => session.loose == 0,
+            Outcome::Refused | Outcome::NotApplied => session.loose == 0,
             // It is in doubt, or its session shows another decision or cannot be read.
             Outcome::Unknown => record.in_doubt || session.loose == 0,
         };

@@ -66,14 +66,14 @@ impl<'a> Run<'a> {
                 self.work(&sender);
             }
             drop(sender);
-            self.watch(&messages, &mut progress, &mut lines);
+            self.print_messages(&messages, &mut progress, &mut lines);
         });
         progress.finish();
         self.end(before, output, lines)
     }
 
     /// Prints what the workers have to say, until the last one is done.
-    fn watch(&self, messages: &Receiver<Message>, progress: &mut Progress, lines: &mut Lines) {
+    fn print_messages(&self, messages: &Receiver<Message>, progress: &mut Progress, lines: &mut Lines) {
         let mut stopping = false;
         loop {
             let message = messages.recv_timeout(progress.interval().min(SIGNAL_INTERVAL));
@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
     fn end(&self, before: usize, output: Output, mut lines: Lines) -> Exit {
         let mut model = self.model();
         for record in model.finish() {
-            lines.add(&self.result(&mut model, record, None));
+            lines.add(&self.journal_result(&mut model, record, None));
         }
         if model.untouched() > 0 {
             lines.add_untouched(model.untouched());
@@ -128,7 +128,7 @@ impl<'a> Run<'a> {
             self.advise(&summary, before);
         }
         match summary.exit {
-            Exit::Done if !printed => Exit::NotSent,
+            Exit::Done if !printed => Exit::NotDone,
             exit => exit,
         }
     }
@@ -214,16 +214,16 @@ impl<'a> Run<'a> {
         }
         if let Some(record) = record {
             // A row that is not sent is not at its end yet.
-            let ended = record.outcome != Outcome::NotSent;
-            let result = self.result(&mut model, record, error);
+            let ended = record.outcome != Outcome::NotApplied;
+            let result = self.journal_result(&mut model, record, error);
             if ended {
                 say(sender, Message::Result(result));
             }
         }
     }
 
-    /// The result of a row, which is in the journal.
-    fn result(&self, model: &mut Model, record: Record, error: Option<&Error>) -> RowResult {
+    /// Puts the result of a row into the journal, if it is not there yet.
+    fn journal_result(&self, model: &mut Model, record: Record, error: Option<&Error>) -> RowResult {
         let journaled = record.journaled;
         let result = RowResult::new(self.input, record, error);
         if !journaled {
