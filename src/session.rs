@@ -326,6 +326,28 @@ mod tests {
     }
 
     #[test]
+    fn statuses_are_equal_where_their_names_are_and_so_are_their_hashes() {
+        let hash = |status: &SessionStatus| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            status.hash(&mut hasher);
+            hasher.finish()
+        };
+        let other = |name: &str| SessionStatus::Other(name.into());
+        for left in SessionStatus::KNOWN {
+            for right in SessionStatus::KNOWN.into_iter().chain([other("approved")]) {
+                let same = left.as_str() == right.as_str();
+                assert_eq!(left == right, same, "{left}, {right}");
+                assert_eq!(hash(&left) == hash(&right), same, "{left}, {right}");
+            }
+            let own = other(left.as_str());
+            assert_eq!(left, own);
+            assert_eq!(hash(&left), hash(&own));
+        }
+        assert_ne!(SessionStatus::Approved, NewStatus::Declined);
+        assert_eq!(SessionStatus::Approved, NewStatus::Approved);
+    }
+
+    #[test]
     fn a_status_that_is_new_to_us_goes_through_as_it_is() {
         for name in ["Escalated", "approved", ""] {
             let status = SessionStatus::from(name);

@@ -300,5 +300,14 @@ mod tests {
     fn a_log_line_has_the_path_alone() {
         assert_eq!(path("https://example.org:8443/v1/session/a/"), "/v1/session/a/");
         assert_eq!(path("http://localhost"), "/");
+        assert_eq!(path("http://a/b"), "/b");
+    }
+
+    #[test]
+    fn the_name_of_a_proxy_and_the_connection_to_it_fit_into_the_limit_of_the_request() {
+        let seconds = Duration::from_secs;
+        assert_eq!(connect_limit(seconds(10), seconds(4), true), seconds(2));
+        assert_eq!(connect_limit(seconds(1), seconds(4), true), seconds(1));
+        assert_eq!(connect_limit(seconds(10), seconds(4), false), seconds(10));
     }
 }

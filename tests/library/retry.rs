@@ -6,11 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{
-    API_KEY, CLIENT_ID, CLIENT_SECRET, Request, Server, Step, answer, confirmed, in_turn, quick_retries, session_id,
-    token,
+    API_KEY, CLIENT_ID, CLIENT_SECRET, Request, Server, Step, answer, capture, confirmed, in_turn, quick_retries,
+    session_id, token,
 };
 use didit::{
-    ApiVersion, Client, Credentials, ErrorKind, Node, Result, RetryPolicy, StatusUpdate, UpdatedSession, Verdict,
+    ApiVersion, Client, Credentials, ErrorKind, Node, Result, RetryPolicy, SessionId, StatusUpdate, UpdatedSession,
+    Verdict,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -47,6 +48,22 @@ fn a_failure_is_repeated_as_often_as_the_policy_says() {
         let told = error.to_string().contains(&format!("after {attempts} attempts"));
         assert_eq!(told, retries > 0, "{error}");
     }
+}
+
+#[test]
+fn the_log_says_which_retry_it_is_and_of_which_session() {
+    capture::start();
+    let session: SessionId = "retries-in-the-log".parse().unwrap();
+    let server = Server::always(answer(503, &[], ""));
+    let policy = quick_retries().max_retries(2);
+    let client = server.builder(api_key()).retry(policy).build().unwrap();
+    client.update_status(&session, &StatusUpdate::approved()).unwrap_err();
+    let logged = capture::logged();
+    let lines = logged
+        .lines()
+        .filter(|line| line.contains("setting session retries-in-the-log"));
+    let retries: Vec<_> = lines.map(|line| line.rsplit_once(" ms ").unwrap().1).collect();
+    assert_eq!(retries, ["(1 of 2 retries)", "(2 of 2 retries)"], "{logged}");
 }
 
 #[test]
