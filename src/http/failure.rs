@@ -123,7 +123,7 @@ impl Context<'_> {
                 };
                 (Network, problem)
             }
-            (Stage::Connecting, E::Protocol(_)) if self.proxy.is_some() => (
+            (Stage::Connecting, E::Protocol(_)) => (
                 Network,
                 connecting("the proxy answered with something that is not HTTP", ""),
             ),

@@ -372,6 +372,10 @@ fn rows() -> Rows {
             doubt("Approved", is("Declined")),
         ),
         (
+            "it was not applied, and before the next try the session shows the opposite",
+            Batch::answered(&["Approved"], vec![throttled("0"), is("Declined")]).rows(),
+        ),
+        (
             "no answer comes, and the session shows no resubmission",
             doubt("Resubmitted", is("In Review")),
         ),

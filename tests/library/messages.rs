@@ -182,6 +182,10 @@ fn answers() -> Rows {
             )),
         ),
         (
+            "404 that is cut short",
+            update(sent("HTTP/1.1 404 Not Found\r\ncontent-length: 99\r\n\r\n{")),
+        ),
+        (
             "200 that is cut short",
             update(sent("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{")),
         ),
