@@ -376,6 +376,17 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "rustls")]
+    #[test]
+    fn what_rustls_refuses_before_a_handshake_is_a_refusal_too() {
+        let error = ureq::Error::Rustls(rustls::Error::InvalidCertificate(rustls::CertificateError::Expired));
+        let refusal = refusal(&error, false).unwrap();
+        assert_eq!(
+            (refusal.of_certificate, refusal.problem.as_str()),
+            (true, "has expired")
+        );
+    }
+
     #[test]
     fn the_callers_certificates_are_suspected_first() {
         let advice = |own_roots| {
