@@ -293,8 +293,11 @@ mod tests {
                 None
             );
         }
-        let long = format!("http://{}@proxy.test", "p".repeat(MAX_URL));
-        let error = chosen("https://x.test", Some(&long), &[]).unwrap_err();
+        let of_length =
+            |length: usize| format!("http://{}@proxy.test", "p".repeat(length - "http://@proxy.test".len()));
+        let chosen = |length| chosen("https://x.test", Some(&of_length(length)), &[]);
+        assert_eq!(chosen(8 * 1024).unwrap().as_deref(), Some("proxy.test:80"));
+        let error = chosen(8 * 1024 + 1).unwrap_err();
         assert!(error.to_string().contains("at most 8 KiB"), "{error}");
     }
 

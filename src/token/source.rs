@@ -579,22 +579,26 @@ mod tests {
 
     #[test]
     fn a_caller_that_runs_out_of_its_own_time_fails_alone() {
-        let listener = listener();
-        let source = source(&listener);
-        let get = |limit| source.token(Deadline::after(Some(limit)));
-        thread::scope(|scope| {
-            let hurried = scope.spawn(|| get(Duration::from_millis(500)));
-            let stalled = accept(&listener);
-            let patient = [(); 2].map(|()| scope.spawn(|| get(5 * SECOND)));
-            assert_eq!(hurried.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
-            answer(accept(&listener), 200, &token("a"));
-            for caller in patient {
-                assert_eq!(caller.join().unwrap().unwrap().value(), "a");
-            }
-            drop(stalled);
-        });
-        listener.set_nonblocking(true).unwrap();
-        assert!(listener.accept().is_err(), "one of them fetched for both");
+        // With retries left, and without.
+        for retry in [RetryPolicy::default(), RetryPolicy::none()] {
+            let listener = listener();
+            let mut source = source(&listener);
+            source.retry = retry;
+            let get = |limit| source.token(Deadline::after(Some(limit)));
+            thread::scope(|scope| {
+                let hurried = scope.spawn(|| get(Duration::from_millis(500)));
+                let stalled = accept(&listener);
+                let patient = [(); 2].map(|()| scope.spawn(|| get(5 * SECOND)));
+                assert_eq!(hurried.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+                answer(accept(&listener), 200, &token("a"));
+                for caller in patient {
+                    assert_eq!(caller.join().unwrap().unwrap().value(), "a");
+                }
+                drop(stalled);
+            });
+            listener.set_nonblocking(true).unwrap();
+            assert!(listener.accept().is_err(), "one of them fetched for both");
+        }
     }
 
     #[test]
