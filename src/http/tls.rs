@@ -254,6 +254,11 @@ mod tests {
                 true,
                 "expired 10 days ago",
             ),
+            ("certificate expired (1 seconds ago)", true, "expired 1 second ago"),
+            ("certificate expired (59 seconds ago)", true, "expired 59 seconds ago"),
+            ("certificate expired (3599 seconds ago)", true, "expired 59 minutes ago"),
+            ("certificate expired (86399 seconds ago)", true, "expired 23 hours ago"),
+            ("certificate expired (86400 seconds ago)", true, "expired 1 day ago"),
             ("invalid peer certificate: Expired", true, "has expired"),
             (
                 "invalid peer certificate: certificate not valid yet: verification time 1 (UNIX), but certificate is \
@@ -374,6 +379,12 @@ mod tests {
         ] {
             assert_eq!(read(text, false), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_ureq_refuses_itself_is_a_refusal_too() {
+        let refusal = refusal(&ureq::Error::Tls("TLS is not enabled"), false).unwrap();
+        assert!(!refusal.of_certificate);
     }
 
     #[cfg(feature = "rustls")]

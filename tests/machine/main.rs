@@ -1,11 +1,13 @@
-//! What the machine under the library may do: a name server that goes away, and no thread or descriptor to be had.
+//! What the machine under the library may do: a name server that goes away, no thread or descriptor to be had, and power
+//! that fails.
 //!
-//! No part of `cargo test`: `names.sh` and `limits.sh` prepare what these need, and run them.
+//! No part of `cargo test`: the script beside each module prepares what it needs, and runs it.
 
 #![cfg(target_os = "linux")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod journal;
 mod limits;
 mod names;

@@ -27,6 +27,22 @@ fn an_intent_is_on_disk_before_its_request_and_a_result_after_it() {
 }
 
 #[test]
+fn a_journal_belongs_to_the_credential_that_is_used_and_not_to_another_that_is_set() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(1));
+    let mut command = sandbox.with_key(&["batch", &file]);
+    Run::of(
+        command
+            .env("DIDIT_CLIENT_ID", "id")
+            .env("DIDIT_CLIENT_SECRET", "secret")
+            .env("DIDIT_API_VERSION", "v3"),
+    )
+    .exits(0);
+    let run = batch(&sandbox, &file, &[]).exits(0);
+    assert!(run.err.contains("nothing is left to do"), "{run}");
+}
+
+#[test]
 fn a_second_run_on_the_same_journal_is_told_so() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(100));

@@ -56,7 +56,7 @@ fn ndjson_may_have_blank_lines_and_no_end_of_line_at_its_end() {
 #[test]
 fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let cases: [(&str, &[u8], &[&str]); 24] = [
+    let cases: [(&str, &[u8], &[&str]); 26] = [
         ("a.csv", b"", &["it is empty: the first line has to name the columns"]),
         (
             "a.csv",
@@ -143,6 +143,8 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
             &["line 3: it contradicts line 2"],
         ),
         ("a.csv", b"\xff\xfes\0e\0s\0", &["it is UTF-16: save it as UTF-8"]),
+        ("a.csv", b"\xfe\xff\0s\0e\0s", &["it is UTF-16: save it as UTF-8"]),
+        ("a.csv", b"s\0e\0s\0", &["it is UTF-16: save it as UTF-8"]),
         (
             "a.ndjson",
             b"{\"session_id\":\"abc\",\"new_status\":\"Approved\"}\n\n{\"session_id\":\"def\",\"new_st",
