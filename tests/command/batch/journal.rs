@@ -13,6 +13,7 @@ fn an_intent_is_on_disk_before_its_request_and_a_result_after_it() {
     assert_eq!(entries[1]["result"], "applied");
     for entry in entries {
         assert_eq!((&entry["line"], &entry["session_id"]), (&json!(2), &json!(id(0))));
+        assert!(entry["at"].as_u64() > Some(1_700_000_000), "Unix seconds: {entry}");
     }
     let text = fs::read_to_string(format!("{file}.journal")).unwrap();
     assert!(!text.contains("hunter2"), "{text}");

@@ -714,6 +714,77 @@ mod tests {
     }
 
     #[test]
+    fn only_an_update_that_didit_answers_shows_that_updates_get_through() {
+        for refused_by_read in [false, true] {
+            let mut rows = vec![(APPROVED, RowState::Untouched); 20];
+            rows[19].1 = RowState::InDoubt { reported: false };
+            let mut model = model(&rows, |_| {});
+            assert_eq!(next(&mut model, at(0)), Task::Read(19));
+            fail(&mut model, 7);
+            if refused_by_read {
+                model.answered(at(0), 19, failed(FailureKind::NoSession, false));
+                assert_eq!(next(&mut model, at(0)), Task::Send(7));
+            } else {
+                assert_eq!(next(&mut model, at(0)), Task::Send(7));
+                let record = model.answered(at(0), 7, failed(FailureKind::Refused, false)).unwrap();
+                assert_eq!(
+                    (record.outcome, record.reason.as_str()),
+                    (Outcome::Refused, "why; nothing was changed")
+                );
+                assert_eq!(next(&mut model, at(0)), Task::Send(8));
+            }
+            let row = if refused_by_read { 7 } else { 8 };
+            model.answered(at(0), row, other(false));
+            assert_eq!(model.pause(at(0)).is_some(), refused_by_read);
+        }
+    }
+
+    #[test]
+    fn a_read_that_is_refused_says_nothing_about_the_update() {
+        let states = [RowState::NotApplied, RowState::InDoubt { reported: true }];
+        for (state, outcome) in states.into_iter().zip([Outcome::NotApplied, Outcome::Unknown]) {
+            let mut model = model(&[(APPROVED, state)], |_| {});
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            let record = model.answered(at(0), 0, failed(FailureKind::Refused, false));
+            assert_eq!(record.map(|record| record.outcome), Some(outcome));
+        }
+    }
+
+    #[test]
+    fn the_reason_is_how_the_update_failed_and_not_how_it_could_not_be_read_back() {
+        let read_failed = || {
+            let Answer::Failed(mut failure) = other(false) else {
+                unreachable!()
+            };
+            (failure.reason, failure.verdict) = ("no read".into(), String::new());
+            Answer::Failed(failure)
+        };
+        for (in_doubt, told) in [(false, "why; nothing was changed"), (true, "why; unknown")] {
+            let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+            assert_eq!(next(&mut model, at(0)), Task::Send(0));
+            let record = model.answered(at(0), 0, other(in_doubt));
+            let cause = record.map(|record| record.cause);
+            assert_eq!(cause, (!in_doubt).then(|| told.to_owned()), "a later run says it too");
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            model.answered(at(0), 0, read_failed());
+            model.stop(Stop::Signal);
+            let record = model.finish().remove(0);
+            assert!(record.reason.starts_with(told), "{record:?}");
+            assert!(!record.reason.contains("no read"), "{record:?}");
+        }
+        // Of an earlier run's row nothing is known but that it could not be read.
+        for (in_doubt, told) in [(false, "no read"), (true, "it was not read back in this run")] {
+            let mut model = model(&[(APPROVED, RowState::Refused { in_doubt })], |settings| {
+                settings.retry_refused = true;
+            });
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            model.answered(at(0), 0, read_failed());
+            model.stop(Stop::Signal);
+            assert_eq!(model.finish().remove(0).reason, told);
+        }
+    }
+
+    #[test]
     fn a_row_that_somebody_else_set_is_already_so_unless_it_was_in_doubt() {
         for (in_doubt, outcome) in [(false, Outcome::Already), (true, Outcome::Applied)] {
             let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
