@@ -740,6 +740,22 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_told_by_its_own_reason_whatever_happened_before() {
+        let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+        assert_eq!(next(&mut model, at(0)), Task::Send(0));
+        model.answered(at(0), 0, other(false));
+        assert_eq!(next(&mut model, at(0)), Task::Read(0));
+        model.answered(at(0), 0, in_review());
+        assert_eq!(next(&mut model, at(0)), Task::Send(0));
+        let Answer::Failed(mut failure) = failed(FailureKind::NoSession, false) else {
+            unreachable!()
+        };
+        failure.reason = "no such session".into();
+        let record = model.answered(at(0), 0, Answer::Failed(failure)).unwrap();
+        assert_eq!(record.reason, "no such session; nothing was changed");
+    }
+
+    #[test]
     fn a_read_that_is_refused_says_nothing_about_the_update() {
         let states = [RowState::NotApplied, RowState::InDoubt { reported: true }];
         for (state, outcome) in states.into_iter().zip([Outcome::NotApplied, Outcome::Unknown]) {
