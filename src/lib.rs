@@ -56,7 +56,7 @@
 //! | what happened | kind | verdict | tried again |
 //! | --- | --- | --- | --- |
 //! | bad input or configuration | `Config`, `InvalidInput` | `NotApplied` | no |
-//! | no token could be had | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | where it may pass: network, 408, 429, 500, 502, 503, 504 |
+//! | no token could be had | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | network, 408, 429, 500, 502–504 |
 //! | name not resolved, connection refused or timed out, TLS handshake cut off | `Network`, `Timeout` | `NotApplied` | yes |
 //! | TLS not agreed: certificate refused, no common version | `Network` | `NotApplied` | no |
 //! | sent in part or whole, then reset, closed or timed out; a 200 that breaks off | `Network`, `Timeout` | `Unknown` | Approved, Declined |
