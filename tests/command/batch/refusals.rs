@@ -1,5 +1,7 @@
 //! What ends a row for good, and what does not.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use super::*;
 
 #[test]
@@ -78,6 +80,31 @@ fn a_row_that_is_not_permitted_is_refused_once_others_got_through() {
     assert_eq!(log.len(), 30);
     for entry in &log[25..] {
         assert!(entry["path"].to_string().contains("/forbidden-"), "{entry}");
+    }
+}
+
+#[test]
+fn what_is_not_in_didits_words_refuses_no_row_even_where_others_get_through() {
+    let proxy_words = json!({"detail": "Proxy authentication required."}).to_string();
+    for refusal in [
+        page(403),
+        page(402),
+        page(404),
+        page(400),
+        answer(407, &[], proxy_words),
+    ] {
+        let (sessions, refused) = (Sessions::default(), AtomicBool::new(false));
+        let server = Server::start(move |request| {
+            let last = request.method == "PATCH" && session_of(request) == id(2);
+            match last && !refused.swap(true, SeqCst) {
+                true => refusal.clone(),
+                false => sessions.serve(request),
+            }
+        });
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(3));
+        run(&server, &[&file, "--jobs", "1"]).exits(0);
+        assert_eq!(server.requests().len(), 5, "three updates, a read, and one update more");
     }
 }
 
