@@ -78,6 +78,11 @@ pub fn print_all(text: &str) -> Exit {
     }
 }
 
+/// `1 row`, `2 rows`.
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A duration as people say it, and as the library does: `90 s`, `59 min 51 s`, `2 h 5 min`. Rounded up to a second.
 pub fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);

@@ -12,10 +12,9 @@ use fnv::FnvHasher;
 use serde::Deserialize;
 
 use super::csv;
-use super::results::counted;
 use crate::args::{Format, node};
 use crate::one::status_update;
-use crate::report::system_message;
+use crate::report::{counted, system_message};
 
 pub struct Input {
     text: String,

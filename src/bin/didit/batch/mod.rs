@@ -21,12 +21,12 @@ use std::path::Path;
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
 use crate::args::{Batch, Output, Retry};
-use crate::report::{Exit, diagnose, print_all, system_message};
+use crate::report::{Exit, counted, diagnose, print_all, system_message};
 use events::{Counts, RowState};
 use input::{Input, fingerprint};
 use journal::{Header, History, Journal, VERSION};
 use model::{Model, Settings};
-use results::{Lines, Summary, counted};
+use results::{Lines, Summary};
 use workers::Run;
 
 /// Only so many problems of an input are printed one by one.

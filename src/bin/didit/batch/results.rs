@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::events::{Counts, Outcome, Record};
 use super::input::Input;
 use crate::args::Output;
-use crate::report::{Exit, escaped, print, unprintable};
+use crate::report::{Exit, counted, escaped, print, unprintable};
 
 /// The result of a row, as it is printed.
 pub struct RowResult {
@@ -119,11 +119,6 @@ impl fmt::Display for Summary {
             counts.unknown,
         )
     }
-}
-
-/// `1 row`, `2 rows`.
-pub fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The results to be printed on standard output.
