@@ -242,10 +242,11 @@ impl History {
             history.whole += length as u64;
         }
         // Only now, as most intents are followed by a result.
-        for (row, cause) in &mut history.causes {
-            if cause == NO_ANSWER {
-                let (id, update) = input.row(*row);
-                *cause = format!("setting session {id} to {}: {NO_ANSWER}", update.new_status());
+        for (row, (state, _)) in history.rows.iter().enumerate() {
+            if *state == (RowState::InDoubt { reported: false }) {
+                let (id, update) = input.row(row);
+                let cause = format!("setting session {id} to {}: {NO_ANSWER}", update.new_status());
+                history.causes.insert(row, cause);
             }
         }
         Ok(history)
@@ -264,9 +265,6 @@ impl History {
         }
         match (line.cause, *state) {
             (Some(cause), RowState::InDoubt { .. } | RowState::NotApplied) => drop(self.causes.insert(row, cause)),
-            (None, RowState::InDoubt { reported: false }) => {
-                self.causes.insert(row, NO_ANSWER.into());
-            }
             _ => drop(self.causes.remove(&row)),
         }
     }
