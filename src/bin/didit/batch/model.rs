@@ -409,13 +409,13 @@ impl Model {
         state.failures += u8::from(!probe);
         let (first, given_up) = (state.failures <= 1, state.failures >= MAX_FAILURES);
         let in_doubt = state.in_doubt;
-        let cause = || [failure.reason.as_str(), &failure.verdict].concat();
-        match read {
-            true if in_doubt => {}
-            true => drop(self.causes.entry(row).or_insert_with(cause)),
-            // That a repetition changed nothing says nothing about the request before.
-            false if in_doubt && !failure.in_doubt => {}
-            false => drop(self.causes.insert(row, cause())),
+        // That a repetition or a read changed nothing says nothing about the request before.
+        if failure.in_doubt || !in_doubt {
+            let cause = [failure.reason.as_str(), &failure.verdict].concat();
+            match read {
+                true => drop(self.causes.entry(row).or_insert(cause)),
+                false => drop(self.causes.insert(row, cause)),
+            }
         }
         if given_up && read {
             return Some(self.unreadable(row, &failure.reason));
