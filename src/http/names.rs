@@ -412,7 +412,6 @@ mod tests {
             let reason = find(&names, SHORT).unwrap_err();
             assert!(matches!(reason, Reason::TimedOut), "{reason:?}");
         }
-        assert_eq!(world.lookups(), 1);
         world.hang(false);
         assert_eq!(find(&names, LONG).unwrap(), 1);
         assert_eq!(world.lookups(), 1, "the late answer is taken");
@@ -432,7 +431,6 @@ mod tests {
             assert_eq!(find(&names, LONG).unwrap(), 1);
         }
         assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
-        assert_eq!(world.lookups(), 2);
         world.hang(false);
         wait_for_lookups(&names, 2);
         assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
