@@ -45,29 +45,22 @@ pub(super) struct Context<'a> {
 
 impl Failure {
     pub(super) fn new(error: &ureq::Error, stage: Stage, sent: bool, context: &Context<'_>) -> Failure {
-        if stage == Stage::Connecting {
-            if let Some(refusal) = tls::refusal(error, context.own_roots) {
-                let whose = if refusal.of_certificate {
-                    "the certificate of "
-                } else {
-                    ""
-                };
-                return Failure {
-                    kind: ErrorKind::Network,
-                    sent,
-                    retryable: false,
-                    advice: refusal.advice,
-                    problem: [whose, &context.server(), " ", &refusal.problem].concat(),
-                };
-            }
-        }
-        let (kind, problem) = context.describe(error, stage);
-        let retryable = kind != ErrorKind::UnexpectedResponse;
+        let refusal = match stage {
+            Stage::Connecting => context.refusal(error),
+            _ => None,
+        };
+        let (kind, retryable, problem, advice) = match refusal {
+            Some((problem, advice)) => (ErrorKind::Network, false, problem, advice),
+            None => match context.describe(error, stage) {
+                (ErrorKind::UnexpectedResponse, problem) => (ErrorKind::UnexpectedResponse, false, problem, ""),
+                (kind, problem) => (kind, true, problem, "try again"),
+            },
+        };
         Failure {
             kind,
             sent,
             retryable,
-            advice: if retryable { "try again" } else { "" },
+            advice,
             problem,
         }
     }
@@ -82,16 +75,37 @@ impl Context<'_> {
         }
     }
 
-    /// What happened, but for a refusal by TLS.
+    fn connecting(&self, problem: &str, detail: &str) -> String {
+        let (through, proxy) = self.proxy.map_or(("", ""), |proxy| (" through the proxy ", proxy));
+        let detail = sanitize(detail, 300, &[]);
+        ["connecting to ", self.host, through, proxy, ": ", problem, &detail].concat()
+    }
+
+    /// What another attempt would meet as well, and what to do about it.
+    fn refusal(&self, error: &ureq::Error) -> Option<(String, &'static str)> {
+        // "proxy server responded 407/407"
+        if matches!(error, ureq::Error::ConnectProxyFailed(text) if text.ends_with("/407")) {
+            let problem = "the proxy answered 407: it wants a user name and a password, or different ones";
+            return Some((
+                self.connecting(problem, ""),
+                "check the proxy's URL, which carries them",
+            ));
+        }
+        let refusal = tls::refusal(error, self.own_roots)?;
+        let whose = if refusal.of_certificate {
+            "the certificate of "
+        } else {
+            ""
+        };
+        let problem = [whose, &self.server(), " ", &refusal.problem].concat();
+        Some((problem, refusal.advice))
+    }
+
+    /// What else happened.
     fn describe(&self, error: &ureq::Error, stage: Stage) -> (ErrorKind, String) {
         use ErrorKind::{Network, Timeout as TimedOut, UnexpectedResponse};
         use ureq::Error as E;
 
-        let connecting = |problem: &str, detail: &str| {
-            let (through, proxy) = self.proxy.map_or(("", ""), |proxy| (" through the proxy ", proxy));
-            let detail = sanitize(detail, 300, &[]);
-            ["connecting to ", self.host, through, proxy, ": ", problem, &detail].concat()
-        };
         let server = |problem: &str, detail: &str| {
             let detail = sanitize(detail, 300, &[]);
             [&self.server(), problem, &detail].concat()
@@ -103,40 +117,36 @@ impl Context<'_> {
                     Some(unresolved) if matches!(unresolved.reason, Reason::TimedOut) => TimedOut,
                     _ => Network,
                 };
-                (kind, connecting("", &other.to_string()))
+                (kind, self.connecting("", &other.to_string()))
             }
             (Stage::Connecting, E::Timeout(Timeout::Connect | Timeout::Resolve)) => {
                 let limit = span(self.connect_timeout.min(self.timeout));
-                (TimedOut, connecting("no connection within ", &limit))
+                (TimedOut, self.connecting("no connection within ", &limit))
             }
-            (Stage::Connecting, E::Timeout(_)) => (TimedOut, connecting("no connection within ", &timeout)),
-            // "proxy server responded 407/407"
+            (Stage::Connecting, E::Timeout(_)) => (TimedOut, self.connecting("no connection within ", &timeout)),
+            // "proxy server responded 502/502"
             (Stage::Connecting, E::ConnectProxyFailed(text)) => {
                 let status = text.rsplit('/').next().unwrap_or_default();
-                let problem = match status {
-                    "407" => connecting(
-                        "the proxy answered 407: it wants a user name and a password, or different ones",
-                        "",
-                    ),
-                    _ if status.bytes().all(|byte| byte.is_ascii_digit()) => connecting("the proxy answered ", status),
-                    _ => connecting("the proxy closed the connection", ""),
+                let problem = match status.bytes().all(|byte| byte.is_ascii_digit()) {
+                    true => self.connecting("the proxy answered ", status),
+                    false => self.connecting("the proxy closed the connection", ""),
                 };
                 (Network, problem)
             }
             (Stage::Connecting, E::Protocol(_)) => (
                 Network,
-                connecting("the proxy answered with something that is not HTTP", ""),
+                self.connecting("the proxy answered with something that is not HTTP", ""),
             ),
             (Stage::Connecting, E::Io(error)) if error.kind() != Io::InvalidData => {
                 let problem = match Loss::of(error) {
-                    Some(Loss::Closed) => connecting("the connection was closed", ""),
-                    Some(Loss::Reset) => connecting("the connection was reset", ""),
-                    None => connecting("", &system_message(error)),
+                    Some(Loss::Closed) => self.connecting("the connection was closed", ""),
+                    Some(Loss::Reset) => self.connecting("the connection was reset", ""),
+                    None => self.connecting("", &system_message(error)),
                 };
                 (Network, problem)
             }
             // Such as a TLS handshake that was cut off.
-            (Stage::Connecting, _) => (Network, connecting("the connection broke off", "")),
+            (Stage::Connecting, _) => (Network, self.connecting("the connection broke off", "")),
 
             (Stage::Waiting, E::Timeout(_)) => (TimedOut, server(" did not answer within ", &timeout)),
             (Stage::Waiting, E::Protocol(_)) => (
@@ -243,7 +253,7 @@ mod tests {
     fn told(error: &ureq::Error, stage: Stage, proxy: Option<&str>) -> (ErrorKind, String, bool) {
         let failure = Failure::new(error, stage, stage != Stage::Connecting, &Context { proxy, ..CONTEXT });
         assert_eq!(failure.sent, stage != Stage::Connecting);
-        assert_eq!(failure.advice.is_empty(), !failure.retryable);
+        assert_eq!(failure.advice == "try again", failure.retryable);
         (failure.kind, failure.problem, failure.retryable)
     }
 
@@ -290,11 +300,6 @@ mod tests {
                 "the proxy answered 502",
             ),
             (
-                proxy_said("proxy server responded 407/407"),
-                ErrorKind::Network,
-                "the proxy answered 407: it wants a user name and a password, or different ones",
-            ),
-            (
                 proxy_said("proxy server did not respond"),
                 ErrorKind::Network,
                 "the proxy closed the connection",
@@ -305,6 +310,16 @@ mod tests {
             let tunnelled = format!("connecting to a.test:8443 through the proxy p:3128: {problem}");
             assert_eq!(told(&error, Stage::Connecting, Some("p:3128")), (kind, tunnelled, true));
         }
+        let problem = "connecting to a.test:8443 through the proxy p:3128: the proxy answered 407: it wants a user name and a \
+                       password, or different ones";
+        assert_eq!(
+            told(
+                &proxy_said("proxy server responded 407/407"),
+                Stage::Connecting,
+                Some("p:3128")
+            ),
+            (ErrorKind::Network, problem.into(), false)
+        );
     }
 
     #[test]
