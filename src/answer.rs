@@ -92,5 +92,7 @@ mod tests {
             assert!(Answer::read(body.as_bytes()).is_none(), "{body}");
         }
         assert!(Answer::read(br#"{"other":1,"other":2}"#).is_some());
+        let error = serde_json::from_str::<Answer>("[]").err().unwrap();
+        assert!(error.to_string().contains("expected a JSON object"), "{error}");
     }
 }

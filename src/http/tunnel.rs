@@ -4,10 +4,10 @@
 //! would hold a call for ever. The connection to the proxy is made by the same connector, so it can be wrapped there.
 //! Of `ureq::unversioned` this needs `Connector`, `Transport` and the types in their signatures.
 
-use std::fmt;
 use std::time::Instant;
 
 use ureq::Error;
+use ureq::config::Config;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport, time,
 };
@@ -26,6 +26,12 @@ impl TunnelConnector {
             connector: DefaultConnector::default(),
         }
     }
+
+    /// Whether a connection is the one to the proxy itself, not the one that leads through it: ureq makes that without
+    /// a proxy.
+    fn is_to_proxy(&self, config: &Config) -> bool {
+        self.through_proxy && config.proxy().is_none()
+    }
 }
 
 impl Connector for TunnelConnector {
@@ -34,10 +40,9 @@ impl Connector for TunnelConnector {
     fn connect(&self, details: &ConnectionDetails, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
         let start = Instant::now();
         let transport = self.connector.connect(details, chained)?;
-        if !self.through_proxy || details.config.proxy().is_some() {
+        if !self.is_to_proxy(details.config) {
             return Ok(transport);
         }
-        // This is the connection to the proxy itself.
         let end = start.checked_add(*details.timeout.after);
         Ok(transport.map(|transport| {
             let stage = Stage::Asking;
@@ -47,13 +52,14 @@ impl Connector for TunnelConnector {
 }
 
 /// A connection to a proxy: until the tunnel is open, everything ends at `end`.
+#[derive(Debug)]
 struct ToProxy {
     transport: Box<dyn Transport>,
     stage: Stage,
     end: Option<Instant>,
 }
 
-#[derive(PartialEq)]
+#[derive(Debug, PartialEq)]
 enum Stage {
     /// CONNECT is being sent.
     Asking,
@@ -61,12 +67,6 @@ enum Stage {
     Waiting,
     /// Whatever is sent after that answer goes through the tunnel.
     Open,
-}
-
-impl fmt::Debug for ToProxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.transport.fmt(f)
-    }
 }
 
 impl Transport for ToProxy {
@@ -98,8 +98,24 @@ impl Transport for ToProxy {
     fn is_open(&mut self) -> bool {
         self.transport.is_open()
     }
+}
 
-    fn is_tls(&self) -> bool {
-        self.transport.is_tls()
+#[cfg(test)]
+mod tests {
+    use ureq::{Agent, Proxy};
+
+    use super::*;
+
+    #[test]
+    fn only_the_connection_to_the_proxy_itself_is_limited() {
+        let proxy = Proxy::new("http://localhost").unwrap();
+        let (direct, tunnelled) = (Config::default(), Agent::config_builder().proxy(Some(proxy)).build());
+        for (through_proxy, config, is_limited) in [
+            (true, &direct, true),
+            (true, &tunnelled, false),
+            (false, &direct, false),
+        ] {
+            assert_eq!(TunnelConnector::new(through_proxy).is_to_proxy(config), is_limited);
+        }
     }
 }
