@@ -413,11 +413,14 @@ fn runs() -> Rows {
     let good = Batch::answered(&["Approved", "Declined"], vec![confirmed(0), confirmed(1)]);
     let dry = good.run(&["--dry-run"]);
     let done = good.run(&[]);
+    let refused = Batch::answered(&["Approved"], vec![words(404, "Not found.")]);
+    refused.run(&[]);
     let paused = Batch::answered(&["Approved"], vec![throttled("1"), is("Approved")]).run(&[]);
     let outage = Batch::new(&["Approved"; 9], Server::always(page(404))).run(&["--max-outage", "0.2"]);
     vec![
         ("all went well", done),
         ("the same once more", good.run(&[])),
+        ("once more, where a row was refused", only(&refused.run(&[]), "didit: ")),
         ("Didit asks for a pause", only(&paused, "pausing")),
         ("eight failures in a row", only(&outage, "pausing")),
         ("an outage of `--max-outage`", only(&outage, "stopped")),

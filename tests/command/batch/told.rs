@@ -56,7 +56,8 @@ fn refused_rows_are_told_with_their_reasons_and_are_exit_1_on_every_run() {
 
     let again = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
     assert_eq!(again.out, first.out);
-    assert_eq!(again.err, format!("{}didit: nothing is left to do\n", first.err));
+    let advice = "nothing is left to do; --retry refused sends the refused rows once more";
+    assert_eq!(again.err, format!("{}didit: {advice}\n", first.err));
     assert_eq!(sandbox.updates().len(), 3);
 }
 

@@ -138,7 +138,10 @@ impl<'a> Run<'a> {
         if summary.stopped.is_some() || summary.not_sent > 0 {
             diagnose("run the same command again to go on with the rows that are left");
         } else if before == self.input.len() && before > 0 {
-            diagnose("nothing is left to do");
+            diagnose(match summary.counts.refused {
+                0 => "nothing is left to do",
+                _ => "nothing is left to do; --retry refused sends the refused rows once more",
+            });
         }
         if summary.counts.unknown > 0 {
             diagnose(
