@@ -58,7 +58,7 @@
 //! | bad input or configuration | `Config`, `InvalidInput` | `NotApplied` | no |
 //! | no token could be had | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | network, 408, 429, 500, 502–504 |
 //! | name not resolved, connection refused or timed out, TLS handshake cut off | `Network`, `Timeout` | `NotApplied` | yes |
-//! | TLS not agreed: certificate refused, no common version | `Network` | `NotApplied` | no |
+//! | TLS not agreed: certificate refused, no common version; a proxy that wants a password | `Network` | `NotApplied` | no |
 //! | sent in part or whole, then reset, closed or timed out; a 200 that breaks off | `Network`, `Timeout` | `Unknown` | Approved, Declined |
 //! | 401 | `Authentication` | `NotApplied` | a token's: once, with a new one |
 //! | 403, 404, other 4xx | `Forbidden`, `NotFound`, `Rejected` | `NotApplied` | no |

@@ -121,7 +121,6 @@ fn a_proxys_user_and_password_go_to_the_proxy_alone() {
 fn a_proxy_that_does_not_open_the_tunnel_is_sent_nothing() {
     for greeting in [
         "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
-        "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n",
         "HTTP/1.1 502 Bad Gateway\r\n\r\n",
         "SSH-2.0-OpenSSH_9.2\r\n",
         "HTTP/1.1 20",
@@ -139,6 +138,25 @@ fn a_proxy_that_does_not_open_the_tunnel_is_sent_nothing() {
         }
         assert_eq!(server.requests().len(), 0, "{greeting:?}");
     }
+}
+
+#[test]
+fn a_proxy_that_wants_a_password_is_asked_once() {
+    let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n";
+    let (server, asked) = proxy(refusal, vec![]);
+    let error = decline(&beyond(server.url(), key())).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.verdict()),
+        (ErrorKind::Network, Verdict::NotApplied)
+    );
+    assert!(!error.is_retryable(), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with("; check the proxy's URL, which carries them"),
+        "{error}"
+    );
+    assert_eq!((lock(&asked).len(), server.requests().len()), (1, 0));
 }
 
 #[test]
