@@ -1,6 +1,7 @@
 //! `didit auth`: whether Didit accepts the credentials.
 
-use crate::sandbox::{Run, Sandbox};
+use crate::sandbox::{Run, Sandbox, didit};
+use crate::support::{Server, answer};
 use serde_json::json;
 
 #[test]
@@ -31,6 +32,24 @@ fn refused_credentials_are_exit_3_for_every_command() {
         }
     }
     assert!(!sandbox.sessions().contains_key("abc"));
+}
+
+#[test]
+fn a_host_that_is_not_didits_accepts_nothing() {
+    for (status, body, exit) in [
+        (404, r#"{"detail":"Not found."}"#, 0),
+        (403, r#"{"detail":"You do not have permission."}"#, 0),
+        (404, "<html>Not Found</html>", 6),
+        (404, "", 6),
+        (403, "<html>Forbidden</html>", 6),
+        (400, r#"{"path":"/v3"}"#, 6),
+    ] {
+        let server = Server::always(answer(status, &[], body));
+        let mut command = didit(&["auth"]);
+        command.env("DIDIT_API_KEY", "k").env("DIDIT_BASE_URL", server.url());
+        let run = Run::of(&mut command).exits(exit);
+        assert_eq!(run.out.is_empty(), exit != 0, "{run}");
+    }
 }
 
 #[test]

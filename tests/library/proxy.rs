@@ -271,6 +271,74 @@ fn no_proxy_names_hosts_that_are_reached_directly() {
 }
 
 #[test]
+fn each_scheme_has_its_own_proxy_in_the_environment_and_all_proxy_comes_last() {
+    if let Some(url) = told() {
+        let one_try = by_environment(url).retry(RetryPolicy::none());
+        let result = decline(&one_try.build().unwrap());
+        assert_eq!(result.is_ok(), env::var_os("TEST_DIRECT").is_none(), "{result:?}");
+        return;
+    }
+    let name = "each_scheme_has_its_own_proxy_in_the_environment_and_all_proxy_comes_last";
+    let (own, asked) = proxy(ESTABLISHED, vec![confirmed()]);
+    let (other, not_asked) = proxy(ESTABLISHED, vec![]);
+    in_child(
+        name,
+        &[
+            ("TEST_BASE_URL", "http://sessions.test"),
+            ("HTTP_PROXY", &own.url()),
+            ("HTTPS_PROXY", &other.url()),
+            ("ALL_PROXY", &other.url()),
+        ],
+    );
+    // It does not exist, and the proxy of the other scheme is not for it.
+    let direct = [("TEST_BASE_URL", "http://sessions.invalid"), ("TEST_DIRECT", "1")];
+    in_child(name, &[&direct[..], &[("HTTPS_PROXY", &*other.url())]].concat());
+    assert_eq!((lock(&asked).len(), lock(&not_asked).len()), (1, 0));
+}
+
+#[test]
+#[cfg(unix)]
+fn no_proxy_may_list_a_network() {
+    if let Some(url) = told() {
+        return decline(&by_environment(url).build().unwrap()).unwrap();
+    }
+    let (proxy, asked) = proxy(ESTABLISHED, vec![]);
+    let server = Server::script(vec![confirmed()]);
+    // Not a loopback address, and yet this machine.
+    let url = server.url().replace("127.0.0.1", "0.0.0.0");
+    in_child(
+        "no_proxy_may_list_a_network",
+        &[
+            ("TEST_BASE_URL", &url),
+            ("HTTP_PROXY", &proxy.url()),
+            ("NO_PROXY", "10.0.0.0/8,0.0.0.0/8"),
+        ],
+    );
+    assert_eq!((server.requests().len(), lock(&asked).len()), (1, 0));
+}
+
+#[test]
+#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+fn without_tls_an_https_proxy_is_refused_and_told_nothing() {
+    let (server, asked) = proxy(ESTABLISHED, vec![]);
+    let url = server.url().replace("http://", "https://me:hunter2@");
+    let builder = by_environment("http://127.0.0.1:9".into()).proxy(url);
+    let result = builder.build().and_then(|client| decline(&client));
+    assert_eq!(
+        lock(&asked).len(),
+        0,
+        "its password would cross the network in the clear"
+    );
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(
+        error.to_string().contains("an https proxy needs one of the features"),
+        "{error}"
+    );
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+}
+
+#[test]
 fn a_loopback_host_is_reached_directly_whatever_the_environment_says() {
     if let Some(url) = told() {
         return decline(&by_environment(url).build().unwrap()).unwrap();

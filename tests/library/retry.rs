@@ -62,6 +62,8 @@ fn the_log_says_which_retry_it_is_and_of_which_session() {
     let lines = logged
         .lines()
         .filter(|line| line.contains("setting session retries-in-the-log"));
+    // The call goes on: no verdict yet, and no advice.
+    assert!(lines.clone().all(|line| line.matches("; ").count() == 1), "{logged}");
     let retries: Vec<_> = lines.map(|line| line.rsplit_once(" ms ").unwrap().1).collect();
     assert_eq!(retries, ["(1 of 2 retries)", "(2 of 2 retries)"], "{logged}");
 }
@@ -170,6 +172,21 @@ fn no_wait_is_begun_that_would_outlast_the_deadline() {
         assert_eq!(server.requests().len(), 1);
         assert!(start.elapsed() < 10 * SECOND);
     }
+}
+
+#[test]
+fn a_retry_that_would_likely_be_cut_off_is_not_begun_and_the_refusal_stands() {
+    let server = Server::script(vec![answer(429, &[("retry-after", "2")], ""), vec![Step::Stall]]);
+    // After the wait 300 ms of it would be left, at most.
+    let builder = server.builder(api_key()).deadline(Duration::from_millis(2300));
+    let error = approve(&builder.build().unwrap()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.verdict()),
+        (ErrorKind::RateLimited, Verdict::NotApplied),
+        "{error}"
+    );
+    assert_eq!(error.retry_after(), Some(2 * SECOND));
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use didit::{Client, Credentials, ErrorKind, StatusUpdate, Verdict};
+use didit::{Client, Credentials, ErrorKind, RetryPolicy, StatusUpdate, Verdict};
 
 use crate::support::directory::Directory;
 use crate::support::{API_KEY, Server, Step, confirmed, in_turn, quick_retries, read_request, session_id};
@@ -155,14 +155,18 @@ fn ten_callers_at_a_hanging_name_server_hold_one_thread() {
     let names = NameServer::start();
     names.signal("-STOP");
     let client = client(1);
+    let before = threads().count();
     thread::scope(|scope| {
         let callers: Vec<_> = (0..10).map(|_| scope.spawn(|| approve(&client).unwrap_err())).collect();
-        let mut most = 0;
+        let (mut lookups, mut all) = (0, 0);
         while callers.iter().any(|caller| !caller.is_finished()) {
-            most = most.max(lookup_threads());
+            lookups = lookups.max(threads().filter(|name| name.trim() == "didit-lookup").count());
+            all = all.max(threads().count());
             thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(most, 1);
+        // Whatever they are called.
+        assert!(all <= before + callers.len() + 1, "{all} threads, {before} before");
+        assert_eq!(lookups, 1);
         for caller in callers {
             let error = caller.join().unwrap();
             assert_eq!(error.verdict(), Verdict::NotApplied);
@@ -177,10 +181,40 @@ fn ten_callers_at_a_hanging_name_server_hold_one_thread() {
     names.signal("-CONT");
 }
 
-fn lookup_threads() -> usize {
+/// The names of this process's threads.
+fn threads() -> impl Iterator<Item = String> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.trim() == "didit-lookup").count()
+    tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+}
+
+#[test]
+fn a_proxys_name_and_its_tunnel_have_one_limit_together() {
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    let names = NameServer::start();
+    // Connections wait to be accepted for ever.
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::builder(Credentials::api_key(API_KEY))
+        .base_url("http://elsewhere.test")
+        .allow_insecure_http(true)
+        .proxy(format!("http://{HOST}:{}", proxy.local_addr().unwrap().port()))
+        .timeout(TIMEOUT)
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    names.signal("-STOP");
+    let start = Instant::now();
+    let error = thread::scope(|scope| {
+        let call = scope.spawn(|| approve(&client).unwrap_err());
+        thread::sleep(TIMEOUT * 2 / 5);
+        names.signal("-CONT");
+        call.join().unwrap()
+    });
+    let took = start.elapsed();
+    assert_eq!(
+        (error.kind(), error.verdict()),
+        (ErrorKind::Timeout, Verdict::NotApplied)
+    );
+    assert!(took < TIMEOUT * 6 / 5, "{took:?}: {error}");
 }
 
 #[test]
