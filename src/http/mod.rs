@@ -254,7 +254,12 @@ impl Http {
             None => self.run(http::Request::from_parts(head, SendBody::none()), timeout, now)?,
         };
         let (head, body) = response.into_parts();
-        Ok((head, body.into_with_config().limit(request.max_reply).read_to_vec()))
+        // An error is read as JSON, which may take many times its size in memory.
+        let limit = match head.status.as_u16() {
+            200 => request.max_reply,
+            _ => MAX_BODY,
+        };
+        Ok((head, body.into_with_config().limit(limit).read_to_vec()))
     }
 
     fn run(

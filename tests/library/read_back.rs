@@ -120,6 +120,22 @@ fn an_answer_of_3_mib_is_read_and_one_of_more_than_4_is_not() {
 }
 
 #[test]
+fn an_error_of_more_than_64_kib_is_not_read() {
+    let of_size = |size: usize| {
+        let body = format!(r#"{{"detail":"Session not found.","more":"{}"}}"#, "x".repeat(size));
+        read(answer(404, &[], body)).unwrap_err()
+    };
+    assert_eq!(of_size(60 << 10).message(), Some("Session not found."));
+    let error = of_size(64 << 10);
+    assert_eq!(
+        (error.kind(), error.verdict()),
+        (ErrorKind::NotFound, Verdict::NotApplied)
+    );
+    let told = "answered 404, and its answer could not be read to its end";
+    assert!(error.to_string().contains(told), "{error}");
+}
+
+#[test]
 fn a_failed_read_is_repeated_and_changes_nothing() {
     let server = Server::script(vec![answer(502, &[], ""), dropped(), status("Declined")]);
     assert_eq!(
