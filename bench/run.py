@@ -4,7 +4,7 @@
     bench/run.py [--quick] [--write] [QUESTION ...]
 
 Questions: warm process trips names cost threads batch; all of them where none is named. What is missing is installed
-(Debian's packages, and from PyPI into a virtual environment below target/), or named as skipped. Takes about ten
+(Debian's packages, and from PyPI into a virtual environment below target/), or named as skipped. Takes about twenty
 minutes; BENCHMARKS.md is one run of `bench/run.py --write`.
 """
 
@@ -76,7 +76,7 @@ def main() -> None:
     emit(["# Benchmarks", "", machine(), "", "Made by `bench/run.py --write`. Lower is better, but for rates."])
     if arguments.write:
         emit(["", "![One update as a whole process](docs/process.svg)", "", "![Size of a program](docs/size.svg)"])
-    seconds, figures = build(wanted), {}
+    seconds, figures = build(wanted, 1 if few else 3), {}
     with tempfile.TemporaryDirectory() as folder:
         server = Server(pathlib.Path(folder))
         ask = {
