@@ -256,6 +256,7 @@ mod tests {
             ),
             ("certificate expired (1 seconds ago)", true, "expired 1 second ago"),
             ("certificate expired (59 seconds ago)", true, "expired 59 seconds ago"),
+            ("certificate expired (120 seconds ago)", true, "expired 2 minutes ago"),
             ("certificate expired (3599 seconds ago)", true, "expired 59 minutes ago"),
             ("certificate expired (86399 seconds ago)", true, "expired 23 hours ago"),
             ("certificate expired (86400 seconds ago)", true, "expired 1 day ago"),

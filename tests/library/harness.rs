@@ -1,6 +1,7 @@
 //! The test server, tested: a harness that lets mistakes pass would make every other test worth nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 use std::{sync::mpsc, thread};
 
 use crate::support::{Server, Step, confirmed, session_id};
@@ -45,7 +46,7 @@ fn dropping_the_server_ends_what_stalls() {
     let client = server.key_client();
     thread::scope(|scope| {
         let update = scope.spawn(|| client.update_status(&session_id(), &StatusUpdate::approved()));
-        arrival.recv().unwrap();
+        arrival.recv_timeout(Duration::from_secs(20)).unwrap();
         drop(server);
         assert_eq!(update.join().unwrap().unwrap_err().kind(), ErrorKind::Network);
     });

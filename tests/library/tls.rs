@@ -519,7 +519,7 @@ fn after_tlss_goodbye_the_next_update_is_seen_once() {
     );
     let client = trusting(&server, &authority.pem);
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
-    goodbye.recv().unwrap();
+    goodbye.recv_timeout(Duration::from_secs(20)).unwrap();
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
     assert_eq!(server.requests().len(), 2);
     assert_eq!(server.connections(), 2);
