@@ -128,18 +128,22 @@ impl TokenFile {
 /// Creates the file that is to be renamed. One that exists already is another process's, which is storing a token as
 /// good as ours, unless it is so old that its process must have been killed.
 fn create_temporary(path: &Path) -> io::Result<File> {
-    if let Ok(found) = fs::symlink_metadata(path) {
-        let age = found.modified()?.elapsed().unwrap_or_default();
-        if age.as_secs() < ABANDONED_AFTER {
-            return Err(io::Error::other("another process is writing it"));
-        }
-        fs::remove_file(path)?;
-    }
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let create = || options.open(path);
+    match create() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let age = fs::symlink_metadata(path)?.modified()?.elapsed().unwrap_or_default();
+            if age.as_secs() < ABANDONED_AFTER {
+                return Err(io::Error::other("another process is writing it"));
+            }
+            fs::remove_file(path)?;
+            create()
+        }
+        result => result,
+    }
 }
 
 /// Reads a file that only its owner, who runs this program, can have written.
