@@ -230,8 +230,8 @@ def cost(seconds: dict[tuple[str, str, str], float], figures: dict) -> list[str]
         "What it costs to depend on it",
         ["", "opt-level", "crates", "cold build s", "to ureq", "size MB", "to ureq"],
         rows,
-        "A program that updates one session; serde_json, base64 and the program's own crate are in every row. A cold build is "
-        "the median of three, which took turns.",
+        "A program that updates one session; serde_json, base64 and the program's own crate are in every row. Cold builds took "
+        "turns; each time is a median.",
     )
 
 

@@ -71,6 +71,7 @@ pub(crate) struct Request<'a> {
     pub(crate) url: &'a str,
     pub(crate) headers: &'a [(&'static str, &'a str)],
     pub(crate) body: Option<&'a [u8]>,
+    /// How much of a 200 is read; of any other answer it is [`MAX_BODY`].
     pub(crate) max_reply: u64,
 }
 
