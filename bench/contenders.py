@@ -107,7 +107,7 @@ def build(wanted: list[str], turns: int) -> dict[Build, float]:
     # What didit's build has made already is not made again.
     shared = directory(("with-didit", "rustls", "z"))
     ok = cargo(HERE, shared, "-p", "threads")
-    ok &= cargo(HERE.parent, shared, "--features", "cli", "--bin", "didit")
+    ok &= cargo(HERE.parent, shared, "-p", "didit-cli")
     for program in ("with-socket", "with-attohttpc", "with-minreq"):
         ok &= cargo(HERE, TARGET, "-p", program)
     if not ok:

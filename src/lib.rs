@@ -1,7 +1,7 @@
 //! Sets the status of a [Didit](https://didit.me) identity-verification session, and can always say what became of it.
 //!
 //! Blocking, no async runtime, few dependencies. Unofficial, and no full SDK: no webhooks, no new sessions, no reports.
-//! The crate comes with a command, `didit`, which does the same from a shell and for whole files of sessions.
+//! The crate `didit-cli` has a command, `didit`, which does the same from a shell and for whole files of sessions.
 //!
 //! ```no_run
 //! use didit::{Client, Credentials, StatusUpdate};
@@ -96,7 +96,6 @@
 //! | `rustls` (default) | TLS by rustls with ring and bundled web roots; building it needs a C compiler |
 //! | `native-tls` | the system's TLS and roots, for the smallest binary; use it with `default-features = false`. On Linux, building it needs `libssl-dev` and `pkg-config` |
 //! | `platform-verifier` | rustls, trusting what the system trusts |
-//! | `cli` | the command `didit`: `cargo install didit --features cli` |
 //!
 //! With no TLS feature, an `https` URL is refused when the client is built. If `native-tls` and `rustls` are both on,
 //! rustls is used. Rust 1.85 or later; only a new minor version will need a newer one.

@@ -1,6 +1,7 @@
 //! docs/messages.md: causes, and what is said of them. Each test program holds its own part of the page to the code.
 
 use std::fs;
+use std::path::Path;
 
 /// Causes, and the messages that they lead to, of a line or more.
 pub type Rows = Vec<(&'static str, String)>;
@@ -18,7 +19,10 @@ pub fn compare(title: &str, introduction: &str, sections: Vec<(&str, Rows)>) {
             }
         }
     }
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/messages.md")).unwrap();
+    // The command's crate is a folder of the library's.
+    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut pages = folders.filter_map(|folder| fs::read_to_string(folder.join("docs/messages.md")).ok());
+    let page = pages.next().expect("docs/messages.md");
     let mut parts = page.split("\n# ").map(|part| part.trim_start_matches("# ").trim_end());
     if !parts.any(|part| part == said[2..].trim_end()) {
         let path = concat!(

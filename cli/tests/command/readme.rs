@@ -12,7 +12,7 @@ const FIRST: &str = "$ cargo run -q --example sandbox -- -- bash";
 
 /// The commands of the transcript, with what each prints.
 fn transcript() -> Vec<(String, String)> {
-    let readme = include_str!("../../README.md");
+    let readme = include_str!("../../../README.md");
     let (_, rest) = readme.split_once(FIRST).expect("the README opens the sandbox");
     let (block, _) = rest.split_once("\n```").expect("a closed block");
     let mut steps: Vec<(String, String)> = Vec::new();

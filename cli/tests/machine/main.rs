@@ -5,7 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "../support/mod.rs"]
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 mod journal;

@@ -464,22 +464,22 @@ fn seldom() -> Rows {
         let replaced = |text: String, (from, to): &(&str, &str)| text.replace(from, to);
         placeholders.iter().fold(text.to_owned(), replaced)
     };
-    let progress = include_str!("../../src/bin/didit/batch/progress.rs");
+    let progress = include_str!("../../src/batch/progress.rs");
     let speed = [("{}", "TIME"), ("{per_minute:.0}", "N")];
     let speed = quoted(progress, "{} left, {per_minute:.0} a minute", &speed);
     let failed = [("{failed}", "N"), ("{speed}", speed.as_str())];
     let failed = quoted(progress, "{failed} refused or unknown, {speed}", &failed);
     let line = [("{done}", "N"), ("{}", "N"), ("{text}", failed.as_str())];
     let line = quoted(progress, "{done} of {} rows done, {text}", &line);
-    let large = include_str!("../../src/bin/didit/batch/input.rs");
+    let large = include_str!("../../src/batch/input.rs");
     let large = quoted(large, "it is larger than 4 GiB: split it", &[]);
-    let signals = include_str!("../../src/bin/didit/batch/mod.rs");
+    let signals = include_str!("../../src/batch/mod.rs");
     let signals = quoted(
         signals,
         "signals cannot be handled: {}; nothing was sent",
         &[("{}", "REASON")],
     );
-    let bug = include_str!("../../src/bin/didit/report.rs");
+    let bug = include_str!("../../src/report.rs");
     let text =
         "stopped by a bug{place}; whether anything was applied is unknown; read the session back before anything else";
     let bug = quoted(bug, text, &[("{place}", " at FILE:LINE:COLUMN")]);
@@ -521,6 +521,6 @@ fn the_messages_are_those_of_the_document() {
     let introduction = "What the command itself says, next to what causes it. Messages of the library are handed on as they \
                         are. Lines that begin\nwith `didit: ` or `error: ` go to standard error, all others to standard output. The \
                         usage that follows an `error: ` is\nleft out. `ID` stands for a session and `HOST` for the host with its \
-                        port. This part is held to the code by\n`tests/command/messages.rs`.";
+                        port. This part is held to the code by\n`cli/tests/command/messages.rs`.";
     compare("What the command says, and why", introduction, sections.into());
 }

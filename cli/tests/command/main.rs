@@ -1,6 +1,6 @@
 //! The command, one module per promise.
 
-#[path = "../support/mod.rs"]
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 mod arguments;
