@@ -331,7 +331,7 @@ impl Inner {
                 _ => call.deadline.clip(limit)?,
             };
             let reply = self.http.send(&request, timeout);
-            let reply = reply.map_err(|failure| verdict::of_failure(failure, operation))?;
+            let reply = reply.map_err(|failure| operation.error(failure))?;
             if let Some(seen) = RateLimit::read(&reply) {
                 *self.rate_limit() = Some(seen);
             }
@@ -343,9 +343,7 @@ impl Inner {
                 let secrets = self.authorization.secrets(&credential);
                 return Err(verdict::of_status(&reply, host(url), operation, &secrets));
             }
-            return reply
-                .body
-                .map_err(|failure| verdict::of_failure(failure, operation).with_status(200));
+            return reply.body.map_err(|failure| operation.error(failure).with_status(200));
         }
     }
 }

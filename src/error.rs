@@ -331,16 +331,19 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// A duration in readable units: `90 s`, `5 min`, `59 min 51 s`, `2 h 5 min`. Rounded up to a whole second.
-fn in_words(duration: Duration) -> String {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
-    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes, rest) {
+/// A duration as people say it: `250 ms`, `1.5 s`, `90 s`, `59 min 51 s`, `2 h 5 min`, `10 days`.
+// Without floating point, whose formatting would add 15 KB to a small binary.
+pub(crate) fn in_words(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0) if millis > 0 => format!("{millis} ms"),
+        (0, 0..=1, _) if millis >= 100 => format!("{seconds}.{} s", millis / 100),
         (0, 0..=1, _) => format!("{seconds} s"),
-        (0, _, 0) => format!("{minutes} min"),
-        (0, ..) => format!("{minutes} min {rest} s"),
-        (_, 0, _) => format!("{hours} h"),
-        (..) => format!("{hours} h {minutes} min"),
+        (0, minutes, 0) => format!("{minutes} min"),
+        (0, minutes, rest) => format!("{minutes} min {rest} s"),
+        (hours @ 48.., ..) => format!("{} days", hours / 24),
+        (hours, 0, _) => format!("{hours} h"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
     }
 }
 
@@ -546,13 +549,13 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
-             nothing was changed; try again later; the server asks you to wait 2 s [request r-1]"
+             nothing was changed; try again later; the server asks you to wait 1.5 s [request r-1]"
         );
         assert_eq!(
             error.clone().unknown().to_string(),
             "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
              whether it was applied is unknown; read the session back before anything else; the server asks you to \
-             wait 2 s [request r-1]"
+             wait 1.5 s [request r-1]"
         );
         assert_eq!(
             error
@@ -577,8 +580,11 @@ mod tests {
     #[test]
     fn durations_are_told_as_people_say_them() {
         for (millis, words) in [
-            (1, "1 s"),
-            (1500, "2 s"),
+            (0, "0 s"),
+            (1, "1 ms"),
+            (250, "250 ms"),
+            (1500, "1.5 s"),
+            (30_000, "30 s"),
             (60_000, "60 s"),
             (119_000, "119 s"),
             (120_000, "2 min"),
@@ -586,6 +592,7 @@ mod tests {
             (3_600_000, "1 h"),
             (86_400_000, "24 h"),
             (7_500_000, "2 h 5 min"),
+            (864_000_000, "10 days"),
         ] {
             assert_eq!(in_words(Duration::from_millis(millis)), words);
         }

@@ -1,7 +1,7 @@
 //! What an answer, or the lack of one, means for the decision: the table in the README, in code.
 
 use crate::error::{Error, ErrorKind, ServerMessage, sanitize};
-use crate::http::{Failure, Reply};
+use crate::http::{Failure, Outcome, Reply};
 use crate::retry::retry_after;
 
 /// What a request is for.
@@ -16,12 +16,23 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// An outcome that leaves open whether the server acted. It is retryable if the server may recover and the request
-    /// is safe to repeat.
-    fn leave_in_doubt(self, error: Error, may_recover: bool) -> Error {
+    /// What a failure means for this operation: the one place where a verdict is given.
+    pub(crate) fn error(self, failure: Failure) -> Error {
+        let kind = match (self, failure.kind) {
+            (_, ErrorKind::Network | ErrorKind::Timeout | ErrorKind::Server | ErrorKind::RateLimited) => failure.kind,
+            (Operation::FetchToken, _) => ErrorKind::Authentication,
+            _ => failure.kind,
+        };
+        let error = Error::new(kind, failure.problem).advice(failure.advice);
+        let (in_doubt, may_recover) = match failure.outcome {
+            Outcome::Refused => (false, false),
+            Outcome::NotYet => (false, true),
+            Outcome::Lost => (true, true),
+            Outcome::Unclear => (true, false),
+        };
         match self {
-            Operation::FetchToken | Operation::ReadSession => error.retryable(may_recover),
-            Operation::UpdateStatus { idempotent } => error.retryable(may_recover && idempotent).unknown(),
+            Operation::UpdateStatus { idempotent } if in_doubt => error.retryable(may_recover && idempotent).unknown(),
+            _ => error.retryable(may_recover),
         }
     }
 
@@ -31,41 +42,28 @@ impl Operation {
             _ => for_sessions,
         }
     }
-}
 
-/// No answer, or not all of it.
-pub(crate) fn of_failure(failure: Failure, operation: Operation) -> Error {
-    let Failure {
-        kind,
-        sent,
-        retryable,
-        advice,
-        problem,
-    } = failure;
-    let kind = match (operation, kind) {
-        (Operation::FetchToken, ErrorKind::UnexpectedResponse) => ErrorKind::Authentication,
-        _ => kind,
-    };
-    let error = Error::new(kind, problem).advice(advice);
-    match sent {
-        true => operation.leave_in_doubt(error, retryable),
-        false => error.retryable(retryable),
+    fn check_url(self) -> &'static str {
+        self.advice(
+            "check the auth URL (DIDIT_AUTH_URL)",
+            "check the base URL (DIDIT_BASE_URL)",
+        )
     }
 }
 
 /// An answer with another status than 200 (docs/didit-api.md §6), from `host`.
 pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) -> Error {
+    use ErrorKind::{Authentication, Forbidden, NotFound, RateLimited, Rejected, Server, UnexpectedResponse};
+    use Outcome::{Lost, NotYet, Refused, Unclear};
+
     let status = reply.status;
     // Only the body of an error is meant to be shown: a success may hold all about a person.
     let body = match status {
         400.. => reply.body.as_deref().unwrap_or_default(),
         _ => b"",
     };
-    let message = ServerMessage::read(
-        &serde_json::from_slice(body).unwrap_or_default(),
-        reply.header("x-request-id"),
-        secrets,
-    );
+    let json = serde_json::from_slice(body).unwrap_or_default();
+    let message = ServerMessage::read(&json, reply.header("x-request-id"), secrets);
     let from_didit = message.is_from_didit();
     let problem = match status {
         _ if from_didit => format!("Didit answered {status}"),
@@ -77,56 +75,54 @@ pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets
         500.. => format!("{host} answered {status} {}", content(body)),
         _ => format!("{host} answered {status}"),
     };
-    let check_url = operation.advice(
-        "check the auth URL (DIDIT_AUTH_URL)",
-        "check the base URL (DIDIT_BASE_URL)",
-    );
-    let refused = |advice| match from_didit {
+    let check_url = operation.check_url();
+    let check = |advice| match from_didit {
         true => operation.advice("check the client id, the client secret and the auth URL", advice),
         false => check_url,
     };
-    let (kind, is_certain, may_recover, advice) = match status {
-        408 | 500 | 502..=504 => (ErrorKind::Server, false, true, "try again later"),
-        499 | 501 | 505..=599 => (ErrorKind::Server, false, false, ""),
-        429 => (ErrorKind::RateLimited, true, true, "try again later"),
-        401 => (ErrorKind::Authentication, true, false, refused("check the credentials")),
-        402 => (
-            ErrorKind::Rejected,
-            true,
-            false,
-            refused("check the application's credits"),
+    let (kind, outcome, advice) = match status {
+        408 | 500 | 502..=504 => (Server, Lost, "try again later"),
+        499 | 501 | 505..=599 => (Server, Unclear, ""),
+        429 => (RateLimited, NotYet, "try again later"),
+        401 => (Authentication, Refused, check("check the credentials")),
+        402 => (Rejected, Refused, check("check the application's credits")),
+        403 => (
+            Forbidden,
+            Refused,
+            check("check what the application may do, and its credits"),
         ),
-        403 => {
-            let advice = refused("check what the application may do, and its credits");
-            (ErrorKind::Forbidden, true, false, advice)
-        }
-        404 => {
-            let advice = refused("check the session id; the session may belong to another application");
-            (ErrorKind::NotFound, true, false, advice)
-        }
-        400..=499 => {
-            let advice = refused("the same request will be refused again");
-            (ErrorKind::Rejected, true, false, advice)
-        }
-        301 | 307 | 308 => (ErrorKind::UnexpectedResponse, true, false, check_url),
-        300..=399 => (ErrorKind::UnexpectedResponse, false, false, check_url),
-        _ => (ErrorKind::UnexpectedResponse, false, false, ""),
-    };
-    let kind = match (operation, kind) {
-        (Operation::FetchToken, ErrorKind::Server | ErrorKind::RateLimited) => kind,
-        (Operation::FetchToken, _) => ErrorKind::Authentication,
-        _ => kind,
+        404 => (
+            NotFound,
+            Refused,
+            check("check the session id; the session may belong to another application"),
+        ),
+        400..=499 => (Rejected, Refused, check("the same request will be refused again")),
+        301 | 307 | 308 => (UnexpectedResponse, Refused, check_url),
+        300..=399 => (UnexpectedResponse, Unclear, check_url),
+        _ => (UnexpectedResponse, Unclear, ""),
     };
     let reset = reply.header("x-ratelimit-reset").filter(|_| status == 429);
-    let error = Error::new(kind, problem)
+    let failure = Failure {
+        kind,
+        outcome,
+        problem,
+        advice,
+    };
+    operation
+        .error(failure)
         .with_status(status)
         .with_server_message(message)
         .with_retry_after(retry_after(reply.header("retry-after"), reset, reply.date()))
-        .advice(advice);
-    match is_certain {
-        true => error.retryable(may_recover),
-        false => operation.leave_in_doubt(error, may_recover),
-    }
+}
+
+/// A 200 that does not confirm what was asked.
+pub(crate) fn unconfirmed(problem: &str, operation: Operation) -> Error {
+    unusable(sanitize(problem, 300, &[]), "", operation)
+}
+
+/// A 200 from `host` that is not about a session at all.
+pub(crate) fn no_session(host: &str, body: &[u8], operation: Operation) -> Error {
+    unusable(unexpected_content(host, 200, body), operation.check_url(), operation)
 }
 
 /// A 200 from `host` that holds no token that can be used.
@@ -135,9 +131,19 @@ pub(crate) fn no_token(host: &str, body: &[u8], problem: &str) -> Error {
         Some(b'{') => format!("{host} answered 200, but {problem}"),
         _ => unexpected_content(host, 200, body),
     };
-    Error::new(ErrorKind::Authentication, problem)
+    unusable(problem, Operation::FetchToken.check_url(), Operation::FetchToken)
+}
+
+fn unusable(problem: String, advice: &'static str, operation: Operation) -> Error {
+    let (kind, outcome) = (ErrorKind::UnexpectedResponse, Outcome::Unclear);
+    operation
+        .error(Failure {
+            kind,
+            outcome,
+            problem,
+            advice,
+        })
         .with_status(200)
-        .advice("check the auth URL (DIDIT_AUTH_URL)")
 }
 
 /// An answer that Didit does not give, and who may have given it instead.
@@ -154,17 +160,6 @@ fn content(body: &[u8]) -> &'static str {
         Some(b'{') => "with JSON that is not Didit's",
         Some(_) => "with something that is not JSON",
     }
-}
-
-/// A 200 that does not confirm what was asked.
-pub(crate) fn unconfirmed(problem: &str, operation: Operation) -> Error {
-    let error = Error::new(ErrorKind::UnexpectedResponse, sanitize(problem, 300, &[]));
-    operation.leave_in_doubt(error.with_status(200), false)
-}
-
-/// A 200 from `host` that is not about a session at all.
-pub(crate) fn no_session(host: &str, body: &[u8], operation: Operation) -> Error {
-    unconfirmed(&unexpected_content(host, 200, body), operation).advice("check the base URL (DIDIT_BASE_URL)")
 }
 
 #[cfg(test)]
@@ -193,16 +188,31 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_repeated_is_never_worth_another_attempt_in_doubt() {
-        let retryable = |operation: Operation, may_recover| {
-            let error = Error::new(ErrorKind::Server, "");
-            operation.leave_in_doubt(error, may_recover).is_retryable()
-        };
-        for operation in [Operation::FetchToken, Operation::ReadSession, IDEMPOTENT] {
-            assert!(retryable(operation, true));
-            assert!(!retryable(operation, false));
+    fn an_outcome_is_a_verdict_and_whether_a_repeat_may_help() {
+        use Outcome::{Lost, NotYet, Refused, Unclear};
+        use Verdict::{NotApplied, Unknown};
+
+        for (outcome, others, idempotent, once) in [
+            (Refused, (NotApplied, false), (NotApplied, false), (NotApplied, false)),
+            (NotYet, (NotApplied, true), (NotApplied, true), (NotApplied, true)),
+            (Lost, (NotApplied, true), (Unknown, true), (Unknown, false)),
+            (Unclear, (NotApplied, false), (Unknown, false), (Unknown, false)),
+        ] {
+            for (operation, expected) in [
+                (Operation::FetchToken, others),
+                (Operation::ReadSession, others),
+                (IDEMPOTENT, idempotent),
+                (ONCE, once),
+            ] {
+                let error = operation.error(Failure {
+                    kind: ErrorKind::Server,
+                    outcome,
+                    problem: String::new(),
+                    advice: "",
+                });
+                let meaning = (error.verdict(), error.is_retryable());
+                assert_eq!(meaning, expected, "{outcome:?} {operation:?}");
+            }
         }
-        assert!(!retryable(ONCE, true));
-        assert!(!retryable(ONCE, false));
     }
 }

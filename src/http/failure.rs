@@ -3,28 +3,37 @@
 use std::io::{self, ErrorKind as Io};
 use std::time::Duration;
 
-use ureq::Timeout;
+use ureq::{Error as E, Timeout};
 
 use super::MAX_HEADERS;
 use super::names::{Reason, Unresolved};
 use super::tls;
-use crate::error::{ErrorKind, sanitize, system_message};
+use crate::error::ErrorKind::{self, Network, Timeout as TimedOut, UnexpectedResponse};
+use crate::error::{in_words, sanitize, system_message};
 
-/// Why there is no complete answer.
+/// Why an attempt failed, whatever it was for.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// For an answer that was cut short `Network`, for one that is too large `UnexpectedResponse`.
     pub(crate) kind: ErrorKind,
-    /// False where the request has a body and none of it was handed to the connection: the server cannot have acted on
-    /// it.
-    pub(crate) sent: bool,
-    /// Whether another attempt may end differently.
-    pub(crate) retryable: bool,
-    pub(crate) advice: &'static str,
+    pub(crate) outcome: Outcome,
     pub(crate) problem: String,
+    pub(crate) advice: &'static str,
 }
 
-/// How far a request got.
+/// What became of a request, as far as its failure tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Not acted on. Another attempt would end the same way.
+    Refused,
+    /// Not acted on. Another attempt may be.
+    NotYet,
+    /// Perhaps acted on. Another attempt may get an answer.
+    Lost,
+    /// Perhaps acted on. Another attempt would tell no more.
+    Unclear,
+}
+
+/// How far a request got. Nothing of its body is handed to the connection while it is connecting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Connecting,
@@ -44,141 +53,118 @@ pub(super) struct Context<'a> {
 }
 
 impl Failure {
-    pub(super) fn new(error: &ureq::Error, stage: Stage, sent: bool, context: &Context<'_>) -> Failure {
-        let refusal = match stage {
-            Stage::Connecting => context.refusal(error),
-            _ => None,
+    pub(super) fn new(error: &E, stage: Stage, context: &Context<'_>) -> Failure {
+        let host = context.host;
+        let (route, server) = match context.proxy {
+            None => (host.to_owned(), host.to_owned()),
+            Some(proxy) => (
+                format!("{host} through the proxy {proxy}"),
+                format!("{host}, through the proxy {proxy},"),
+            ),
         };
-        let (kind, retryable, problem, advice) = match refusal {
-            Some((problem, advice)) => (ErrorKind::Network, false, problem, advice),
-            None => match context.describe(error, stage) {
-                (ErrorKind::UnexpectedResponse, problem) => (ErrorKind::UnexpectedResponse, false, problem, ""),
-                (kind, problem) => (kind, true, problem, "try again"),
-            },
+        let refused = |problem, advice| Failure {
+            kind: Network,
+            outcome: Outcome::Refused,
+            problem,
+            advice,
+        };
+        let (kind, problem) = match (stage, error) {
+            // "proxy server responded 407/407"
+            (Stage::Connecting, E::ConnectProxyFailed(text)) if text.ends_with("/407") => {
+                let problem = "the proxy answered 407: it wants a user name and a password, or different ones";
+                let advice = "check the proxy's URL, which carries them";
+                return refused(format!("connecting to {route}: {problem}"), advice);
+            }
+            (Stage::Connecting, _) => {
+                if let Some((problem, advice)) = tls::refusal(error, &server, context.own_roots) {
+                    return refused(problem, advice);
+                }
+                let (kind, problem) = context.connecting(error);
+                (kind, format!("connecting to {route}: {problem}"))
+            }
+            (Stage::Waiting, _) => {
+                let (kind, problem) = context.waiting(error);
+                (kind, format!("{server} {problem}"))
+            }
+            (Stage::Reading, _) => {
+                let (kind, problem) = context.reading(error);
+                (kind, format!("{server} {problem}"))
+            }
+        };
+        let (outcome, advice) = match (stage, kind) {
+            (Stage::Connecting, _) => (Outcome::NotYet, "try again"),
+            (_, UnexpectedResponse) => (Outcome::Unclear, ""),
+            _ => (Outcome::Lost, "try again"),
         };
         Failure {
             kind,
-            sent,
-            retryable,
-            advice,
+            outcome,
             problem,
+            advice,
         }
     }
 }
 
 impl Context<'_> {
-    /// Whoever answers, as the subject of a sentence.
-    fn server(&self) -> String {
-        match self.proxy {
-            None => self.host.to_owned(),
-            Some(proxy) => [self.host, ", through the proxy ", proxy, ","].concat(),
-        }
-    }
-
-    fn connecting(&self, problem: &str, detail: &str) -> String {
-        let (through, proxy) = self.proxy.map_or(("", ""), |proxy| (" through the proxy ", proxy));
-        let detail = sanitize(detail, 300, &[]);
-        ["connecting to ", self.host, through, proxy, ": ", problem, &detail].concat()
-    }
-
-    /// What another attempt would meet as well, and what to do about it.
-    fn refusal(&self, error: &ureq::Error) -> Option<(String, &'static str)> {
-        // "proxy server responded 407/407"
-        if matches!(error, ureq::Error::ConnectProxyFailed(text) if text.ends_with("/407")) {
-            let problem = "the proxy answered 407: it wants a user name and a password, or different ones";
-            return Some((
-                self.connecting(problem, ""),
-                "check the proxy's URL, which carries them",
-            ));
-        }
-        let refusal = tls::refusal(error, self.own_roots)?;
-        let whose = if refusal.of_certificate {
-            "the certificate of "
-        } else {
-            ""
-        };
-        let problem = [whose, &self.server(), " ", &refusal.problem].concat();
-        Some((problem, refusal.advice))
-    }
-
-    /// What else happened.
-    fn describe(&self, error: &ureq::Error, stage: Stage) -> (ErrorKind, String) {
-        use ErrorKind::{Network, Timeout as TimedOut, UnexpectedResponse};
-        use ureq::Error as E;
-
-        let server = |problem: &str, detail: &str| {
-            let detail = sanitize(detail, 300, &[]);
-            [&self.server(), problem, &detail].concat()
-        };
-        let timeout = span(self.timeout);
-        match (stage, error) {
-            (Stage::Connecting, E::Other(other)) => {
+    fn connecting(&self, error: &E) -> (ErrorKind, String) {
+        let limit = in_words(self.connect_timeout.min(self.timeout));
+        match error {
+            E::Other(other) => {
                 let kind = match other.downcast_ref::<Unresolved>() {
                     Some(unresolved) if matches!(unresolved.reason, Reason::TimedOut) => TimedOut,
                     _ => Network,
                 };
-                (kind, self.connecting("", &other.to_string()))
+                (kind, sanitize(&other.to_string(), 300, &[]))
             }
-            (Stage::Connecting, E::Timeout(Timeout::Connect | Timeout::Resolve)) => {
-                let limit = span(self.connect_timeout.min(self.timeout));
-                (TimedOut, self.connecting("no connection within ", &limit))
-            }
-            (Stage::Connecting, E::Timeout(_)) => (TimedOut, self.connecting("no connection within ", &timeout)),
+            E::Timeout(Timeout::Connect | Timeout::Resolve) => (TimedOut, format!("no connection within {limit}")),
+            E::Timeout(_) => (TimedOut, format!("no connection within {}", in_words(self.timeout))),
             // "proxy server responded 502/502"
-            (Stage::Connecting, E::ConnectProxyFailed(text)) => {
-                let status = text.rsplit('/').next().unwrap_or_default();
-                let problem = match status.bytes().all(|byte| byte.is_ascii_digit()) {
-                    true => self.connecting("the proxy answered ", status),
-                    false => self.connecting("the proxy closed the connection", ""),
-                };
-                (Network, problem)
-            }
-            (Stage::Connecting, E::Protocol(_)) => (
-                Network,
-                self.connecting("the proxy answered with something that is not HTTP", ""),
-            ),
-            (Stage::Connecting, E::Io(error)) if error.kind() != Io::InvalidData => {
-                let problem = match Loss::of(error) {
-                    Some(Loss::Closed) => self.connecting("the connection was closed", ""),
-                    Some(Loss::Reset) => self.connecting("the connection was reset", ""),
-                    None => self.connecting("", &system_message(error)),
-                };
-                (Network, problem)
-            }
+            E::ConnectProxyFailed(text) => match text.rsplit('/').next().unwrap_or_default().parse::<u16>() {
+                Ok(status) => (Network, format!("the proxy answered {status}")),
+                Err(_) => (Network, "the proxy closed the connection".into()),
+            },
+            E::Protocol(_) => (Network, "the proxy answered with something that is not HTTP".into()),
+            E::Io(error) if error.kind() != Io::InvalidData => match Loss::of(error) {
+                Some(Loss::Closed) => (Network, "the connection was closed".into()),
+                Some(Loss::Reset) => (Network, "the connection was reset".into()),
+                None => (Network, sanitize(&system_message(error), 300, &[])),
+            },
             // Such as a TLS handshake that was cut off.
-            (Stage::Connecting, _) => (Network, self.connecting("the connection broke off", "")),
+            _ => (Network, "the connection broke off".into()),
+        }
+    }
 
-            (Stage::Waiting, E::Timeout(_)) => (TimedOut, server(" did not answer within ", &timeout)),
-            (Stage::Waiting, E::Protocol(_)) => (
-                UnexpectedResponse,
-                server(" answered with something that is not HTTP", ""),
-            ),
-            (Stage::Waiting, E::LargeResponseHeader(..)) => {
+    fn waiting(&self, error: &E) -> (ErrorKind, String) {
+        match error {
+            E::Timeout(_) => (TimedOut, format!("did not answer within {}", in_words(self.timeout))),
+            E::Protocol(_) => (UnexpectedResponse, "answered with something that is not HTTP".into()),
+            E::LargeResponseHeader(..) => {
                 let limit = size(MAX_HEADERS as u64);
-                (
-                    UnexpectedResponse,
-                    server(" answered with headers larger than ", &limit),
-                )
+                (UnexpectedResponse, format!("answered with headers larger than {limit}"))
             }
-            (Stage::Waiting, E::Io(error)) => {
-                let problem = match Loss::of(error) {
-                    Some(Loss::Closed) => server(" closed the connection before answering", ""),
-                    Some(Loss::Reset) => server(" reset the connection before answering", ""),
-                    None => server(" could not be heard: ", &system_message(error)),
-                };
-                (Network, problem)
-            }
-            (Stage::Waiting, _) => {
-                let problem = ["the connection to ", &self.server(), " broke before it answered"].concat();
-                (Network, problem)
-            }
+            E::Io(error) => match Loss::of(error) {
+                Some(Loss::Closed) => (Network, "closed the connection before answering".into()),
+                Some(Loss::Reset) => (Network, "reset the connection before answering".into()),
+                None => (
+                    Network,
+                    format!("could not be heard: {}", sanitize(&system_message(error), 300, &[])),
+                ),
+            },
+            _ => (Network, "lost the connection before answering".into()),
+        }
+    }
 
-            (Stage::Reading, E::Timeout(_)) => (TimedOut, server(" did not finish its answer within ", &timeout)),
-            (Stage::Reading, E::BodyExceedsLimit(_)) => {
-                let limit = size(self.max_reply);
-                (UnexpectedResponse, server(" sent an answer larger than ", &limit))
-            }
-            (Stage::Reading, _) => (Network, server(" sent an answer that was cut short", "")),
+    fn reading(&self, error: &E) -> (ErrorKind, String) {
+        match error {
+            E::Timeout(_) => (
+                TimedOut,
+                format!("did not finish its answer within {}", in_words(self.timeout)),
+            ),
+            E::BodyExceedsLimit(_) => (
+                UnexpectedResponse,
+                format!("sent an answer larger than {}", size(self.max_reply)),
+            ),
+            _ => (Network, "sent an answer that was cut short".into()),
         }
     }
 }
@@ -200,24 +186,12 @@ impl Loss {
 }
 
 /// How far a request without a body got, judging by its error alone.
-pub(super) fn stage_of(error: &ureq::Error) -> Stage {
+pub(super) fn stage_of(error: &E) -> Stage {
     match error {
-        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Stage::Connecting,
-        ureq::Error::Timeout(_) | ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => Stage::Waiting,
-        ureq::Error::Io(error) if Loss::of(error).is_some() => Stage::Waiting,
+        E::Timeout(Timeout::Connect | Timeout::Resolve) => Stage::Connecting,
+        E::Timeout(_) | E::Protocol(_) | E::LargeResponseHeader(..) => Stage::Waiting,
+        E::Io(error) if Loss::of(error).is_some() => Stage::Waiting,
         _ => Stage::Connecting,
-    }
-}
-
-// Without floating point, whose formatting would add 15 KB to a small binary.
-fn span(time: Duration) -> String {
-    match time.as_millis() {
-        millis if millis % 1000 == 0 => format!("{} s", millis / 1000),
-        millis if millis < 1000 => format!("{millis} ms"),
-        millis => {
-            let tenths = (millis + 50) / 100;
-            format!("{}.{} s", tenths / 10, tenths % 10)
-        }
     }
 }
 
@@ -251,10 +225,12 @@ mod tests {
     }
 
     fn told(error: &ureq::Error, stage: Stage, proxy: Option<&str>) -> (ErrorKind, String, bool) {
-        let failure = Failure::new(error, stage, stage != Stage::Connecting, &Context { proxy, ..CONTEXT });
-        assert_eq!(failure.sent, stage != Stage::Connecting);
-        assert_eq!(failure.advice == "try again", failure.retryable);
-        (failure.kind, failure.problem, failure.retryable)
+        let failure = Failure::new(error, stage, &Context { proxy, ..CONTEXT });
+        let certain = matches!(failure.outcome, Outcome::Refused | Outcome::NotYet);
+        assert_eq!(certain, stage == Stage::Connecting);
+        let retryable = matches!(failure.outcome, Outcome::NotYet | Outcome::Lost);
+        assert_eq!(failure.advice == "try again", retryable);
+        (failure.kind, failure.problem, retryable)
     }
 
     #[test]
@@ -402,10 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn times_and_sizes_are_told_as_people_say_them() {
-        for (millis, told) in [(30_000, "30 s"), (250, "250 ms"), (1500, "1.5 s"), (0, "0 s")] {
-            assert_eq!(span(Duration::from_millis(millis)), told);
-        }
+    fn sizes_are_told_as_people_say_them() {
         assert_eq!(size(64 * 1024), "64 KiB");
         assert_eq!(size(4 * 1024 * 1024), "4 MiB");
     }

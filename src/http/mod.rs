@@ -22,7 +22,7 @@ use self::tunnel::TunnelConnector;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
-pub(crate) use failure::Failure;
+pub(crate) use failure::{Failure, Outcome};
 pub(crate) use ureq::http::Method;
 pub(crate) use url::{base_url, host};
 
@@ -226,8 +226,7 @@ impl Http {
             max_reply: request.max_reply,
             own_roots: self.own_roots,
         };
-        let sent = request.body.is_none() || stage != Stage::Connecting;
-        Failure::new(error, stage, sent, &context)
+        Failure::new(error, stage, &context)
     }
 
     fn exchange(

@@ -1,216 +1,174 @@
 //! TLS: which library does it, which roots it trusts, and what its errors mean.
 
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-pub(super) use with_tls::*;
-#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
-pub(super) use without_tls::*;
+use std::io;
+use std::time::Duration;
 
-/// Why TLS was not agreed, in plain words. Another attempt would end the same way.
-#[derive(Debug, PartialEq)]
-pub(super) struct Refusal {
-    pub(super) of_certificate: bool,
-    /// Follows "the certificate of HOST ", or the host alone.
-    pub(super) problem: String,
-    pub(super) advice: &'static str,
+use super::Config;
+use crate::error::{Error, Result, in_words};
+
+pub(super) const ENABLED: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
+
+const ROOTS: &str = "root_certificates (DIDIT_CA_FILE)";
+
+#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
+    match pem {
+        None => Ok(config),
+        Some(_) => Err(Error::config("needs one of the features rustls, native-tls, platform-verifier").within(ROOTS)),
+    }
 }
 
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
-mod with_tls {
-    use std::io;
+pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
+    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
-    use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+    let (provider, roots) = if cfg!(feature = "platform-verifier") {
+        (TlsProvider::Rustls, RootCerts::PlatformVerifier)
+    } else if cfg!(feature = "rustls") {
+        (TlsProvider::Rustls, RootCerts::WebPki)
+    } else {
+        (TlsProvider::NativeTls, RootCerts::PlatformVerifier)
+    };
+    let roots = match pem {
+        Some(pem) => certificates(pem)
+            .map_err(|problem| Error::config(problem).within(ROOTS))?
+            .into(),
+        None => roots,
+    };
+    Ok(config.tls_config(TlsConfig::builder().provider(provider).root_certs(roots).build()))
+}
 
-    use super::super::Config;
-    use super::Refusal;
-    use crate::error::{Error, Result};
-
-    pub(in super::super) const ENABLED: bool = true;
-
-    pub(in super::super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
-        let (provider, roots) = if cfg!(feature = "platform-verifier") {
-            (TlsProvider::Rustls, RootCerts::PlatformVerifier)
-        } else if cfg!(feature = "rustls") {
-            (TlsProvider::Rustls, RootCerts::WebPki)
-        } else {
-            (TlsProvider::NativeTls, RootCerts::PlatformVerifier)
-        };
-        let roots = match pem {
-            Some(pem) => certificates(pem)?.into(),
-            None => roots,
-        };
-        Ok(config.tls_config(TlsConfig::builder().provider(provider).root_certs(roots).build()))
-    }
-
-    fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>> {
-        let refuse = |problem: &str| Err(Error::config(problem).within("root_certificates (DIDIT_CA_FILE)"));
-        let mut certificates = Vec::new();
-        for item in parse_pem(pem) {
-            match item {
-                Ok(PemItem::Certificate(certificate)) if is_sequence(certificate.der()) => {
-                    certificates.push(certificate);
-                }
-                // ureq would drop it silently.
-                Ok(PemItem::Certificate(_)) => return refuse("one of its certificates is none, or is damaged"),
-                Ok(_) => {}
-                Err(_) => return refuse("not PEM"),
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+fn certificates(pem: &[u8]) -> Result<Vec<ureq::tls::Certificate<'static>>, &'static str> {
+    let mut certificates = Vec::new();
+    for item in ureq::tls::parse_pem(pem) {
+        match item.map_err(|_| "not PEM")? {
+            ureq::tls::PemItem::Certificate(certificate) if is_sequence(certificate.der()) => {
+                certificates.push(certificate);
             }
+            // ureq would drop it silently.
+            ureq::tls::PemItem::Certificate(_) => return Err("one of its certificates is none, or is damaged"),
+            _ => {}
         }
-        if certificates.is_empty() {
-            return refuse("no certificate in it");
-        }
-        Ok(certificates)
     }
-
-    /// Whether these bytes are one whole SEQUENCE in DER, as every certificate is (X.690 §8.1, §10.1).
-    pub(in super::super) fn is_sequence(der: &[u8]) -> bool {
-        let (length, rest) = match der {
-            [0x30, short @ 0..=0x7f, rest @ ..] => (usize::from(*short), rest),
-            [0x30, 0x81, a, rest @ ..] => (usize::from(*a), rest),
-            [0x30, 0x82, a, b, rest @ ..] => (usize::from(u16::from_be_bytes([*a, *b])), rest),
-            [0x30, 0x83, a, b, c, rest @ ..] => (u32::from_be_bytes([0, *a, *b, *c]) as usize, rest),
-            _ => return false,
-        };
-        length == rest.len()
-    }
-
-    /// What TLS refused, judging by an error from before anything was sent; `None` if the error is about something else,
-    /// or the handshake was merely cut off.
-    ///
-    /// The types behind these errors are those of the TLS libraries, which are ureq's dependencies and not ours, so
-    /// their text is all there is to read.
-    pub(in super::super) fn refusal(error: &ureq::Error, own_roots: bool) -> Option<Refusal> {
-        let text = match error {
-            ureq::Error::Tls(text) => (*text).to_owned(),
-            #[cfg(feature = "rustls")]
-            ureq::Error::Rustls(error) => error.to_string(),
-            #[cfg(feature = "native-tls")]
-            ureq::Error::NativeTls(error) => error.to_string(),
-            ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => error.to_string(),
-            _ => return None,
-        };
-        read(&text, own_roots)
-    }
-
-    /// Reads what rustls 0.23 and OpenSSL say. Anything else gets a general text.
-    pub(in super::super) fn read(text: &str, own_roots: bool) -> Option<Refusal> {
-        let says = |any: &[&str]| any.iter().any(|words| text.contains(words));
-        if says(&["unexpected EOF", "unexpected eof", "InternalError", "internal error"]) {
-            return None;
-        }
-        let clock = "check the clock of this machine, and the certificate";
-        let (of_certificate, problem, advice) = if says(&["certificate expired", "Expired", "has expired"]) {
-            let ago = match seconds(text) {
-                Some(seconds) => format!("expired {} ago", duration(seconds)),
-                None => "has expired".into(),
-            };
-            (true, ago, clock)
-        } else if says(&["not valid yet", "NotValidYet", "not yet valid"]) {
-            let ahead = match seconds(text) {
-                Some(seconds) => format!("is not valid before {} from now", duration(seconds)),
-                None => "is not valid yet".into(),
-            };
-            (true, ahead, clock)
-        } else if says(&[
-            "not valid for",
-            "NotValidForName",
-            "ostname mismatch",
-            "IP address mismatch",
-        ]) {
-            let names = match text.split_once("is only valid for ") {
-                Some((_, names)) => format!("is for {}, and not for this host", without_types(names)),
-                None => "is for another host".into(),
-            };
-            (true, names, "check the host in the URL")
-        } else if says(&[
-            "UnknownIssuer",
-            "local issuer",
-            "issuer certificate",
-            "self-signed",
-            "self signed",
-            "first certificate",
-        ]) {
-            let advice = match own_roots {
-                true => "check root_certificates (DIDIT_CA_FILE)",
-                false => "where a proxy inspects TLS, name its authority with root_certificates (DIDIT_CA_FILE)",
-            };
-            (
-                true,
-                "is signed by an authority that is not trusted here".into(),
-                advice,
-            )
-        } else if says(&["evoked"]) {
-            (true, "has been revoked".into(), "")
-        } else if says(&["certificate", "Certificate"]) {
-            (true, "cannot be used".into(), "check the server's certificate")
-        } else if says(&[
-            "corrupt message",
-            "wrong version number",
-            "packet length too long",
-            "http request",
-        ]) {
-            (false, "does not speak TLS there".into(), "check the port, and https")
-        } else {
-            let problem = "could not agree on TLS: no version or cipher suits both sides";
-            (
-                false,
-                problem.into(),
-                "check what the server, or a proxy before it, allows",
-            )
-        };
-        Some(Refusal {
-            of_certificate,
-            problem,
-            advice,
-        })
-    }
-
-    /// The number in "(864000 seconds ago)".
-    fn seconds(text: &str) -> Option<u64> {
-        let (front, _) = text.split_once(" seconds ")?;
-        front.rsplit('(').next()?.parse().ok()
-    }
-
-    /// `DnsName("a.test") or IpAddress(127.0.0.2)` without the types.
-    fn without_types(names: &str) -> String {
-        ["DnsName(", "IpAddress(", "\"", ")"]
-            .iter()
-            .fold(names.to_owned(), |names, unwanted| names.replace(unwanted, ""))
-    }
-
-    /// A time in its largest unit.
-    fn duration(seconds: u64) -> String {
-        let (number, unit) = match seconds {
-            0..60 => (seconds, "second"),
-            60..3600 => (seconds / 60, "minute"),
-            3600..86_400 => (seconds / 3600, "hour"),
-            _ => (seconds / 86_400, "day"),
-        };
-        let plural = if number == 1 { "" } else { "s" };
-        format!("{number} {unit}{plural}")
+    match certificates.is_empty() {
+        true => Err("no certificate in it"),
+        false => Ok(certificates),
     }
 }
 
-#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
-mod without_tls {
-    use super::super::Config;
-    use super::Refusal;
-    use crate::error::{Error, Result};
+/// Whether these bytes are one whole SEQUENCE in DER, as every certificate is (X.690 §8.1, §10.1).
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+fn is_sequence(der: &[u8]) -> bool {
+    let (length, rest) = match der {
+        [0x30, short @ 0..=0x7f, rest @ ..] => (usize::from(*short), rest),
+        [0x30, 0x81, a, rest @ ..] => (usize::from(*a), rest),
+        [0x30, 0x82, a, b, rest @ ..] => (usize::from(u16::from_be_bytes([*a, *b])), rest),
+        [0x30, 0x83, a, b, c, rest @ ..] => (u32::from_be_bytes([0, *a, *b, *c]) as usize, rest),
+        _ => return false,
+    };
+    length == rest.len()
+}
 
-    pub(in super::super) const ENABLED: bool = false;
+/// Why TLS was not agreed with `server`, and what to do about it, judging by an error from before anything was sent.
+/// Another attempt would end the same way. `None` if the error is about something else, or the handshake was merely cut
+/// off.
+///
+/// The types behind these errors are those of the TLS libraries, which are ureq's dependencies and not ours, so their
+/// text is all there is to read.
+pub(super) fn refusal(error: &ureq::Error, server: &str, own_roots: bool) -> Option<(String, &'static str)> {
+    let text = match error {
+        ureq::Error::Tls(text) => (*text).to_owned(),
+        #[cfg(feature = "rustls")]
+        ureq::Error::Rustls(error) => error.to_string(),
+        #[cfg(feature = "native-tls")]
+        ureq::Error::NativeTls(error) => error.to_string(),
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => error.to_string(),
+        _ => return None,
+    };
+    let (whose, problem, advice) = read(&text, own_roots)?;
+    Some((format!("{whose}{server} {problem}"), advice))
+}
 
-    pub(in super::super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
-        match pem {
-            None => Ok(config),
-            Some(_) => Err(
-                Error::config("needs one of the features rustls, native-tls, platform-verifier")
-                    .within("root_certificates (DIDIT_CA_FILE)"),
-            ),
-        }
+const CLOCK: &str = "check the clock of this machine, and the certificate";
+const CERTIFICATE: &str = "the certificate of ";
+
+/// What rustls 0.23 and OpenSSL say, and what that means. The first row that fits counts; the last one always does.
+const MEANINGS: [(&str, &str, &str, &str); 8] = [
+    (
+        "certificate expired|Expired|has expired",
+        CERTIFICATE,
+        "has expired",
+        CLOCK,
+    ),
+    (
+        "not valid yet|NotValidYet|not yet valid",
+        CERTIFICATE,
+        "is not valid yet",
+        CLOCK,
+    ),
+    (
+        "not valid for|NotValidForName|ostname mismatch|IP address mismatch",
+        CERTIFICATE,
+        "is for another host",
+        "check the host in the URL",
+    ),
+    (
+        "UnknownIssuer|local issuer|issuer certificate|self-signed|self signed|first certificate",
+        CERTIFICATE,
+        "is signed by an authority that is not trusted here",
+        "where a proxy inspects TLS, name its authority with root_certificates (DIDIT_CA_FILE)",
+    ),
+    ("evoked", CERTIFICATE, "has been revoked", ""),
+    (
+        "certificate|Certificate",
+        CERTIFICATE,
+        "cannot be used",
+        "check the server's certificate",
+    ),
+    (
+        "corrupt message|wrong version number|packet length too long|http request",
+        "",
+        "does not speak TLS there",
+        "check the port, and https",
+    ),
+    (
+        "",
+        "",
+        "could not agree on TLS: no version or cipher suits both sides",
+        "check what the server, or a proxy before it, allows",
+    ),
+];
+
+/// What the text says: whose fault, before the server's name; the problem, after it; and the advice.
+fn read(text: &str, own_roots: bool) -> Option<(&'static str, String, &'static str)> {
+    let says = |any: &str| any.split('|').any(|words| text.contains(words));
+    if says("unexpected EOF|unexpected eof|InternalError|internal error") {
+        return None;
     }
+    let (_, whose, problem, advice) = MEANINGS.into_iter().find(|(any, ..)| says(any))?;
+    let advice = match advice.ends_with(ROOTS) && own_roots {
+        true => "check root_certificates (DIDIT_CA_FILE)",
+        false => advice,
+    };
+    Some((whose, details(text).unwrap_or_else(|| problem.into()), advice))
+}
 
-    pub(in super::super) fn refusal(_: &ureq::Error, _: bool) -> Option<Refusal> {
-        None
+/// What rustls alone adds: `(864000 seconds ago)`, or `is only valid for DnsName("a.test") or IpAddress(127.0.0.2)`.
+fn details(text: &str) -> Option<String> {
+    if let Some((_, names)) = text.split_once("is only valid for ") {
+        let types = ["DnsName(", "IpAddress(", "\"", ")"];
+        let names = types
+            .iter()
+            .fold(names.to_owned(), |names, part| names.replace(part, ""));
+        return Some(format!("is for {names}, and not for this host"));
     }
+    let (front, end) = text.split_once(" seconds ")?;
+    let time = in_words(Duration::from_secs(front.rsplit('(').next()?.parse().ok()?));
+    Some(match end.starts_with("ago") {
+        true => format!("expired {time} ago"),
+        false => format!("is not valid before {time} from now"),
+    })
 }
 
 #[cfg(all(test, any(feature = "rustls", feature = "native-tls")))]
@@ -254,18 +212,26 @@ mod tests {
                 true,
                 "expired 10 days ago",
             ),
-            ("certificate expired (1 seconds ago)", true, "expired 1 second ago"),
-            ("certificate expired (59 seconds ago)", true, "expired 59 seconds ago"),
-            ("certificate expired (120 seconds ago)", true, "expired 2 minutes ago"),
-            ("certificate expired (3599 seconds ago)", true, "expired 59 minutes ago"),
-            ("certificate expired (86399 seconds ago)", true, "expired 23 hours ago"),
-            ("certificate expired (86400 seconds ago)", true, "expired 1 day ago"),
+            ("certificate expired (1 seconds ago)", true, "expired 1 s ago"),
+            ("certificate expired (59 seconds ago)", true, "expired 59 s ago"),
+            ("certificate expired (120 seconds ago)", true, "expired 2 min ago"),
+            (
+                "certificate expired (3599 seconds ago)",
+                true,
+                "expired 59 min 59 s ago",
+            ),
+            (
+                "certificate expired (86399 seconds ago)",
+                true,
+                "expired 23 h 59 min ago",
+            ),
+            ("certificate expired (86400 seconds ago)", true, "expired 24 h ago"),
             ("invalid peer certificate: Expired", true, "has expired"),
             (
                 "invalid peer certificate: certificate not valid yet: verification time 1 (UNIX), but certificate is \
                  not valid before 3601 (3600 seconds in future)",
                 true,
-                "is not valid before 1 hour from now",
+                "is not valid before 1 h from now",
             ),
             ("invalid peer certificate: NotValidYet", true, "is not valid yet"),
             (
@@ -361,12 +327,8 @@ mod tests {
                 "could not agree on TLS: no version or cipher suits both sides",
             ),
         ] {
-            let refusal = read(text, false).unwrap();
-            assert_eq!(
-                (refusal.of_certificate, &*refusal.problem),
-                (of_certificate, problem),
-                "{text}"
-            );
+            let (whose, told, _) = read(text, false).unwrap();
+            assert_eq!((whose == CERTIFICATE, &*told), (of_certificate, problem), "{text}");
         }
     }
 
@@ -384,28 +346,21 @@ mod tests {
 
     #[test]
     fn what_ureq_refuses_itself_is_a_refusal_too() {
-        let refusal = refusal(&ureq::Error::Tls("TLS is not enabled"), false).unwrap();
-        assert!(!refusal.of_certificate);
+        let (problem, _) = refusal(&ureq::Error::Tls("TLS is not enabled"), "a.test", false).unwrap();
+        assert!(problem.starts_with("a.test could not agree on TLS"), "{problem}");
     }
 
     #[cfg(feature = "rustls")]
     #[test]
     fn what_rustls_refuses_before_a_handshake_is_a_refusal_too() {
         let error = ureq::Error::Rustls(rustls::Error::InvalidCertificate(rustls::CertificateError::Expired));
-        let refusal = refusal(&error, false).unwrap();
-        assert_eq!(
-            (refusal.of_certificate, refusal.problem.as_str()),
-            (true, "has expired")
-        );
+        let (problem, _) = refusal(&error, "a.test", false).unwrap();
+        assert_eq!(problem, "the certificate of a.test has expired");
     }
 
     #[test]
     fn the_callers_certificates_are_suspected_first() {
-        let advice = |own_roots| {
-            read("invalid peer certificate: UnknownIssuer", own_roots)
-                .unwrap()
-                .advice
-        };
+        let advice = |own_roots| read("invalid peer certificate: UnknownIssuer", own_roots).unwrap().2;
         assert_eq!(advice(true), "check root_certificates (DIDIT_CA_FILE)");
         assert!(advice(false).contains("where a proxy inspects TLS"));
     }

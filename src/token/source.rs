@@ -202,7 +202,7 @@ impl TokenSource {
             max_reply: MAX_BODY,
         };
         let no_answer = |failure| {
-            let error = verdict::of_failure(failure, Operation::FetchToken);
+            let error = Operation::FetchToken.error(failure);
             match error.kind() {
                 ErrorKind::Timeout if timeout < limit => error.out_of_time(),
                 _ => error,
