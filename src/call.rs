@@ -6,6 +6,13 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::retry::RetryPolicy;
 
+/// What the attempts of one call share.
+pub(crate) struct Call {
+    pub(crate) deadline: Deadline,
+    /// Whether a refused token was replaced already: that is tried once.
+    pub(crate) token_replaced: bool,
+}
+
 /// When a call must be over, if it has a limit.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Deadline {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::answer::Answer;
-use crate::call::{Deadline, with_retries};
+use crate::call::{Call, Deadline, with_retries};
 use crate::credentials::Authorization;
 use crate::error::{Error, Result, Verdict};
-use crate::http::{Http, MAX_BODY, Method, Request, host};
+use crate::http::{Http, MAX_BODY, Method, Reply, Request, host};
 use crate::rate_limit::RateLimit;
 use crate::retry::RetryPolicy;
 use crate::session::{Ensured, Session, SessionId, UpdatedSession};
@@ -244,13 +244,6 @@ impl fmt::Debug for Client {
     }
 }
 
-/// What the attempts of one call share.
-struct Call {
-    deadline: Deadline,
-    /// Whether a refused token was replaced already: that is tried once.
-    token_replaced: bool,
-}
-
 impl Inner {
     fn rate_limit(&self) -> MutexGuard<'_, Option<RateLimit>> {
         self.rate_limit.lock().unwrap_or_else(PoisonError::into_inner)
@@ -297,8 +290,7 @@ impl Inner {
         })
     }
 
-    /// One authorized request, and the body of its answer if that is a 200. A refused token is replaced and the request
-    /// repeated, once in a call.
+    /// One authorized request, and the body of its 200.
     fn exchange(
         &self,
         method: Method,
@@ -307,11 +299,11 @@ impl Inner {
         operation: Operation,
         call: &mut Call,
     ) -> Result<Vec<u8>> {
-        loop {
-            let credential = self.authorization.credential(call.deadline)?;
+        let deadline = call.deadline;
+        self.authorization.authorize(call, |credential, secrets| {
             let headers = [
                 ("accept", "application/json"),
-                credential.header(),
+                credential,
                 ("content-type", "application/json"),
             ];
             let (headers, max_reply) = match body {
@@ -325,26 +317,14 @@ impl Inner {
                 body,
                 max_reply,
             };
-            let limit = self.http.timeout();
-            let timeout = match operation {
-                Operation::UpdateStatus { .. } => call.deadline.clip_fairly(limit)?,
-                _ => call.deadline.clip(limit)?,
+            let note_limit = |reply: &Reply| {
+                if let Some(seen) = RateLimit::read(reply) {
+                    *self.rate_limit() = Some(seen);
+                }
             };
-            let reply = self.http.send(&request, timeout);
-            let reply = reply.map_err(|failure| operation.error(failure))?;
-            if let Some(seen) = RateLimit::read(&reply) {
-                *self.rate_limit() = Some(seen);
-            }
-            if reply.status == 401 && !call.token_replaced && self.authorization.discard(&credential) {
-                call.token_replaced = true;
-                continue;
-            }
-            if reply.status != 200 {
-                let secrets = self.authorization.secrets(&credential);
-                return Err(verdict::of_status(&reply, host(url), operation, &secrets));
-            }
-            return reply.body.map_err(|failure| operation.error(failure).with_status(200));
-        }
+            let (_, body) = verdict::ask(&self.http, &request, operation, deadline, secrets, note_limit)?;
+            Ok(body)
+        })
     }
 }
 

@@ -1,11 +1,8 @@
 //! Credentials, and what authorizes one request.
 
-use std::sync::Arc;
-
-use crate::call::Deadline;
+use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::secret::{Secret, is_visible_ascii};
-use crate::token::Token;
 use crate::token::source::TokenSource;
 
 /// What a program authenticates with: an API key or client credentials. `Debug` shows neither key nor secret.
@@ -94,54 +91,35 @@ pub(crate) enum Authorization {
     Token(Box<TokenSource>),
 }
 
-/// What one request is authorized with.
-pub(crate) enum RequestCredential<'a> {
-    ApiKey(&'a Secret),
-    Token(Arc<Token>),
-}
-
-impl RequestCredential<'_> {
-    /// The header that carries it (docs/didit-api.md §3, §4).
-    pub(crate) fn header(&self) -> (&'static str, &str) {
-        match self {
-            RequestCredential::ApiKey(key) => ("x-api-key", key.expose()),
-            RequestCredential::Token(token) => ("authorization", token.authorization()),
-        }
-    }
-}
-
 impl Authorization {
+    /// Makes a request with its header (docs/didit-api.md §3, §4) and all that its answer must not repeat. A token that
+    /// the API refuses is replaced and the request repeated, once in a call.
+    ///
     /// # Errors
-    /// As [`TokenSource::token`].
-    pub(crate) fn credential(&self, deadline: Deadline) -> Result<RequestCredential<'_>> {
-        Ok(match self {
-            Authorization::ApiKey(key) => RequestCredential::ApiKey(key),
-            Authorization::Token(source) => RequestCredential::Token(source.token(deadline)?),
-        })
-    }
-
-    /// Drops a credential that the API refused. Whether there can be another one.
-    pub(crate) fn discard(&self, refused: &RequestCredential<'_>) -> bool {
-        match (self, refused) {
-            (Authorization::Token(source), RequestCredential::Token(token)) => {
-                source.discard(token);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// All that an answer must not repeat.
-    pub(crate) fn secrets<'a>(&'a self, credential: &'a RequestCredential<'_>) -> Vec<&'a str> {
-        let mut secrets = match self {
-            Authorization::ApiKey(_) => Vec::new(),
-            Authorization::Token(source) => source.secrets().to_vec(),
+    /// As [`TokenSource::token`], or as the request.
+    pub(crate) fn authorize<T>(
+        &self,
+        call: &mut Call,
+        request: impl Fn((&'static str, &str), &[&str]) -> Result<T>,
+    ) -> Result<T> {
+        let source = match self {
+            Authorization::ApiKey(key) => return request(("x-api-key", key.expose()), &[key.expose()]),
+            Authorization::Token(source) => source,
         };
-        secrets.push(match credential {
-            RequestCredential::ApiKey(key) => key.expose(),
-            RequestCredential::Token(token) => token.value(),
-        });
-        secrets
+        loop {
+            let token = source.token(call.deadline)?;
+            let [secret, basic] = source.secrets();
+            let result = request(
+                ("authorization", token.authorization()),
+                &[secret, basic, token.value()],
+            );
+            let is_refused = result.as_ref().is_err_and(|error| error.status() == Some(401));
+            if !is_refused || call.token_replaced {
+                return result;
+            }
+            source.discard(&token);
+            call.token_replaced = true;
+        }
     }
 }
 

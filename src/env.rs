@@ -61,6 +61,14 @@ impl ClientBuilder {
     pub fn from_env() -> Result<ClientBuilder> {
         configure(|name| env::var_os(name))
     }
+
+    /// Sets an option, where there is a value for it.
+    fn with<T>(self, value: Option<T>, set: impl FnOnce(ClientBuilder, T) -> ClientBuilder) -> ClientBuilder {
+        match value {
+            Some(value) => set(self, value),
+            None => self,
+        }
+    }
 }
 
 /// The value of a variable, if it is set.
@@ -74,37 +82,28 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
         Some(Err(_)) => Err(Error::config("not UTF-8").within(name)),
     };
 
-    let version = parsed::<ApiVersion>(text, "DIDIT_API_VERSION", "use v1, v2 or v3")?;
-    let mut builder = Client::builder(credentials(text, version)?);
-    if let Some(version) = version {
-        builder = builder.api_version(version);
-    }
-    if let Some(url) = text("DIDIT_BASE_URL")? {
-        builder = builder.base_url(url);
-    }
-    if let Some(url) = text("DIDIT_AUTH_URL")? {
-        builder = builder.auth_url(url);
-    }
-    let seconds = |name| parsed(text, name, "use a number of seconds above 0, such as 30 or 2.5");
-    if let Some(Seconds(timeout)) = seconds("DIDIT_TIMEOUT")? {
-        builder = builder.timeout(timeout);
-    }
-    if let Some(Seconds(deadline)) = seconds("DIDIT_DEADLINE")? {
-        builder = builder.deadline(deadline);
-    }
-    if let Some(retries) = parsed(text, "DIDIT_MAX_RETRIES", "use a whole number, 0 for none")? {
-        builder = builder.retry(RetryPolicy::default().max_retries(retries));
-    }
-    if let Some(path) = path("DIDIT_TOKEN_FILE") {
-        builder = builder.token_file(path);
-    }
-    if let Some(path) = path("DIDIT_CA_FILE") {
-        let pem = fs::read(path).map_err(|error| {
-            Error::config(format!("the file cannot be read: {}", system_message(&error))).within("DIDIT_CA_FILE")
-        })?;
-        builder = builder.root_certificates(pem);
-    }
-    Ok(builder)
+    let seconds = |name| {
+        let hint = "use a number of seconds above 0, such as 30 or 2.5";
+        Ok(parsed(text, name, hint)?.map(|Seconds(duration)| duration))
+    };
+    let retries = parsed(text, "DIDIT_MAX_RETRIES", "use a whole number, 0 for none")?;
+    let certificates = path("DIDIT_CA_FILE").map(fs::read).transpose().map_err(|error| {
+        Error::config(format!("the file cannot be read: {}", system_message(&error))).within("DIDIT_CA_FILE")
+    })?;
+
+    let version = parsed(text, "DIDIT_API_VERSION", "use v1, v2 or v3")?;
+    Ok(Client::builder(credentials(text, version)?)
+        .with(version, ClientBuilder::api_version)
+        .with(text("DIDIT_BASE_URL")?, ClientBuilder::base_url)
+        .with(text("DIDIT_AUTH_URL")?, ClientBuilder::auth_url)
+        .with(seconds("DIDIT_TIMEOUT")?, ClientBuilder::timeout)
+        .with(seconds("DIDIT_DEADLINE")?, ClientBuilder::deadline)
+        .with(
+            retries.map(|retries| RetryPolicy::default().max_retries(retries)),
+            ClientBuilder::retry,
+        )
+        .with(path("DIDIT_TOKEN_FILE"), ClientBuilder::token_file)
+        .with(certificates, ClientBuilder::root_certificates))
 }
 
 /// A number of seconds above 0, with or without a fraction. Read without floating point, whose parser would weigh more

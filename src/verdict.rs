@@ -1,7 +1,10 @@
 //! What an answer, or the lack of one, means for the decision: the table in the README, in code.
 
-use crate::error::{Error, ErrorKind, ServerMessage, sanitize};
-use crate::http::{Failure, Outcome, Reply};
+use std::mem;
+
+use crate::call::Deadline;
+use crate::error::{Error, ErrorKind, Result, ServerMessage, sanitize};
+use crate::http::{Failure, Http, Outcome, Reply, Request, host};
 use crate::retry::retry_after;
 
 /// What a request is for.
@@ -51,8 +54,36 @@ impl Operation {
     }
 }
 
+/// Makes one request within the deadline. What comes back is a whole 200; anything else is an error.
+pub(crate) fn ask(
+    http: &Http,
+    request: &Request<'_>,
+    operation: Operation,
+    deadline: Deadline,
+    secrets: &[&str],
+    seen: impl FnOnce(&Reply),
+) -> Result<(Reply, Vec<u8>)> {
+    let limit = http.timeout();
+    let timeout = match operation {
+        Operation::UpdateStatus { .. } => deadline.clip_fairly(limit)?,
+        _ => deadline.clip(limit)?,
+    };
+    let failed = |failure| {
+        let error = operation.error(failure);
+        let own_time = operation == Operation::FetchToken && timeout < limit && error.kind() == ErrorKind::Timeout;
+        if own_time { error.out_of_time() } else { error }
+    };
+    let mut reply = http.send(request, timeout).map_err(failed)?;
+    seen(&reply);
+    if reply.status != 200 {
+        return Err(of_status(&reply, host(request.url), operation, secrets));
+    }
+    let body = mem::replace(&mut reply.body, Ok(Vec::new())).map_err(|failure| failed(failure).with_status(200))?;
+    Ok((reply, body))
+}
+
 /// An answer with another status than 200 (docs/didit-api.md §6), from `host`.
-pub(crate) fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) -> Error {
+fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) -> Error {
     use ErrorKind::{Authentication, Forbidden, NotFound, RateLimited, Rejected, Server, UnexpectedResponse};
     use Outcome::{Lost, NotYet, Refused, Unclear};
 

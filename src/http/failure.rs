@@ -6,7 +6,6 @@ use std::time::Duration;
 use ureq::{Error as E, Timeout};
 
 use super::MAX_HEADERS;
-use super::names::{Reason, Unresolved};
 use super::tls;
 use crate::error::ErrorKind::{self, Network, Timeout as TimedOut, UnexpectedResponse};
 use crate::error::{in_words, sanitize, system_message};
@@ -109,13 +108,6 @@ impl Context<'_> {
     fn connecting(&self, error: &E) -> (ErrorKind, String) {
         let limit = in_words(self.connect_timeout.min(self.timeout));
         match error {
-            E::Other(other) => {
-                let kind = match other.downcast_ref::<Unresolved>() {
-                    Some(unresolved) if matches!(unresolved.reason, Reason::TimedOut) => TimedOut,
-                    _ => Network,
-                };
-                (kind, sanitize(&other.to_string(), 300, &[]))
-            }
             E::Timeout(Timeout::Connect | Timeout::Resolve) => (TimedOut, format!("no connection within {limit}")),
             E::Timeout(_) => (TimedOut, format!("no connection within {}", in_words(self.timeout))),
             // "proxy server responded 502/502"
@@ -127,6 +119,8 @@ impl Context<'_> {
             E::Io(error) if error.kind() != Io::InvalidData => match Loss::of(error) {
                 Some(Loss::Closed) => (Network, "the connection was closed".into()),
                 Some(Loss::Reset) => (Network, "the connection was reset".into()),
+                // A name that was not resolved in time.
+                None if error.kind() == Io::TimedOut => (TimedOut, sanitize(&error.to_string(), 300, &[])),
                 None => (Network, sanitize(&system_message(error), 300, &[])),
             },
             // Such as a TLS handshake that was cut off.
@@ -219,9 +213,11 @@ mod tests {
         ureq::Error::Io(kind.into())
     }
 
-    fn unresolved(reason: Reason) -> ureq::Error {
-        let name = "a.test".into();
-        ureq::Error::Other(Box::new(Unresolved { name, reason }))
+    fn unresolved(kind: Io, why: &str) -> ureq::Error {
+        ureq::Error::Io(io::Error::new(
+            kind,
+            format!("the name a.test could not be resolved{why}"),
+        ))
     }
 
     fn told(error: &ureq::Error, stage: Stage, proxy: Option<&str>) -> (ErrorKind, String, bool) {
@@ -256,17 +252,17 @@ mod tests {
                 "no connection within 2.5 s",
             ),
             (
-                unresolved(Reason::TimedOut),
+                unresolved(Io::TimedOut, " in time"),
                 ErrorKind::Timeout,
                 "the name a.test could not be resolved in time",
             ),
             (
-                unresolved(Reason::Failed(String::new())),
+                unresolved(Io::Other, ""),
                 ErrorKind::Network,
                 "the name a.test could not be resolved",
             ),
             (
-                unresolved(Reason::NoThread),
+                unresolved(Io::Other, ": the system has no thread to spare"),
                 ErrorKind::Network,
                 "the name a.test could not be resolved: the system has no thread to spare",
             ),
@@ -366,7 +362,7 @@ mod tests {
             (ureq::Error::Io(io::Error::from_raw_os_error(24)), true),
             (ureq::Error::Timeout(Timeout::Connect), true),
             (ureq::Error::Timeout(Timeout::Resolve), true),
-            (unresolved(Reason::TimedOut), true),
+            (unresolved(Io::TimedOut, " in time"), true),
             (ureq::Error::ConnectProxyFailed(String::new()), true),
             (io(Io::UnexpectedEof), false),
             (io(Io::ConnectionReset), false),

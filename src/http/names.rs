@@ -17,6 +17,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 use super::url::{host_and_port, ip_address};
+use crate::error::system_message;
 
 /// How long addresses are used without another lookup, as in curl.
 const FRESH_FOR: Duration = Duration::from_secs(60);
@@ -55,41 +56,9 @@ struct Host {
     in_flight: bool,
     /// How many lookups have ended.
     lookups: u64,
-    /// When and why the latest lookup failed, if it did.
+    /// When the latest lookup failed, if it did, and why, as the end of a sentence.
     failed: Option<(Instant, String)>,
 }
-
-/// Why there is no address.
-#[derive(Debug)]
-pub(super) struct Unresolved {
-    pub(super) name: String,
-    pub(super) reason: Reason,
-}
-
-#[derive(Debug)]
-pub(super) enum Reason {
-    /// With the message of the system.
-    Failed(String),
-    TimedOut,
-    NoThread,
-}
-
-impl fmt::Display for Unresolved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = &self.name;
-        match &self.reason {
-            Reason::Failed(words) if words.is_empty() => write!(f, "the name {name} could not be resolved"),
-            Reason::Failed(words) => write!(f, "the name {name} could not be resolved ({words})"),
-            Reason::TimedOut => write!(f, "the name {name} could not be resolved in time"),
-            Reason::NoThread => write!(
-                f,
-                "the name {name} could not be resolved: the system has no thread to spare"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Unresolved {}
 
 impl Names {
     pub(super) fn new() -> Names {
@@ -118,7 +87,10 @@ impl Names {
         }
     }
 
-    fn addresses(&self, name: &str, port: u16, limit: Duration) -> Result<ResolvedSocketAddrs, Reason> {
+    /// # Errors
+    /// `TimedOut` when there is no answer within `limit`, else what the system says.
+    fn addresses(&self, name: &str, port: u16, limit: Duration) -> io::Result<ResolvedSocketAddrs> {
+        let unresolved = |kind, why: &str| io::Error::new(kind, format!("the name {name} could not be resolved{why}"));
         let cache = &self.0;
         let mut hosts = cache.hosts();
         let index = match hosts.iter().position(|host| host.is(name, port)) {
@@ -156,7 +128,7 @@ impl Names {
             let thread = thread::Builder::new().name("didit-lookup".into());
             if thread.spawn(move || cache.look_up(index, &name, port)).is_err() {
                 host.failed = Some((now, String::new()));
-                return old.ok_or(Reason::NoThread);
+                return old.ok_or_else(|| unresolved(io::ErrorKind::Other, ": the system has no thread to spare"));
             }
             host.in_flight = true;
         }
@@ -165,13 +137,13 @@ impl Names {
         let waited = cache.answered.wait_timeout_while(hosts, limit, pending);
         let (hosts, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
-            return old.ok_or(Reason::TimedOut);
+            return old.ok_or_else(|| unresolved(io::ErrorKind::TimedOut, " in time"));
         }
         match (&hosts[index].answer, &hosts[index].failed) {
             (Some((addresses, _)), None) => Ok(addresses.clone()),
             (_, failed) => old.ok_or_else(|| {
-                let words = failed.as_ref().map(|(_, words)| words.clone());
-                Reason::Failed(words.unwrap_or_default())
+                let why = failed.as_ref().map_or("", |(_, why)| why);
+                unresolved(io::ErrorKind::Other, why)
             }),
         }
     }
@@ -197,9 +169,9 @@ impl Cache {
             Ok(_) => host.failed = Some((now, String::new())),
             // "failed to lookup address information: Name or service not known": what comes last says it.
             Err(error) => {
-                let words = error.to_string();
+                let words = system_message(&error);
                 let words = words.rsplit(": ").next().unwrap_or_default();
-                host.failed = Some((now, words.to_owned()));
+                host.failed = Some((now, format!(" ({words})")));
             }
         }
         self.answered.notify_all();
@@ -218,10 +190,7 @@ impl Resolver for Names {
         if let Some(address) = ip_address(name) {
             return Ok(resolved([SocketAddr::new(address, port)]));
         }
-        self.addresses(name, port, *timeout.after).map_err(|reason| {
-            let name = name.to_owned();
-            ureq::Error::Other(Box::new(Unresolved { name, reason }))
-        })
+        Ok(self.addresses(name, port, *timeout.after)?)
     }
 }
 
@@ -316,7 +285,7 @@ mod tests {
     }
 
     /// The last byte of the address that is found.
-    fn find(names: &Names, limit: Duration) -> Result<u8, Reason> {
+    fn find(names: &Names, limit: Duration) -> io::Result<u8> {
         let found = names.addresses("apx.didit.me", 443, limit)?;
         match found[0].ip() {
             IpAddr::V4(address) => Ok(address.octets()[3]),
@@ -354,10 +323,10 @@ mod tests {
             assert_eq!(find(&names, LONG).unwrap(), 1);
         }
         world.after(FRESH_FOR);
-        let reason = find(&names, LONG).unwrap_err();
-        assert!(
-            matches!(&reason, Reason::Failed(words) if words == "No such name"),
-            "{reason:?}"
+        let error = find(&names, LONG).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the name apx.didit.me could not be resolved (No such name)"
         );
     }
 
@@ -409,8 +378,9 @@ mod tests {
         let (world, names) = World::new();
         world.hang(true);
         for _ in 0..10 {
-            let reason = find(&names, SHORT).unwrap_err();
-            assert!(matches!(reason, Reason::TimedOut), "{reason:?}");
+            let error = find(&names, SHORT).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert_eq!(error.to_string(), "the name apx.didit.me could not be resolved in time");
         }
         world.hang(false);
         assert_eq!(find(&names, LONG).unwrap(), 1);
@@ -474,27 +444,7 @@ mod tests {
         assert_eq!(names.addresses("a", 1, LONG).unwrap()[..], [address(1, 1); 16]);
         assert_eq!(names.addresses("a", 2, LONG).unwrap()[..], [address(1, 2); 16]);
         let nothing = Names::with(|_, _| Ok(vec![]), Instant::now);
-        let reason = nothing.addresses("a", 1, LONG).unwrap_err();
-        assert!(
-            matches!(&reason, Reason::Failed(words) if words.is_empty()),
-            "{reason:?}"
-        );
-    }
-
-    #[test]
-    fn what_could_not_be_resolved_is_named() {
-        for (reason, told) in [
-            (
-                Reason::Failed(String::new()),
-                "the name apx.didit.me could not be resolved",
-            ),
-            (Reason::Failed("No such name".into()), "resolved (No such name)"),
-            (Reason::TimedOut, "the name apx.didit.me could not be resolved in time"),
-            (Reason::NoThread, "no thread to spare"),
-        ] {
-            let name = "apx.didit.me".into();
-            let shown = Unresolved { name, reason }.to_string();
-            assert!(shown.contains(told), "{shown}");
-        }
+        let error = nothing.addresses("a", 1, LONG).unwrap_err();
+        assert_eq!(error.to_string(), "the name a could not be resolved");
     }
 }

@@ -1,7 +1,6 @@
 //! The access token that client credentials are exchanged for: fetched on first use, kept, shared by all threads.
 
 use std::fmt;
-use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -11,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::call::{Deadline, with_retries};
-use crate::error::{ErrorKind, Result, ServerMessage};
+use crate::error::{Result, ServerMessage};
 use crate::http::{Http, MAX_BODY, Method, Request, host};
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
@@ -111,11 +110,17 @@ impl TokenSource {
         let in_flight = Arc::new(InFlight::new());
         state.in_flight = Some(in_flight.clone());
         drop(state);
-        let fetch = Fetch {
+        let mut fetch = Fetch {
             source: self,
             in_flight,
+            shared: None,
         };
-        fetch.complete(self.replacement(deadline))
+        let result = self.replacement(deadline);
+        fetch.shared = match &result {
+            Err(error) if error.is_out_of_time() => None,
+            result => Some(result.clone()),
+        };
+        result
     }
 
     /// Fetches a new token, whatever token is kept, and keeps it.
@@ -186,39 +191,28 @@ impl TokenSource {
 
     /// One token request (docs/didit-api.md §2).
     fn fetch(&self, deadline: Deadline) -> Result<Token> {
-        let limit = self.http.timeout();
-        let timeout = deadline.clip(limit)?;
         let issued_at = (self.clock)();
-        let basic = ["Basic ", self.basic.expose()].concat();
+        let [secret, basic] = self.secrets();
+        let authorization = ["Basic ", basic].concat();
         let request = Request {
             method: Method::POST,
             url: &self.url,
             headers: &[
-                ("authorization", &basic),
+                ("authorization", &authorization),
                 ("content-type", "application/x-www-form-urlencoded"),
                 ("accept", "application/json"),
             ],
             body: Some(b"grant_type=client_credentials"),
             max_reply: MAX_BODY,
         };
-        let no_answer = |failure| {
-            let error = Operation::FetchToken.error(failure);
-            match error.kind() {
-                ErrorKind::Timeout if timeout < limit => error.out_of_time(),
-                _ => error,
-            }
-        };
-        let mut reply = self.http.send(&request, timeout).map_err(no_answer)?;
-        if reply.status != 200 {
-            let secrets = self.secrets();
-            return Err(verdict::of_status(
-                &reply,
-                host(&self.url),
-                Operation::FetchToken,
-                &secrets,
-            ));
-        }
-        let text = mem::replace(&mut reply.body, Ok(Vec::new())).map_err(no_answer)?;
+        let (reply, text) = verdict::ask(
+            &self.http,
+            &request,
+            Operation::FetchToken,
+            deadline,
+            &[secret, basic],
+            |_| {},
+        )?;
         // What is no JSON holds no access token either.
         let body: Value = serde_json::from_slice(&text).unwrap_or_default();
         Token::parse(&body, issued_at).map_err(|problem| {
@@ -227,7 +221,6 @@ impl TokenSource {
                 true => ServerMessage::default(),
                 false => {
                     let token = body["access_token"].as_str().unwrap_or_default();
-                    let [secret, basic] = self.secrets();
                     ServerMessage::read(&body, reply.header("x-request-id"), &[secret, basic, token])
                 }
             };
@@ -249,46 +242,35 @@ impl fmt::Debug for TokenSource {
     }
 }
 
-/// The fetch that this thread makes. It is ended even by a panic: else those who wait for it would wait for ever.
+/// The fetch that this thread makes. Dropping it ends it, even in a panic: else those who wait would wait for ever.
 struct Fetch<'a> {
     source: &'a TokenSource,
     in_flight: Arc<InFlight>,
-}
-
-impl Fetch<'_> {
-    fn complete(self, result: Result<Arc<Token>>) -> Result<Arc<Token>> {
-        let mut state = self.source.state();
-        let is_kept = |token: &Arc<Token>| state.token.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, token));
-        if let Some(new) = result.as_ref().ok().filter(|token| !is_kept(token)) {
-            state.token = Some(new.clone());
-            state.next_refresh = None;
-        }
-        let shared = match &result {
-            Err(error) if error.is_out_of_time() => None,
-            result => Some(result.clone()),
-        };
-        self.end(&mut state, shared);
-        result
-    }
-
-    fn end(&self, state: &mut State, shared: Option<Result<Arc<Token>>>) {
-        state.in_flight = None;
-        let _ = self.in_flight.set(shared);
-        self.source.completed.notify_all();
-    }
+    /// What those who wait for it get.
+    shared: Option<Result<Arc<Token>>>,
 }
 
 impl Drop for Fetch<'_> {
     fn drop(&mut self) {
-        if self.in_flight.get().is_none() {
-            self.end(&mut self.source.state(), None);
+        let mut state = self.source.state();
+        let is_kept = |token: &Arc<Token>| state.token.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, token));
+        if let Some(Ok(token)) = self
+            .shared
+            .as_ref()
+            .filter(|shared| !shared.as_ref().is_ok_and(is_kept))
+        {
+            state.token = Some(token.clone());
+            state.next_refresh = None;
         }
+        state.in_flight = None;
+        let _ = self.in_flight.set(self.shared.take());
+        self.source.completed.notify_all();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -298,8 +280,9 @@ mod tests {
     use socket2::SockRef;
 
     use super::*;
+    use crate::call::Call;
     use crate::credentials::{Authorization, Credentials};
-    use crate::error::Verdict;
+    use crate::error::{Error, ErrorKind, Verdict};
     use crate::http::Settings;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -571,6 +554,7 @@ mod tests {
             drop(Fetch {
                 source: &source,
                 in_flight,
+                shared: None,
             });
             assert_eq!(waiter.join().unwrap().unwrap().value(), "a", "it fetches for itself");
         });
@@ -695,20 +679,35 @@ mod tests {
 
     #[test]
     fn an_answer_must_repeat_neither_key_nor_token_nor_client_secret() {
+        let call = || Call {
+            deadline: Deadline::after(None),
+            token_replaced: false,
+        };
+        let refused = || Error::new(ErrorKind::Authentication, "no").with_status(401);
+        let seen = RefCell::new(Vec::new());
+        let request = |(name, value): (&'static str, &str), secrets: &[&str]| {
+            let secrets = secrets.iter().map(|secret| (*secret).to_owned());
+            seen.borrow_mut()
+                .push((name, value.to_owned(), secrets.collect::<Vec<_>>()));
+            Err::<(), _>(refused())
+        };
         let key = Authorization::ApiKey(Secret::new("key"));
-        let credential = key.credential(Deadline::after(None)).unwrap();
-        assert_eq!(credential.header(), ("x-api-key", "key"));
-        assert_eq!(key.secrets(&credential), ["key"]);
-        assert!(!key.discard(&credential), "there is no other key");
+        key.authorize(&mut call(), request).unwrap_err();
+        let [(name, value, secrets)] = &seen.take()[..] else {
+            panic!("there is no other key");
+        };
+        assert_eq!((*name, value.as_str()), ("x-api-key", "key"));
+        assert_eq!(*secrets, ["key"]);
 
-        let (source, _) = host(&[(200, "a")]);
+        let (source, _) = host(&[(200, "a"), (200, "b")]);
         let token = Authorization::Token(Box::new(source));
-        let credential = token.credential(Deadline::after(None)).unwrap();
-        assert_eq!(credential.header(), ("authorization", "Bearer a"));
-        assert_eq!(
-            token.secrets(&credential),
-            ["s3cret", &BASE64_STANDARD.encode("id:s3cret"), "a"]
-        );
-        assert!(token.discard(&credential));
+        token.authorize(&mut call(), request).unwrap_err();
+        let basic = BASE64_STANDARD.encode("id:s3cret");
+        let seen = seen.take();
+        assert_eq!(seen.len(), 2, "it is replaced once");
+        for ((name, value, secrets), token) in seen.into_iter().zip(["a", "b"]) {
+            assert_eq!((name, value), ("authorization", format!("Bearer {token}")));
+            assert_eq!(secrets, ["s3cret", &basic, token]);
+        }
     }
 }
