@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Verdict};
 use crate::http::{Http, MAX_BODY, Method, Reply, Request, host};
 use crate::rate_limit::RateLimit;
 use crate::retry::RetryPolicy;
-use crate::session::{Ensured, Session, SessionId, UpdatedSession};
+use crate::session::{Ensured, Session, SessionId, SessionStatus, UpdatedSession};
 use crate::update::{ApiVersion, StatusUpdate};
 use crate::verdict::{self, Operation};
 
@@ -214,7 +214,7 @@ impl Client {
     ///
     /// fn slow_down(client: &Client) {
     ///     // Didit advises to, once less than 15 % of the limit remains.
-    ///     if let Some(limit) = client.rate_limit().filter(|limit| limit.remaining * 100 < limit.limit * 15) {
+    ///     if let Some(limit) = client.rate_limit().filter(|limit| limit.remaining.saturating_mul(100) < limit.limit.saturating_mul(15)) {
     ///         std::thread::sleep(limit.reset_after.unwrap_or_default());
     ///     }
     /// }
@@ -265,8 +265,12 @@ impl Inner {
         let answer = answer_about(id, &answer, &url, operation)?;
         let wanted = update.new_status().as_str();
         if let Some(other) = answer.status.filter(|status| !status.eq_ignore_ascii_case(wanted)) {
-            let problem = format!("Didit answered 200, but says that the session is {other}");
-            return Err(verdict::unconfirmed(&problem, operation));
+            let problem = match SessionStatus::from(other) {
+                // Whatever it is, it is not shown: it may be a secret that the server repeats.
+                SessionStatus::Other(_) => "Didit answered 200, but names another status".into(),
+                other => format!("Didit answered 200, but says that the session is {other}"),
+            };
+            return Err(verdict::unconfirmed(problem, operation));
         }
         Ok(UpdatedSession {
             session_id: id.clone(),
@@ -282,7 +286,7 @@ impl Inner {
             let operation = Operation::ReadSession;
             let answer = self.exchange(Method::GET, &url, None, operation, call)?;
             let answer = answer_about(id, &answer, &url, operation)?;
-            let unnamed = || verdict::unconfirmed("Didit answered 200, but names no status", operation);
+            let unnamed = || verdict::unconfirmed("Didit answered 200, but names no status".into(), operation);
             Ok(Session {
                 session_id: id.clone(),
                 status: answer.status.ok_or_else(unnamed)?.into(),
@@ -334,7 +338,7 @@ fn answer_about(id: &SessionId, body: &[u8], url: &str, operation: Operation) ->
     match &answer.session_id {
         Some(named) if id.is(named) => Ok(answer),
         Some(_) => Err(verdict::unconfirmed(
-            "Didit answered 200, but for another session",
+            "Didit answered 200, but for another session".into(),
             operation,
         )),
         None => Err(verdict::no_session(host(url), body, operation)),

@@ -3,7 +3,7 @@
 use std::mem;
 
 use crate::call::Deadline;
-use crate::error::{Error, ErrorKind, Result, ServerMessage, sanitize};
+use crate::error::{Error, ErrorKind, Result, ServerMessage};
 use crate::http::{Failure, Http, Outcome, Reply, Request, host};
 use crate::retry::retry_after;
 
@@ -147,8 +147,8 @@ fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) 
 }
 
 /// A 200 that does not confirm what was asked.
-pub(crate) fn unconfirmed(problem: &str, operation: Operation) -> Error {
-    unusable(sanitize(problem, 300, &[]), "", operation)
+pub(crate) fn unconfirmed(problem: String, operation: Operation) -> Error {
+    unusable(problem, "", operation)
 }
 
 /// A 200 from `host` that is not about a session at all.
@@ -208,7 +208,7 @@ mod tests {
             (IDEMPOTENT, Verdict::Unknown),
             (ONCE, Verdict::Unknown),
         ] {
-            let error = unconfirmed("it is for another session", operation);
+            let error = unconfirmed("it is for another session".into(), operation);
             assert_eq!(
                 (error.kind(), error.verdict()),
                 (ErrorKind::UnexpectedResponse, verdict)

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::CONTENT_LENGTH;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
-use ureq::{Agent, Body, Proxy, SendBody};
+use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
 use self::failure::{Context, Stage, stage_of};
 use self::names::Names;
@@ -180,12 +180,19 @@ impl Http {
             rest: request.body.unwrap_or_default(),
             was_read: false,
         };
-        let result = match self.exchange(request, &mut outgoing, timeout, start) {
-            Ok((head, body)) => Ok(Reply {
-                status: head.status.as_u16(),
-                headers: head.headers,
-                body: body.map_err(|error| self.failure(request, &error, Stage::Reading, timeout)),
-            }),
+        let result = match self.run(request, &mut outgoing, timeout, start) {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                let status = head.status.as_u16();
+                // An error is read as JSON, which may take many times its size in memory.
+                let limit = if status == 200 { request.max_reply } else { MAX_BODY };
+                let body = body.into_with_config().limit(limit).read_to_vec();
+                Ok(Reply {
+                    status,
+                    headers: head.headers,
+                    body: body.map_err(|error| self.failure(request, &error, Stage::Reading, timeout)),
+                })
+            }
             Err(error) => {
                 let stage = match request.body {
                     None => stage_of(&error),
@@ -229,13 +236,13 @@ impl Http {
         Failure::new(error, stage, &context)
     }
 
-    fn exchange(
+    fn run(
         &self,
         request: &Request<'_>,
         outgoing: &mut RequestBody<'_>,
         timeout: Duration,
         now: Instant,
-    ) -> Result<(http::response::Parts, Result<Vec<u8>, ureq::Error>), ureq::Error> {
+    ) -> Result<http::Response<Body>, ureq::Error> {
         let (mut head, ()) = http::Request::new(()).into_parts();
         head.method = request.method.clone();
         head.uri = request.url.parse().map_err(http::Error::from)?;
@@ -244,30 +251,14 @@ impl Http {
             value.set_sensitive(true);
             head.headers.append(HeaderName::from_static(name), value);
         }
-        let response = match request.body {
-            Some(bytes) => {
-                // A reader has no length of its own; with this header it is not sent in chunks.
-                head.headers.append(CONTENT_LENGTH, bytes.len().into());
-                let body = SendBody::from_reader(outgoing);
-                self.run(http::Request::from_parts(head, body), timeout, now)?
-            }
-            None => self.run(http::Request::from_parts(head, SendBody::none()), timeout, now)?,
-        };
-        let (head, body) = response.into_parts();
-        // An error is read as JSON, which may take many times its size in memory.
-        let limit = match head.status.as_u16() {
-            200 => request.max_reply,
-            _ => MAX_BODY,
-        };
-        Ok((head, body.into_with_config().limit(limit).read_to_vec()))
-    }
-
-    fn run(
-        &self,
-        message: http::Request<SendBody<'_>>,
-        timeout: Duration,
-        now: Instant,
-    ) -> Result<http::Response<Body>, ureq::Error> {
+        let mut nothing = ();
+        let mut body = nothing.as_body();
+        if let Some(bytes) = request.body {
+            // A reader has no length of its own; with this header it is not sent in chunks.
+            head.headers.append(CONTENT_LENGTH, bytes.len().into());
+            body = SendBody::from_reader(outgoing);
+        }
+        let message = http::Request::from_parts(head, body);
         let until = Duration::from_millis(self.reconnect_until.load(Relaxed));
         let reconnect = now.saturating_duration_since(self.start) < until;
         if timeout >= self.timeout && !reconnect {

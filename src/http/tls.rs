@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::Config;
-use crate::error::{Error, Result, in_words};
+use crate::error::{Error, Result, in_words, sanitize};
 
 pub(super) const ENABLED: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
 
@@ -161,7 +161,7 @@ fn details(text: &str) -> Option<String> {
         let names = types
             .iter()
             .fold(names.to_owned(), |names, part| names.replace(part, ""));
-        return Some(format!("is for {names}, and not for this host"));
+        return Some(format!("is for {}, and not for this host", sanitize(&names, 300, &[])));
     }
     let (front, end) = text.split_once(" seconds ")?;
     let time = in_words(Duration::from_secs(front.rsplit('(').next()?.parse().ok()?));
@@ -356,6 +356,19 @@ mod tests {
         let error = ureq::Error::Rustls(rustls::Error::InvalidCertificate(rustls::CertificateError::Expired));
         let (problem, _) = refusal(&error, "a.test", false).unwrap();
         assert_eq!(problem, "the certificate of a.test has expired");
+    }
+
+    #[test]
+    fn a_certificate_for_many_hosts_makes_no_endless_message() {
+        let names: Vec<_> = (0..500)
+            .map(|number| format!("DnsName(\"host-{number}.test\")"))
+            .collect();
+        let text = format!(
+            "certificate not valid for name \"a\"; certificate is only valid for {}",
+            names.join(", ")
+        );
+        let (_, told, _) = read(&text, false).unwrap();
+        assert!(told.len() <= 400, "{}", told.len());
     }
 
     #[test]

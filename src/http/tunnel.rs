@@ -45,28 +45,24 @@ impl Connector for TunnelConnector {
         }
         let end = start.checked_add(*details.timeout.after);
         Ok(transport.map(|transport| {
-            let stage = Stage::Asking;
-            Box::new(ToProxy { transport, stage, end }) as Box<dyn Transport>
+            let awaited = false;
+            Box::new(ToProxy {
+                transport,
+                end,
+                awaited,
+            }) as Box<dyn Transport>
         }))
     }
 }
 
-/// A connection to a proxy: until the tunnel is open, everything ends at `end`.
+/// A connection to a proxy.
 #[derive(Debug)]
 struct ToProxy {
     transport: Box<dyn Transport>,
-    stage: Stage,
+    /// When the answer to CONNECT must have come; none once the tunnel is open.
     end: Option<Instant>,
-}
-
-#[derive(Debug, PartialEq)]
-enum Stage {
-    /// CONNECT is being sent.
-    Asking,
-    /// Its answer is being read.
-    Waiting,
-    /// Whatever is sent after that answer goes through the tunnel.
-    Open,
+    /// Whether that answer was awaited: whatever is sent after it goes through the tunnel.
+    awaited: bool,
 }
 
 impl Transport for ToProxy {
@@ -75,22 +71,20 @@ impl Transport for ToProxy {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        if self.stage == Stage::Waiting {
-            self.stage = Stage::Open;
+        if self.awaited {
+            self.end = None;
         }
         self.transport.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, Error> {
-        if self.stage != Stage::Open {
-            self.stage = Stage::Waiting;
-            if let Some(end) = self.end {
-                let left = end.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(Error::Timeout(timeout.reason));
-                }
-                timeout.after = time::Duration::Exact(left.min(*timeout.after));
+        self.awaited = true;
+        if let Some(end) = self.end {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Timeout(timeout.reason));
             }
+            timeout.after = time::Duration::Exact(left.min(*timeout.after));
         }
         self.transport.await_input(timeout)
     }

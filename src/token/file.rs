@@ -62,11 +62,13 @@ impl TokenFile {
         Token::new(value, Duration::from_secs(lifetime), issued_at)
     }
 
-    /// Stores the token for the next process. A failure is logged, no more.
-    pub(crate) fn store(&self, token: &Token) {
-        if let Err(error) = self.try_store(token) {
+    /// Stores the token for the next process. Whether it did; a failure is logged, no more.
+    pub(crate) fn store(&self, token: &Token) -> bool {
+        let stored = self.try_store(token);
+        if let Err(error) = &stored {
             log::warn!(target: "didit", "token file not written: {error}");
         }
+        stored.is_ok()
     }
 
     fn try_store(&self, token: &Token) -> io::Result<()> {

@@ -38,9 +38,22 @@ struct State {
     token: Option<Arc<Token>>,
     /// After a failed refresh of a token that is still valid: when to try again.
     next_refresh: Option<Instant>,
-    /// What the session host refused last, so that it is not taken from the file again.
-    refused: Option<Arc<Token>>,
+    /// What the session host refused, so that it is not taken from the file again; none once the file was replaced.
+    refused: Vec<Arc<Token>>,
     in_flight: Option<Arc<InFlight>>,
+}
+
+impl State {
+    fn keep(&mut self, token: &Arc<Token>) {
+        if !self.token.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, token)) {
+            self.token = Some(token.clone());
+            self.next_refresh = None;
+        }
+    }
+
+    fn was_refused(&self, token: &Token) -> bool {
+        self.refused.iter().any(|refused| refused.value() == token.value())
+    }
 }
 
 /// One fetch, and what came of it. `None` is a failure that was the fetching call's own: those who wait fetch for
@@ -129,9 +142,7 @@ impl TokenSource {
     /// As [`token`](TokenSource::token).
     pub(crate) fn renew(&self, deadline: Deadline) -> Result<()> {
         let token = self.fetch_and_store(&self.retry, deadline)?;
-        let mut state = self.state();
-        state.next_refresh = None;
-        state.token = Some(token);
+        self.state().keep(&token);
         Ok(())
     }
 
@@ -140,21 +151,17 @@ impl TokenSource {
         let mut state = self.state();
         if state.token.as_ref().is_some_and(|kept| kept.value() == refused.value()) {
             state.token = None;
-            state.refused = Some(refused.clone());
+            state.refused.push(refused.clone());
         }
     }
 
     /// A new token: from the file, or from the authentication host; else the old one, if it is still valid.
     fn replacement(&self, deadline: Deadline) -> Result<Arc<Token>> {
-        let (old, refused) = {
-            let state = self.state();
-            (state.token.clone(), state.refused.clone())
-        };
-        let was_refused = |token: &Token| refused.as_ref().is_some_and(|refused| refused.value() == token.value());
+        let old = self.state().token.clone();
         let now = (self.clock)();
         if let Some(file) = &self.file {
             let kept = file.load(now).filter(|token| token.is_fresh(now));
-            if let Some(token) = kept.filter(|token| !was_refused(token)) {
+            if let Some(token) = kept.filter(|token| !self.state().was_refused(token)) {
                 return Ok(Arc::new(token));
             }
         }
@@ -169,23 +176,22 @@ impl TokenSource {
         };
         let now = (self.clock)();
         let mut state = self.state();
-        let discarded = state.token.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, &old));
-        if discarded || !old.is_valid(now) {
+        // None if it was refused meanwhile.
+        let Some(kept) = state.token.clone().filter(|token| token.is_valid(now)) else {
             return Err(error);
-        }
+        };
         // Tried again when half of what is left has passed, not by every call.
-        state.next_refresh = now.monotonic.checked_add(old.left(now) / 2);
+        state.next_refresh = now.monotonic.checked_add(kept.left(now) / 2);
         drop(state);
         log::warn!(target: "didit", "{}; going on with the token that is still valid", error.what_happened());
-        Ok(old)
+        Ok(kept)
     }
 
     fn fetch_and_store(&self, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
         let token = with_retries(policy, deadline, &|| FETCHING.into(), || self.fetch(deadline))?;
-        if let Some(file) = &self.file {
-            file.store(&token);
+        if self.file.as_ref().is_none_or(|file| file.store(&token)) {
+            self.state().refused.clear();
         }
-        self.state().refused = None;
         Ok(Arc::new(token))
     }
 
@@ -253,17 +259,14 @@ struct Fetch<'a> {
 impl Drop for Fetch<'_> {
     fn drop(&mut self) {
         let mut state = self.source.state();
-        let is_kept = |token: &Arc<Token>| state.token.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, token));
-        if let Some(Ok(token)) = self
-            .shared
-            .as_ref()
-            .filter(|shared| !shared.as_ref().is_ok_and(is_kept))
-        {
-            state.token = Some(token.clone());
-            state.next_refresh = None;
+        // Another thread may have learnt meanwhile that the old token is refused.
+        let is_refused = |result: &Result<Arc<Token>>| result.as_ref().is_ok_and(|token| state.was_refused(token));
+        let shared = self.shared.take().filter(|result| !is_refused(result));
+        if let Some(Ok(token)) = &shared {
+            state.keep(token);
         }
         state.in_flight = None;
-        let _ = self.in_flight.set(self.shared.take());
+        let _ = self.in_flight.set(shared);
         self.source.completed.notify_all();
     }
 }
@@ -506,6 +509,40 @@ mod tests {
             answer(stream, 503, "");
             assert_eq!(call.join().unwrap().unwrap_err().kind(), ErrorKind::Server);
         });
+    }
+
+    thread_local! {
+        static ON_WARNING: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
+    }
+
+    struct Hook;
+
+    impl log::Log for Hook {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            metadata.level() == log::Level::Warn
+        }
+
+        fn log(&self, _: &log::Record<'_>) {
+            ON_WARNING.with_borrow(|hook| hook.iter().for_each(|hook| hook()));
+        }
+
+        fn flush(&self) {}
+    }
+
+    #[test]
+    fn a_token_that_is_refused_just_after_it_was_decided_to_go_on_with_it_is_not_kept() {
+        log::set_logger(&Hook).unwrap();
+        log::set_max_level(log::LevelFilter::Warn);
+        let (source, _) = host(&[(200, "a"), (503, "")]);
+        let source = Arc::new(source);
+        let old = source.token(Deadline::after(None)).unwrap();
+        at(91.0);
+        // In another thread: an update's answer is a 401.
+        let (other, refused) = (source.clone(), old.clone());
+        ON_WARNING.set(Some(Box::new(move || other.discard(&refused))));
+        fetch(&source).unwrap();
+        ON_WARNING.set(None);
+        assert!(source.state().token.is_none(), "the refused token is back");
     }
 
     #[test]

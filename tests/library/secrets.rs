@@ -135,6 +135,27 @@ fn a_session_host_that_echoes_the_request_gives_nothing_away() {
 }
 
 #[test]
+fn a_confirmation_whose_status_is_a_secret_gives_nothing_away() {
+    capture::start();
+    let server = Server::start(|request| match request.is_token() {
+        true => token(TOKEN),
+        false => {
+            let credential = request.header("x-api-key").or(request.header("authorization"));
+            answer(
+                200,
+                &[],
+                json!({"session_id": SESSION, "status": credential}).to_string(),
+            )
+        }
+    });
+    let key_client = server.builder(Credentials::api_key(KEY)).retry(RetryPolicy::none());
+    for client in [client(&server), key_client.build().unwrap()] {
+        assert_never_told(&client.update_status(&session_id(), &update()).unwrap_err());
+    }
+    assert_hidden(&capture::logged());
+}
+
+#[test]
 fn an_authentication_host_that_echoes_the_request_gives_nothing_away() {
     capture::start();
     for shape in 0..shapes("").len() {

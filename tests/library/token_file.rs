@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -370,6 +371,32 @@ fn a_refused_token_that_another_process_replaced_is_taken_from_the_file() {
     update(&server, directory.path(FILE));
     assert_eq!(bearers(&server), ["Bearer planted", "Bearer by-another"]);
     assert_eq!(server.token_requests().len(), 0);
+}
+
+#[test]
+fn a_refused_token_is_not_taken_again_from_a_file_that_cannot_be_written() {
+    let (directory, tokens) = (Directory::new(), AtomicUsize::new(0));
+    let revoked = Arc::new(Mutex::new(vec!["Bearer planted".to_owned()]));
+    let known = revoked.clone();
+    let server = Server::start(move |request| match request.header("authorization") {
+        _ if request.is_token() => token(&format!("token-{}", tokens.fetch_add(1, SeqCst) + 1)),
+        Some(bearer) if known.lock().unwrap().iter().any(|known| known == bearer) => answer(401, &[], ""),
+        _ => confirmed(),
+    });
+    write_private(directory.path(FILE), good(&server).to_string());
+    // So that the file is not written: another process does.
+    directory.file("token.json.tmp", "half a tok");
+    let client = builder(&server, directory.path(FILE)).build().unwrap();
+    let approve = || client.update_status(&session_id(), &StatusUpdate::approved());
+    approve().unwrap();
+    revoked.lock().unwrap().push("Bearer token-1".to_owned());
+    let result = approve();
+    let told = bearers(&server);
+    assert_eq!(
+        told,
+        ["Bearer planted", "Bearer token-1", "Bearer token-1", "Bearer token-2"]
+    );
+    result.unwrap();
 }
 
 #[test]
