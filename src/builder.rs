@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::client::{Client, Inner};
-use crate::credentials::{Authorization, Credentials, Kind};
+use crate::client::{Client, Shared};
+use crate::credentials::{Authorization, CredentialKind, Credentials};
 use crate::error::{Error, Result};
 use crate::http::{Http, Settings, base_url};
 use crate::retry::RetryPolicy;
@@ -194,8 +194,8 @@ impl ClientBuilder {
         }
         let http = Http::new(&self.settings, &base, None)?;
         let (default, authorization) = match self.credentials.0 {
-            Kind::ApiKey(key) => (ApiVersion::V3, Authorization::ApiKey(key)),
-            Kind::Client { id, secret } => {
+            CredentialKind::ApiKey(key) => (ApiVersion::V3, Authorization::ApiKey(key)),
+            CredentialKind::Client { id, secret } => {
                 let auth = auth.map_or_else(|| check("https://apx.didit.me", AUTH_URL), Ok)?;
                 let http = Http::new(&self.settings, &auth, Some(&http))?;
                 let source = TokenSource::new(http, self.retry.clone(), &auth, id, secret, self.token_file);
@@ -203,7 +203,7 @@ impl ClientBuilder {
             }
         };
         let version = self.api_version.unwrap_or(default);
-        Ok(Client(Arc::new(Inner {
+        Ok(Client(Arc::new(Shared {
             http,
             authorization,
             sessions: format!("{base}/{}/session", version.as_str()),

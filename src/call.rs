@@ -18,7 +18,7 @@ pub(crate) struct Call {
 pub(crate) struct Deadline {
     end: Option<Instant>,
     /// What must be left when an attempt begins: with less, it would likely be cut off on its way, and end in doubt.
-    fair_share: Duration,
+    reserve: Duration,
 }
 
 impl Deadline {
@@ -33,7 +33,7 @@ impl Deadline {
         match (self.end, end) {
             (None, Some(_)) => Deadline {
                 end,
-                fair_share: limit / 5,
+                reserve: limit / 5,
             },
             (Some(own), Some(new)) if new < own => Deadline { end, ..self },
             _ => self,
@@ -53,7 +53,7 @@ impl Deadline {
     ///
     /// # Errors
     /// `Timeout` when nothing is left.
-    pub(crate) fn clip(self, limit: Duration) -> Result<Duration> {
+    pub(crate) fn remaining(self, limit: Duration) -> Result<Duration> {
         match self.left() {
             Some(Duration::ZERO) => Err(passed("the deadline has passed")),
             Some(left) => Ok(left.min(limit)),
@@ -61,27 +61,27 @@ impl Deadline {
         }
     }
 
-    /// As [`clip`](Deadline::clip), for a request that must not be cut off on its way.
+    /// As [`remaining`](Deadline::remaining), for a request that must not be cut off on its way.
     ///
     /// # Errors
     /// `Timeout` when less than a fair share of the deadline is left, a fifth of it.
-    pub(crate) fn clip_fairly(self, limit: Duration) -> Result<Duration> {
-        match self.leaves_a_fair_share_after(Duration::ZERO) {
-            true => self.clip(limit),
+    pub(crate) fn remaining_for_update(self, limit: Duration) -> Result<Duration> {
+        match self.leaves_reserve_after(Duration::ZERO) {
+            true => self.remaining(limit),
             false => Err(passed("too little of the deadline was left to send the update")),
         }
     }
 
-    fn leaves_a_fair_share_after(self, wait: Duration) -> bool {
+    fn leaves_reserve_after(self, wait: Duration) -> bool {
         self.left()
-            .is_none_or(|left| left > wait && left - wait >= self.fair_share)
+            .is_none_or(|left| left > wait && left - wait >= self.reserve)
     }
 }
 
 fn passed(problem: &str) -> Error {
     Error::new(ErrorKind::Timeout, problem)
         .retryable(true)
-        .out_of_time()
+        .deadline_exceeded()
         .advice("try again with more time")
 }
 
@@ -129,36 +129,36 @@ impl Failures<'_> {
     /// What the call ends with, if there is to be no other attempt.
     fn wait_after(&mut self, mut error: Error) -> Result<Duration> {
         // An attempt that was not begun for want of time says less than the one before it.
-        let not_begun = error.is_out_of_time() && error.verdict() == Verdict::NotApplied;
+        let not_begun = error.is_deadline_exceeded() && error.verdict() == Verdict::NotApplied;
         match self.latest.take().filter(|_| not_begun) {
-            Some(latest) => error = latest.out_of_time(),
+            Some(latest) => error = latest.deadline_exceeded(),
             None => self.attempts += 1,
         }
         let attempts = self.attempts;
         let wait = self.policy.wait(&error, attempts - 1, fastrand::f64());
-        let enough_time = wait.is_none_or(|wait| self.deadline.leaves_a_fair_share_after(wait));
-        if let Some(wait) = wait.filter(|_| enough_time && !error.is_out_of_time()) {
+        let enough_time = wait.is_none_or(|wait| self.deadline.leaves_reserve_after(wait));
+        if let Some(wait) = wait.filter(|_| enough_time && !error.is_deadline_exceeded()) {
             if error.verdict() == Verdict::Unknown {
-                self.in_doubt.get_or_insert((attempts, error.what_happened()));
+                self.in_doubt.get_or_insert((attempts, error.summary()));
             }
             log::warn!(
                 target: "didit",
                 "{}: {}; trying again in {} ms ({attempts} of {} retries)",
                 (self.subject)(),
-                error.what_happened(),
+                error.summary(),
                 wait.as_millis(),
                 self.policy.limit(),
             );
             self.latest = Some(error);
             return Ok(wait);
         }
-        let mut error = error.about((self.subject)()).after_attempts(attempts);
+        let mut error = error.with_subject((self.subject)()).after_attempts(attempts);
         if !enough_time {
-            error = error.out_of_time();
+            error = error.deadline_exceeded();
         }
         Err(match self.in_doubt.take() {
             Some((attempt, problem)) if error.verdict() == Verdict::NotApplied => {
-                error.in_doubt_since(attempt, problem)
+                error.first_unknown_attempt(attempt, problem)
             }
             _ => error,
         })
@@ -178,10 +178,10 @@ mod tests {
 
     /// A deadline of which so much has passed.
     fn begun(limit: Duration, passed: Duration) -> Deadline {
-        let Deadline { end, fair_share } = deadline(limit);
+        let Deadline { end, reserve } = deadline(limit);
         Deadline {
             end: end.map(|end| end - passed),
-            fair_share,
+            reserve,
         }
     }
 
@@ -228,39 +228,42 @@ mod tests {
 
     #[test]
     fn a_limit_is_cut_to_what_is_left() {
-        assert_eq!(deadline(FAR).clip(SECOND).unwrap(), SECOND);
-        assert_eq!(Deadline::after(None).clip(FAR).unwrap(), FAR);
-        let left = deadline(FAR).clip(2 * FAR).unwrap();
+        assert_eq!(deadline(FAR).remaining(SECOND).unwrap(), SECOND);
+        assert_eq!(Deadline::after(None).remaining(FAR).unwrap(), FAR);
+        let left = deadline(FAR).remaining(2 * FAR).unwrap();
         assert!(left <= FAR && left > FAR - 60 * SECOND, "{left:?}");
-        let error = deadline(Duration::ZERO).clip(SECOND).unwrap_err();
+        let error = deadline(Duration::ZERO).remaining(SECOND).unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::Timeout, Verdict::NotApplied)
         );
-        assert!(error.is_retryable() && error.is_out_of_time());
+        assert!(error.is_retryable() && error.is_deadline_exceeded());
     }
 
     #[test]
     fn an_update_begins_only_with_a_fifth_of_the_deadline_left() {
-        assert_eq!(Deadline::after(None).clip_fairly(FAR).unwrap(), FAR);
-        assert_eq!(begun(FAR, FAR * 4 / 5 - SECOND).clip_fairly(SECOND).unwrap(), SECOND);
+        assert_eq!(Deadline::after(None).remaining_for_update(FAR).unwrap(), FAR);
+        assert_eq!(
+            begun(FAR, FAR * 4 / 5 - SECOND).remaining_for_update(SECOND).unwrap(),
+            SECOND
+        );
         let late = begun(FAR, FAR * 4 / 5 + SECOND);
-        assert_eq!(late.clip(SECOND).unwrap(), SECOND);
-        let error = late.clip_fairly(SECOND).unwrap_err();
+        assert_eq!(late.remaining(SECOND).unwrap(), SECOND);
+        let error = late.remaining_for_update(SECOND).unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::Timeout, Verdict::NotApplied)
         );
-        assert!(error.is_out_of_time());
+        assert!(error.is_deadline_exceeded());
     }
 
     #[test]
     fn a_wait_has_to_leave_a_fair_share() {
-        assert!(Deadline::after(None).leaves_a_fair_share_after(Duration::MAX));
-        assert!(deadline(FAR).leaves_a_fair_share_after(FAR * 3 / 4));
-        assert!(!deadline(FAR).leaves_a_fair_share_after(FAR * 5 / 6));
-        assert!(!deadline(FAR).leaves_a_fair_share_after(FAR));
-        assert!(!deadline(Duration::ZERO).leaves_a_fair_share_after(Duration::ZERO));
+        assert!(Deadline::after(None).leaves_reserve_after(Duration::MAX));
+        assert!(deadline(FAR).leaves_reserve_after(FAR * 3 / 4));
+        assert!(!deadline(FAR).leaves_reserve_after(FAR * 5 / 6));
+        assert!(!deadline(FAR).leaves_reserve_after(FAR));
+        assert!(!deadline(Duration::ZERO).leaves_reserve_after(Duration::ZERO));
     }
 
     #[test]
@@ -275,13 +278,13 @@ mod tests {
 
     #[test]
     fn a_failure_that_is_given_up_has_had_its_retries() {
-        for (policy, deadline, out_of_time) in [
+        for (policy, deadline, deadline_exceeded) in [
             (RetryPolicy::none(), Deadline::after(None), false),
             (no_delay(), begun(FAR, FAR), true),
         ] {
             let error = attempts::<()>(&policy, deadline, || Err(failure())).unwrap_err();
             assert!(error.retries_exhausted());
-            assert_eq!(error.is_out_of_time(), out_of_time);
+            assert_eq!(error.is_deadline_exceeded(), deadline_exceeded);
             assert_eq!(error.to_string(), "trying: no; nothing was changed");
         }
         let mut count = 0;
@@ -312,7 +315,7 @@ mod tests {
             (ErrorKind::RateLimited, Verdict::NotApplied)
         );
         assert_eq!(error.retry_after(), Some(Duration::ZERO));
-        assert!(error.is_out_of_time() && failures.is_empty());
+        assert!(error.is_deadline_exceeded() && failures.is_empty());
         assert_eq!(error.to_string(), "trying: limited; nothing was changed");
 
         let mut failures = [passed("too late"), limited().unknown()].to_vec();

@@ -5,7 +5,6 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::answer::Answer;
 use crate::call::{Call, Deadline, with_retries};
 use crate::credentials::Authorization;
 use crate::error::{Error, Result, Verdict};
@@ -13,6 +12,7 @@ use crate::http::{Http, MAX_BODY, Method, Reply, Request, host};
 use crate::rate_limit::RateLimit;
 use crate::retry::RetryPolicy;
 use crate::session::{Ensured, Session, SessionId, SessionStatus, UpdatedSession};
+use crate::session_fields::SessionFields;
 use crate::update::{ApiVersion, StatusUpdate};
 use crate::verdict::{self, Operation};
 
@@ -33,9 +33,9 @@ const MAX_SESSION: u64 = 4 * 1024 * 1024;
 /// # Ok::<(), didit::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Client(pub(crate) Arc<Inner>);
+pub struct Client(pub(crate) Arc<Shared>);
 
-pub(crate) struct Inner {
+pub(crate) struct Shared {
     pub(crate) http: Http,
     pub(crate) authorization: Authorization,
     /// Where sessions are: `https://verification.didit.me/v1/session`.
@@ -73,7 +73,9 @@ impl Client {
     pub fn update_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<UpdatedSession> {
         let mut call = self.0.call();
         let subject = || update_subject(id, update);
-        let body = update.to_body(self.0.version).map_err(|error| error.about(subject()))?;
+        let body = update
+            .to_body(self.0.version)
+            .map_err(|error| error.with_subject(subject()))?;
         with_retries(&self.0.retry, call.deadline, &subject, || {
             self.0.update(id, update, &body, &mut call)
         })
@@ -129,25 +131,29 @@ impl Client {
     pub fn ensure_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<Ensured> {
         let mut call = self.0.call();
         let subject = || update_subject(id, update);
-        let body = update.to_body(self.0.version).map_err(|error| error.about(subject()))?;
+        let body = update
+            .to_body(self.0.version)
+            .map_err(|error| error.with_subject(subject()))?;
         // Each attempt reads the session first, which settles what an attempt before it left in doubt.
-        let mut may_be_ours = false;
+        let mut any_may_be_applied = false;
         let result = with_retries(&self.0.retry, call.deadline, &subject, || {
             if self.0.read(id, &mut call)?.status == update.new_status() {
-                return Ok(if may_be_ours {
+                return Ok(if any_may_be_applied {
                     Ensured::Updated
                 } else {
                     Ensured::Already
                 });
             }
             let updated = self.0.update(id, update, &body, &mut call);
-            may_be_ours |= updated.as_ref().is_err_and(|error| error.verdict() == Verdict::Unknown);
+            any_may_be_applied |= updated.as_ref().is_err_and(|error| error.verdict() == Verdict::Unknown);
             updated.map(|_| Ensured::Updated)
         });
         let in_doubt = |error: &Error| error.verdict() == Verdict::Unknown;
-        let has_it = |session: Session| session.status == update.new_status();
+        let has_wanted_status = |session: Session| session.status == update.new_status();
         match result {
-            Err(error) if in_doubt(&error) && self.0.read(id, &mut call).is_ok_and(has_it) => Ok(Ensured::Updated),
+            Err(error) if in_doubt(&error) && self.0.read(id, &mut call).is_ok_and(has_wanted_status) => {
+                Ok(Ensured::Updated)
+            }
             result => result,
         }
     }
@@ -169,7 +175,7 @@ impl Client {
     /// match client.authenticate() {
     ///     Ok(()) => println!("Didit accepts the credentials"),
     ///     Err(error) if error.kind() == ErrorKind::Authentication => eprintln!("check the credentials: {error}"),
-    ///     Err(error) => eprintln!("nobody knows yet: {error}"),
+    ///     Err(error) => eprintln!("not known yet: {error}"),
     /// }
     /// # Ok::<(), didit::Error>(())
     /// ```
@@ -178,8 +184,8 @@ impl Client {
         if let Authorization::Token(source) = &self.0.authorization {
             source.renew(call.deadline)?;
         }
-        let nobody = SessionId::try_from("00000000-0000-0000-0000-000000000000")?;
-        match self.0.read(&nobody, &mut call) {
+        let missing_id = SessionId::try_from("00000000-0000-0000-0000-000000000000")?;
+        match self.0.read(&missing_id, &mut call) {
             Ok(_) => Ok(()),
             Err(error) if matches!(error.status(), Some(400 | 403 | 404)) && error.message().is_some() => Ok(()),
             Err(error) => Err(error),
@@ -244,7 +250,7 @@ impl fmt::Debug for Client {
     }
 }
 
-impl Inner {
+impl Shared {
     fn rate_limit(&self) -> MutexGuard<'_, Option<RateLimit>> {
         self.rate_limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -333,8 +339,8 @@ impl Inner {
 }
 
 /// The body of a 200, if it is about this session.
-fn answer_about(id: &SessionId, body: &[u8], url: &str, operation: Operation) -> Result<Answer> {
-    let answer = Answer::read(body).unwrap_or_default();
+fn answer_about(id: &SessionId, body: &[u8], url: &str, operation: Operation) -> Result<SessionFields> {
+    let answer = SessionFields::parse(body).unwrap_or_default();
     match &answer.session_id {
         Some(named) if id.is(named) => Ok(answer),
         Some(_) => Err(verdict::unconfirmed(

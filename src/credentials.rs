@@ -21,13 +21,13 @@ use crate::token::source::TokenSource;
 /// Nothing is checked here; [`ClientBuilder::build`](crate::ClientBuilder::build) refuses credentials that cannot be right.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Credentials(pub(crate) Kind);
+pub struct Credentials(pub(crate) CredentialKind);
 
 /// Keeps the head of a request within its buffer.
 const MAX_LENGTH: usize = 8 * 1024;
 
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum CredentialKind {
     Client { id: String, secret: Secret },
     ApiKey(Secret),
 }
@@ -36,7 +36,7 @@ impl Credentials {
     /// A client id and secret, exchanged for an access token on first use
     /// ([Didit's API, §2](crate::didit_api#2-access-token)).
     pub fn client(id: impl Into<String>, secret: impl Into<String>) -> Credentials {
-        Credentials(Kind::Client {
+        Credentials(CredentialKind::Client {
             id: id.into(),
             secret: Secret::new(secret),
         })
@@ -44,14 +44,14 @@ impl Credentials {
 
     /// An API key, sent with every request; there is no token ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
     pub fn api_key(key: impl Into<String>) -> Credentials {
-        Credentials(Kind::ApiKey(Secret::new(key)))
+        Credentials(CredentialKind::ApiKey(Secret::new(key)))
     }
 
     /// # Errors
     /// `Config`, without the value.
     pub(crate) fn check(&self) -> Result<()> {
         let (name, problem) = match &self.0 {
-            Kind::Client { id, secret } => {
+            CredentialKind::Client { id, secret } => {
                 let secret = secret.expose();
                 let problem = if id.is_empty() || secret.is_empty() {
                     "the id or the secret is empty"
@@ -66,7 +66,7 @@ impl Credentials {
                 };
                 ("client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET)", problem)
             }
-            Kind::ApiKey(key) => {
+            CredentialKind::ApiKey(key) => {
                 let key = key.expose();
                 let problem = if key.is_empty() {
                     "it is empty"

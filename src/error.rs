@@ -97,10 +97,10 @@ impl fmt::Display for ErrorKind {
 /// }
 /// ```
 #[derive(Clone)]
-pub struct Error(Box<Inner>);
+pub struct Error(Box<Details>);
 
 #[derive(Clone)]
-struct Inner {
+struct Details {
     kind: ErrorKind,
     verdict: Verdict,
     subject: Option<String>,
@@ -110,8 +110,8 @@ struct Inner {
     /// How many attempts were made, once no more are to follow.
     attempts: Option<u32>,
     /// The first attempt that may have been applied, and what happened to it, where a later one failed otherwise.
-    in_doubt_since: Option<(u32, String)>,
-    out_of_time: bool,
+    first_unknown_attempt: Option<(u32, String)>,
+    deadline_exceeded: bool,
     status: Option<u16>,
     server: ServerMessage,
     retry_after: Option<Duration>,
@@ -119,7 +119,7 @@ struct Inner {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, problem: impl Into<String>) -> Error {
-        Error(Box::new(Inner {
+        Error(Box::new(Details {
             kind,
             verdict: Verdict::NotApplied,
             subject: None,
@@ -127,8 +127,8 @@ impl Error {
             advice: "",
             retryable: false,
             attempts: None,
-            in_doubt_since: None,
-            out_of_time: false,
+            first_unknown_attempt: None,
+            deadline_exceeded: false,
             status: None,
             server: ServerMessage::default(),
             retry_after: None,
@@ -149,9 +149,9 @@ impl Error {
     }
 
     /// Makes the verdict `Unknown` because of an earlier attempt.
-    pub(crate) fn in_doubt_since(self, attempt: u32, problem: String) -> Error {
+    pub(crate) fn first_unknown_attempt(self, attempt: u32, problem: String) -> Error {
         let mut error = self.unknown();
-        error.0.in_doubt_since = Some((attempt, problem));
+        error.0.first_unknown_attempt = Some((attempt, problem));
         error
     }
 
@@ -181,17 +181,17 @@ impl Error {
     }
 
     /// Marks that the caller ran out of its own time; others may have more.
-    pub(crate) fn out_of_time(mut self) -> Error {
-        self.0.out_of_time = true;
+    pub(crate) fn deadline_exceeded(mut self) -> Error {
+        self.0.deadline_exceeded = true;
         self
     }
 
-    pub(crate) fn is_out_of_time(&self) -> bool {
-        self.0.out_of_time
+    pub(crate) fn is_deadline_exceeded(&self) -> bool {
+        self.0.deadline_exceeded
     }
 
     /// Names the step that failed, before any step within it that is named already.
-    pub(crate) fn about(mut self, subject: impl Into<String>) -> Error {
+    pub(crate) fn with_subject(mut self, subject: impl Into<String>) -> Error {
         let outer = subject.into();
         self.0.subject = Some(match self.0.subject {
             Some(inner) => format!("{outer}: {inner}"),
@@ -217,7 +217,7 @@ impl Error {
     }
 
     /// What failed in the last attempt, without what follows from it.
-    pub(crate) fn what_happened(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         match (&self.0.subject, &self.0.server.message) {
             (Some(subject), Some(message)) => format!("{subject}: {} ({message})", self.0.problem),
             (Some(subject), None) => format!("{subject}: {}", self.0.problem),
@@ -286,11 +286,11 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
-        f.write_str(&self.what_happened())?;
+        f.write_str(&self.summary())?;
         if let Some(attempts @ 2..) = inner.attempts {
             write!(f, "; gave up after {attempts} attempts")?;
         }
-        match (inner.verdict, &inner.in_doubt_since) {
+        match (inner.verdict, &inner.first_unknown_attempt) {
             (Verdict::Unknown, Some((attempt, problem))) => write!(
                 f,
                 "; whether it was applied is unknown, because attempt {attempt} may have been ({problem})"
@@ -542,8 +542,8 @@ mod tests {
             .with_server_message(message)
             .with_retry_after(Some(Duration::from_millis(1500)))
             .advice("try again later")
-            .about("reading session a")
-            .about("setting session a to Approved")
+            .with_subject("reading session a")
+            .with_subject("setting session a to Approved")
             .after_attempts(3)
             .after_attempts(9);
         assert_eq!(
@@ -560,7 +560,7 @@ mod tests {
         assert_eq!(
             error
                 .with_retry_after(None)
-                .in_doubt_since(1, "it was cut off".into())
+                .first_unknown_attempt(1, "it was cut off".into())
                 .to_string(),
             "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
              whether it was applied is unknown, because attempt 1 may have been (it was cut off); read the session back \

@@ -143,7 +143,6 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
-mod answer;
 mod builder;
 mod call;
 mod client;
@@ -155,6 +154,7 @@ mod rate_limit;
 mod retry;
 mod secret;
 mod session;
+mod session_fields;
 mod token;
 mod update;
 mod verdict;

@@ -65,13 +65,13 @@ pub(crate) fn ask(
 ) -> Result<(Reply, Vec<u8>)> {
     let limit = http.timeout();
     let timeout = match operation {
-        Operation::UpdateStatus { .. } => deadline.clip_fairly(limit)?,
-        _ => deadline.clip(limit)?,
+        Operation::UpdateStatus { .. } => deadline.remaining_for_update(limit)?,
+        _ => deadline.remaining(limit)?,
     };
     let failed = |failure| {
         let error = operation.error(failure);
         let own_time = operation == Operation::FetchToken && timeout < limit && error.kind() == ErrorKind::Timeout;
-        if own_time { error.out_of_time() } else { error }
+        if own_time { error.deadline_exceeded() } else { error }
     };
     let mut reply = http.send(request, timeout).map_err(failed)?;
     seen(&reply);

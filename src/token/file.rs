@@ -91,7 +91,7 @@ impl TokenFile {
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
         let mut file = create_temporary(&temporary)?;
-        // A rename replaces the file in one step: nobody ever sees half of one.
+        // A rename replaces the file in one step: no reader ever sees half of one.
         let written = file
             .write_all(&content)
             .and_then(|()| fs::rename(&temporary, &self.path));

@@ -112,7 +112,9 @@ impl TokenSource {
                 break;
             };
             while in_flight.get().is_none() {
-                let left = deadline.clip(MAX_LIFETIME).map_err(|error| error.about(FETCHING))?;
+                let left = deadline
+                    .remaining(MAX_LIFETIME)
+                    .map_err(|error| error.with_subject(FETCHING))?;
                 let waited = self.completed.wait_timeout(state, left);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -130,7 +132,7 @@ impl TokenSource {
         };
         let result = self.replacement(deadline);
         fetch.shared = match &result {
-            Err(error) if error.is_out_of_time() => None,
+            Err(error) if error.is_deadline_exceeded() => None,
             result => Some(result.clone()),
         };
         result
@@ -183,7 +185,7 @@ impl TokenSource {
         // Tried again when half of what is left has passed, not by every call.
         state.next_refresh = now.monotonic.checked_add(kept.left(now) / 2);
         drop(state);
-        log::warn!(target: "didit", "{}; going on with the token that is still valid", error.what_happened());
+        log::warn!(target: "didit", "{}; going on with the token that is still valid", error.summary());
         Ok(kept)
     }
 
@@ -557,7 +559,7 @@ mod tests {
         let deadline = Deadline::after(Some(2 * SECOND));
         let token = source.token(deadline).unwrap();
         assert_eq!(token.value(), "a");
-        assert!(deadline.clip(SECOND).is_ok(), "there is time left for the update");
+        assert!(deadline.remaining(SECOND).is_ok(), "there is time left for the update");
     }
 
     #[test]
@@ -637,7 +639,7 @@ mod tests {
             });
             let stream = accept(&listener);
             at(91.0);
-            assert_eq!(fetch(&source).unwrap(), "a", "nobody waits");
+            assert_eq!(fetch(&source).unwrap(), "a", "no thread waits");
             // Once it has expired, there is only the new one to wait for.
             at(100.0);
             let waiting = scope.spawn(|| {

@@ -9,46 +9,46 @@ use serde_json::Value;
 /// The fields that are read of an update's confirmation and of a session (docs/didit-api.md §3, §5). A field that is
 /// not a text counts as missing.
 #[derive(Default)]
-pub(crate) struct Answer {
+pub(crate) struct SessionFields {
     pub(crate) session_id: Option<String>,
     pub(crate) status: Option<String>,
     pub(crate) session_token: Option<String>,
     pub(crate) url: Option<String>,
 }
 
-impl Answer {
+impl SessionFields {
     /// `None` if it is not a JSON object, or has a field twice, which leaves open what it says. An error of serde_json
     /// may quote the body, so it is not passed on.
-    pub(crate) fn read(body: &[u8]) -> Option<Answer> {
+    pub(crate) fn parse(body: &[u8]) -> Option<SessionFields> {
         serde_json::from_slice(body).ok()
     }
 }
 
 // By hand: a derived reader weighs 12 KB more in a small program.
-impl<'de> Deserialize<'de> for Answer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Answer, D::Error> {
-        deserializer.deserialize_map(Fields)
+impl<'de> Deserialize<'de> for SessionFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SessionFields, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
     }
 }
 
-struct Fields;
+struct FieldsVisitor;
 
-impl<'de> Visitor<'de> for Fields {
-    type Value = Answer;
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = SessionFields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Answer, A::Error> {
-        let mut answer = Answer::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SessionFields, A::Error> {
+        let mut fields = SessionFields::default();
         let mut seen = 0u8;
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
             let (bit, field) = match &*key {
-                "session_id" => (1, &mut answer.session_id),
-                "status" => (2, &mut answer.status),
-                "session_token" => (4, &mut answer.session_token),
-                "url" => (8, &mut answer.url),
+                "session_id" => (1, &mut fields.session_id),
+                "status" => (2, &mut fields.status),
+                "session_token" => (4, &mut fields.session_token),
+                "url" => (8, &mut fields.url),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -62,7 +62,7 @@ impl<'de> Visitor<'de> for Fields {
                 *field = Some(text);
             }
         }
-        Ok(answer)
+        Ok(fields)
     }
 }
 
@@ -73,13 +73,13 @@ mod tests {
     #[test]
     fn only_texts_count_and_each_field_once() {
         let body = br#"{"a":[{"session_id":"no"}],"session_id":"x","status":7,"url":null,"session_token":"t"}"#;
-        let answer = Answer::read(body).unwrap();
-        assert_eq!(answer.session_id.as_deref(), Some("x"));
-        assert_eq!(answer.session_token.as_deref(), Some("t"));
-        assert_eq!((answer.status, answer.url), (None, None));
+        let fields = SessionFields::parse(body).unwrap();
+        assert_eq!(fields.session_id.as_deref(), Some("x"));
+        assert_eq!(fields.session_token.as_deref(), Some("t"));
+        assert_eq!((fields.status, fields.url), (None, None));
         for field in ["session_id", "status", "session_token", "url"] {
             let twice = format!(r#"{{"{field}":"x","{field}":"x"}}"#);
-            assert!(Answer::read(twice.as_bytes()).is_none(), "{field}");
+            assert!(SessionFields::parse(twice.as_bytes()).is_none(), "{field}");
         }
         for body in [
             "",
@@ -89,10 +89,10 @@ mod tests {
             "{",
             r#"{"session_id":"x"} "#.trim_end_matches("} "),
         ] {
-            assert!(Answer::read(body.as_bytes()).is_none(), "{body}");
+            assert!(SessionFields::parse(body.as_bytes()).is_none(), "{body}");
         }
-        assert!(Answer::read(br#"{"other":1,"other":2}"#).is_some());
-        let error = serde_json::from_str::<Answer>("[]").err().unwrap();
+        assert!(SessionFields::parse(br#"{"other":1,"other":2}"#).is_some());
+        let error = serde_json::from_str::<SessionFields>("[]").err().unwrap();
         assert!(error.to_string().contains("expected a JSON object"), "{error}");
     }
 }
