@@ -14,29 +14,30 @@ pub(crate) struct Call {
 }
 
 /// When a call must be over, if it has a limit.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Deadline {
     end: Option<Instant>,
-    /// What must be left when an attempt begins: with less, it would likely be cut off on its way, and end in doubt.
+    /// The time that an update needs: begun with less, it would likely be cut off, and its outcome be unknown.
     reserve: Duration,
 }
 
 impl Deadline {
-    /// `limit` from now. A limit too long for the clock is none.
-    pub(crate) fn after(limit: Option<Duration>) -> Deadline {
-        Deadline::default().at_most(limit.unwrap_or(Duration::MAX))
+    /// `limit` from now, with a reserve of a fifth of it, but of one `timeout` at most. A limit too long for the clock
+    /// is none.
+    pub(crate) fn after(limit: Option<Duration>, timeout: Duration) -> Deadline {
+        let limit = limit.unwrap_or(Duration::MAX);
+        Deadline {
+            end: Instant::now().checked_add(limit),
+            reserve: timeout.min(limit / 5),
+        }
     }
 
     /// The same deadline, but no later than `limit` from now.
     pub(crate) fn at_most(self, limit: Duration) -> Deadline {
         let end = Instant::now().checked_add(limit);
-        match (self.end, end) {
-            (None, Some(_)) => Deadline {
-                end,
-                reserve: limit / 5,
-            },
-            (Some(own), Some(new)) if new < own => Deadline { end, ..self },
-            _ => self,
+        Deadline {
+            end: self.end.into_iter().chain(end).min(),
+            ..self
         }
     }
 
@@ -64,7 +65,7 @@ impl Deadline {
     /// As [`remaining`](Deadline::remaining), for a request that must not be cut off on its way.
     ///
     /// # Errors
-    /// `Timeout` when less than a fair share of the deadline is left, a fifth of it.
+    /// `Timeout` when less than the reserve is left.
     pub(crate) fn remaining_for_update(self, limit: Duration) -> Result<Duration> {
         match self.leaves_reserve_after(Duration::ZERO) {
             true => self.remaining(limit),
@@ -72,6 +73,7 @@ impl Deadline {
         }
     }
 
+    /// Whether an update may begin after a wait.
     fn leaves_reserve_after(self, wait: Duration) -> bool {
         self.left()
             .is_none_or(|left| left > wait && left - wait >= self.reserve)
@@ -173,15 +175,18 @@ mod tests {
     const FAR: Duration = Duration::from_secs(3600);
 
     fn deadline(limit: Duration) -> Deadline {
-        Deadline::after(Some(limit))
+        Deadline::after(Some(limit), FAR)
     }
 
     /// A deadline of which so much has passed.
     fn begun(limit: Duration, passed: Duration) -> Deadline {
-        let Deadline { end, reserve } = deadline(limit);
+        after(passed, deadline(limit))
+    }
+
+    fn after(passed: Duration, deadline: Deadline) -> Deadline {
         Deadline {
-            end: end.map(|end| end - passed),
-            reserve,
+            end: deadline.end.map(|end| end - passed),
+            ..deadline
         }
     }
 
@@ -202,8 +207,8 @@ mod tests {
         let before = Instant::now();
         let end = deadline(FAR).end.unwrap();
         assert!(end >= before + FAR && end <= Instant::now() + FAR);
-        assert!(Deadline::after(None).end.is_none());
-        assert!(Deadline::after(Some(Duration::MAX)).end.is_none());
+        assert!(Deadline::after(None, SECOND).end.is_none());
+        assert!(Deadline::after(Some(Duration::MAX), SECOND).end.is_none());
     }
 
     #[test]
@@ -213,7 +218,7 @@ mod tests {
         assert!(near >= before + SECOND && near <= Instant::now() + SECOND);
         let far = deadline(SECOND).at_most(FAR).end.unwrap();
         assert!(far <= Instant::now() + SECOND);
-        assert!(Deadline::after(None).at_most(SECOND).end.is_some());
+        assert!(Deadline::after(None, SECOND).at_most(SECOND).end.is_some());
         assert!(deadline(SECOND).at_most(Duration::MAX).end.is_some());
     }
 
@@ -223,13 +228,13 @@ mod tests {
         let half = deadline(FAR).half().end.unwrap();
         assert!(half >= before + FAR / 2, "{:?}", half - before);
         assert!(half <= Instant::now() + FAR / 2);
-        assert!(Deadline::after(None).half().end.is_none());
+        assert!(Deadline::after(None, SECOND).half().end.is_none());
     }
 
     #[test]
     fn a_limit_is_cut_to_what_is_left() {
         assert_eq!(deadline(FAR).remaining(SECOND).unwrap(), SECOND);
-        assert_eq!(Deadline::after(None).remaining(FAR).unwrap(), FAR);
+        assert_eq!(Deadline::after(None, SECOND).remaining(FAR).unwrap(), FAR);
         let left = deadline(FAR).remaining(2 * FAR).unwrap();
         assert!(left <= FAR && left > FAR - 60 * SECOND, "{left:?}");
         let error = deadline(Duration::ZERO).remaining(SECOND).unwrap_err();
@@ -242,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_update_begins_only_with_a_fifth_of_the_deadline_left() {
-        assert_eq!(Deadline::after(None).remaining_for_update(FAR).unwrap(), FAR);
+        assert_eq!(Deadline::after(None, SECOND).remaining_for_update(FAR).unwrap(), FAR);
         assert_eq!(
             begun(FAR, FAR * 4 / 5 - SECOND).remaining_for_update(SECOND).unwrap(),
             SECOND
@@ -258,8 +263,18 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_has_to_leave_a_fair_share() {
-        assert!(Deadline::after(None).leaves_reserve_after(Duration::MAX));
+    fn the_reserve_is_one_timeout_at_most() {
+        let timeout = 30 * SECOND;
+        let deadline = Deadline::after(Some(600 * SECOND), timeout);
+        for (passed, may_begin) in [(481, true), (569, true), (571, false)] {
+            let late = after(passed * SECOND, deadline);
+            assert_eq!(late.remaining_for_update(timeout).is_ok(), may_begin, "{passed}");
+        }
+    }
+
+    #[test]
+    fn a_wait_has_to_leave_the_reserve() {
+        assert!(Deadline::after(None, SECOND).leaves_reserve_after(Duration::MAX));
         assert!(deadline(FAR).leaves_reserve_after(FAR * 3 / 4));
         assert!(!deadline(FAR).leaves_reserve_after(FAR * 5 / 6));
         assert!(!deadline(FAR).leaves_reserve_after(FAR));
@@ -269,7 +284,7 @@ mod tests {
     #[test]
     fn attempts_end_with_the_first_success() {
         let mut count = 0;
-        let result = attempts(&no_delay(), Deadline::after(None), || {
+        let result = attempts(&no_delay(), Deadline::after(None, SECOND), || {
             count += 1;
             if count < 3 { Err(failure()) } else { Ok(count) }
         });
@@ -279,7 +294,7 @@ mod tests {
     #[test]
     fn a_failure_that_is_given_up_has_had_its_retries() {
         for (policy, deadline, deadline_exceeded) in [
-            (RetryPolicy::none(), Deadline::after(None), false),
+            (RetryPolicy::none(), Deadline::after(None, SECOND), false),
             (no_delay(), begun(FAR, FAR), true),
         ] {
             let error = attempts::<()>(&policy, deadline, || Err(failure())).unwrap_err();
@@ -288,8 +303,8 @@ mod tests {
             assert_eq!(error.to_string(), "trying: no; nothing was changed");
         }
         let mut count = 0;
-        let error = attempts::<()>(&no_delay(), Deadline::after(None), || {
-            attempts(&no_delay(), Deadline::after(None), || {
+        let error = attempts::<()>(&no_delay(), Deadline::after(None, SECOND), || {
+            attempts(&no_delay(), Deadline::after(None, SECOND), || {
                 count += 1;
                 Err(failure())
             })
@@ -344,7 +359,7 @@ mod tests {
             (failure(), failure(), Verdict::NotApplied, neither),
         ] {
             let mut failures = [second, first].to_vec();
-            let result = attempts::<()>(&no_delay().max_retries(1), Deadline::after(None), || {
+            let result = attempts::<()>(&no_delay().max_retries(1), Deadline::after(None, SECOND), || {
                 Err(failures.pop().unwrap())
             });
             let error = result.unwrap_err();

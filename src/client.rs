@@ -257,7 +257,7 @@ impl Shared {
 
     fn call(&self) -> Call {
         Call {
-            deadline: Deadline::after(self.deadline),
+            deadline: Deadline::after(self.deadline, self.http.timeout()),
             token_replaced: false,
         }
     }

@@ -44,15 +44,13 @@ struct State {
 }
 
 impl State {
-    fn keep(&mut self, token: &Arc<Token>) {
-        if !self.token.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, token)) {
-            self.token = Some(token.clone());
-            self.next_refresh = None;
-        }
+    fn keep(&mut self, token: Token) -> Arc<Token> {
+        self.next_refresh = None;
+        self.token.insert(Arc::new(token)).clone()
     }
 
-    fn was_refused(&self, token: &Token) -> bool {
-        self.refused.iter().any(|refused| refused.value() == token.value())
+    fn holds(&self, token: &Token) -> bool {
+        self.token.as_ref().is_some_and(|kept| kept.value() == token.value())
     }
 }
 
@@ -143,15 +141,13 @@ impl TokenSource {
     /// # Errors
     /// As [`token`](TokenSource::token).
     pub(crate) fn renew(&self, deadline: Deadline) -> Result<()> {
-        let token = self.fetch_and_store(&self.retry, deadline)?;
-        self.state().keep(&token);
-        Ok(())
+        self.fetch_and_keep(&self.retry, deadline).map(drop)
     }
 
     /// Drops the token that the API refused, unless another thread replaced it already.
     pub(crate) fn discard(&self, refused: &Arc<Token>) {
         let mut state = self.state();
-        if state.token.as_ref().is_some_and(|kept| kept.value() == refused.value()) {
+        if state.holds(refused) {
             state.token = None;
             state.refused.push(refused.clone());
         }
@@ -159,42 +155,40 @@ impl TokenSource {
 
     /// A new token: from the file, or from the authentication host; else the old one, if it is still valid.
     fn replacement(&self, deadline: Deadline) -> Result<Arc<Token>> {
-        let old = self.state().token.clone();
         let now = (self.clock)();
-        if let Some(file) = &self.file {
-            let kept = file.load(now).filter(|token| token.is_fresh(now));
-            if let Some(token) = kept.filter(|token| !self.state().was_refused(token)) {
-                return Ok(Arc::new(token));
+        if let Some(token) = self.file.as_ref().and_then(|file| file.load(now)) {
+            let mut state = self.state();
+            if token.is_fresh(now) && !state.refused.iter().any(|refused| refused.value() == token.value()) {
+                return Ok(state.keep(token));
             }
         }
-        let Some(old) = old.filter(|token| token.is_valid(now)) else {
-            return self.fetch_and_store(&self.retry, deadline);
-        };
-        // With a valid token there is no reason to wait long for a new one, nor to use up the time for the update itself.
-        let deadline = deadline.half().at_most(old.left(now) / 2);
-        let error = match self.fetch_and_store(&RetryPolicy::none(), deadline) {
-            Ok(token) => return Ok(token),
-            Err(error) => error,
-        };
-        let now = (self.clock)();
-        let mut state = self.state();
-        // None if it was refused meanwhile.
-        let Some(kept) = state.token.clone().filter(|token| token.is_valid(now)) else {
-            return Err(error);
-        };
-        // Tried again when half of what is left has passed, not by every call.
-        state.next_refresh = now.monotonic.checked_add(kept.left(now) / 2);
-        drop(state);
-        log::warn!(target: "didit", "{}; going on with the token that is still valid", error.summary());
-        Ok(kept)
+        let valid = |now| self.state().token.clone().filter(|token| token.is_valid(now));
+        if let Some(old) = valid(now) {
+            // With a valid token there is no reason to wait long for a new one, nor to use up the time for the update.
+            let limit = deadline.half().at_most(old.left(now) / 2);
+            let error = match self.fetch_and_keep(&RetryPolicy::none(), limit) {
+                Ok(token) => return Ok(token),
+                Err(error) => error,
+            };
+            let now = (self.clock)();
+            if let Some(old) = valid(now) {
+                // Tried again when half of what is left has passed, not by every call.
+                self.state().next_refresh = now.monotonic.checked_add(old.left(now) / 2);
+                log::warn!(target: "didit", "{}; going on with the token that is still valid", error.summary());
+                return Ok(old);
+            }
+        }
+        self.fetch_and_keep(&self.retry, deadline)
     }
 
-    fn fetch_and_store(&self, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
+    fn fetch_and_keep(&self, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
         let token = with_retries(policy, deadline, &|| FETCHING.into(), || self.fetch(deadline))?;
-        if self.file.as_ref().is_none_or(|file| file.store(&token)) {
-            self.state().refused.clear();
+        let stored = self.file.as_ref().is_none_or(|file| file.store(&token));
+        let mut state = self.state();
+        if stored {
+            state.refused.clear();
         }
-        Ok(Arc::new(token))
+        Ok(state.keep(token))
     }
 
     /// One token request (docs/didit-api.md §2).
@@ -261,12 +255,9 @@ struct Fetch<'a> {
 impl Drop for Fetch<'_> {
     fn drop(&mut self) {
         let mut state = self.source.state();
-        // Another thread may have learnt meanwhile that the old token is refused.
-        let is_refused = |result: &Result<Arc<Token>>| result.as_ref().is_ok_and(|token| state.was_refused(token));
-        let shared = self.shared.take().filter(|result| !is_refused(result));
-        if let Some(Ok(token)) = &shared {
-            state.keep(token);
-        }
+        // Another thread may have learnt meanwhile that the token is refused.
+        let shared = self.shared.take();
+        let shared = shared.filter(|result| result.as_ref().map_or(true, |token| state.holds(token)));
         state.in_flight = None;
         let _ = self.in_flight.set(shared);
         self.source.completed.notify_all();
@@ -385,7 +376,7 @@ mod tests {
     }
 
     fn fetch(source: &TokenSource) -> Result<String> {
-        let token = source.token(Deadline::after(None));
+        let token = source.token(Deadline::after(None, SECOND));
         token.map(|token| token.value().to_owned())
     }
 
@@ -455,17 +446,18 @@ mod tests {
                 let stream = accept(&listener);
                 TIME.store(100, SeqCst);
                 answer(stream, 503, "");
+                answer(accept(&listener), 400, "");
             });
             fetch(&source).unwrap();
             TIME.store(95, SeqCst);
-            assert_eq!(fetch(&source).unwrap_err().kind(), ErrorKind::Server);
+            assert_eq!(fetch(&source).unwrap_err().kind(), ErrorKind::Authentication);
         });
     }
 
     #[test]
     fn a_refused_token_is_never_used_again() {
         let (source, requests) = host(&[(200, "a"), (400, ""), (200, "b")]);
-        let get = || source.token(Deadline::after(None));
+        let get = || source.token(Deadline::after(None, SECOND));
         let first = get().unwrap();
         source.discard(&first);
         assert_eq!(get().unwrap_err().kind(), ErrorKind::Authentication);
@@ -482,7 +474,7 @@ mod tests {
         let path = env::temp_dir().join(format!("didit-token-{}-{:x}", process::id(), fastrand::u64(..)));
         let (mut source, requests) = host(&[(200, "a"), (200, "b")]);
         source.file = Some(TokenFile::new(path.clone(), &source.url, "id"));
-        let first = source.token(Deadline::after(None)).unwrap();
+        let first = source.token(Deadline::after(None, SECOND)).unwrap();
         source.state().token = None;
         assert_eq!(fetch(&source).unwrap(), "a", "the file has it");
         assert_eq!(requests.load(SeqCst), 1);
@@ -509,41 +501,47 @@ mod tests {
             let old = source.state().token.clone().unwrap();
             source.discard(&old);
             answer(stream, 503, "");
-            assert_eq!(call.join().unwrap().unwrap_err().kind(), ErrorKind::Server);
+            answer(accept(&listener), 400, "");
+            assert_eq!(call.join().unwrap().unwrap_err().kind(), ErrorKind::Authentication);
         });
     }
 
     thread_local! {
-        static ON_WARNING: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
+        static ON_WARNING: RefCell<Option<Box<dyn Fn(&str)>>> = const { RefCell::new(None) };
     }
 
     struct Hook;
+
+    /// Runs `hook` whenever this thread logs a warning.
+    fn on_warning(hook: impl Fn(&str) + 'static) {
+        // Another test may have set it.
+        let _ = log::set_logger(&Hook);
+        log::set_max_level(log::LevelFilter::Warn);
+        ON_WARNING.set(Some(Box::new(hook)));
+    }
 
     impl log::Log for Hook {
         fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
             metadata.level() == log::Level::Warn
         }
 
-        fn log(&self, _: &log::Record<'_>) {
-            ON_WARNING.with_borrow(|hook| hook.iter().for_each(|hook| hook()));
+        fn log(&self, record: &log::Record<'_>) {
+            ON_WARNING.with_borrow(|hook| hook.iter().for_each(|hook| hook(&record.args().to_string())));
         }
 
         fn flush(&self) {}
     }
 
     #[test]
-    fn a_token_that_is_refused_just_after_it_was_decided_to_go_on_with_it_is_not_kept() {
-        log::set_logger(&Hook).unwrap();
-        log::set_max_level(log::LevelFilter::Warn);
+    fn a_token_refused_just_after_its_refresh_failed_is_not_kept() {
         let (source, _) = host(&[(200, "a"), (503, "")]);
         let source = Arc::new(source);
-        let old = source.token(Deadline::after(None)).unwrap();
+        let old = source.token(Deadline::after(None, SECOND)).unwrap();
         at(91.0);
         // In another thread: an update's answer is a 401.
         let (other, refused) = (source.clone(), old.clone());
-        ON_WARNING.set(Some(Box::new(move || other.discard(&refused))));
+        on_warning(move |_| other.discard(&refused));
         fetch(&source).unwrap();
-        ON_WARNING.set(None);
         assert!(source.state().token.is_none(), "the refused token is back");
     }
 
@@ -556,7 +554,7 @@ mod tests {
             fetch(&source).unwrap();
         });
         at(91.0);
-        let deadline = Deadline::after(Some(2 * SECOND));
+        let deadline = Deadline::after(Some(2 * SECOND), SECOND);
         let token = source.token(deadline).unwrap();
         assert_eq!(token.value(), "a");
         assert!(deadline.remaining(SECOND).is_ok(), "there is time left for the update");
@@ -569,14 +567,14 @@ mod tests {
         thread::scope(|scope| {
             let first = scope.spawn(|| fetch(&source));
             let stream = accept(&listener);
-            let deadline = Deadline::after(Some(Duration::from_millis(50)));
+            let deadline = Deadline::after(Some(SECOND / 20), SECOND);
             let error = source.token(deadline).unwrap_err();
             assert_eq!(
                 (error.kind(), error.verdict()),
                 (ErrorKind::Timeout, Verdict::NotApplied)
             );
             assert!(error.to_string().starts_with("fetching an access token: "), "{error}");
-            let patient = scope.spawn(|| source.token(Deadline::after(Some(5 * SECOND))));
+            let patient = scope.spawn(|| source.token(Deadline::after(Some(5 * SECOND), SECOND)));
             answer(stream, 200, &token("a"));
             assert_eq!(first.join().unwrap().unwrap(), "a");
             assert_eq!(patient.join().unwrap().unwrap().value(), "a");
@@ -589,7 +587,7 @@ mod tests {
         let in_flight = Arc::new(InFlight::new());
         source.state().in_flight = Some(in_flight.clone());
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| source.token(Deadline::after(Some(5 * SECOND))));
+            let waiter = scope.spawn(|| source.token(Deadline::after(Some(5 * SECOND), SECOND)));
             drop(Fetch {
                 source: &source,
                 in_flight,
@@ -607,7 +605,7 @@ mod tests {
             let listener = listener();
             let mut source = source(&listener);
             source.retry = retry;
-            let get = |limit| source.token(Deadline::after(Some(limit)));
+            let get = |limit| source.token(Deadline::after(Some(limit), SECOND));
             thread::scope(|scope| {
                 let hurried = scope.spawn(|| get(Duration::from_millis(500)));
                 let stalled = accept(&listener);
@@ -652,33 +650,59 @@ mod tests {
         });
     }
 
-    #[test]
-    fn a_replacement_takes_no_more_than_half_of_what_the_token_has_left() {
-        let listener = listener();
-        let mut source = source(&listener);
-        // Every look at the clock takes 400 ms, so that the token has expired when its replacement has failed.
-        source.clock = || {
-            let now = clock();
-            LATER.set(LATER.get() + SECOND * 2 / 5);
-            now
-        };
+    /// A source with a token of 10 s, of which 0.6 s are left. Every look at its clock takes a while.
+    fn about_to_expire(listener: &TcpListener, clock: fn() -> Timestamp) -> TokenSource {
+        let mut source = source(listener);
+        source.clock = clock;
         thread::scope(|scope| {
-            scope.spawn(|| answer(accept(&listener), 200, r#"{"access_token":"a","expires_in":10}"#));
+            scope.spawn(|| answer(accept(listener), 200, r#"{"access_token":"a","expires_in":10}"#));
             fetch(&source).unwrap();
         });
         at(9.4);
+        source
+    }
+
+    fn slow_clock<const MILLIS: u64>() -> Timestamp {
+        let now = clock();
+        LATER.set(LATER.get() + Duration::from_millis(MILLIS));
+        now
+    }
+
+    #[test]
+    fn a_replacement_takes_no_more_than_half_of_what_the_token_has_left() {
+        let listener = listener();
+        let source = about_to_expire(&listener, slow_clock::<100>);
         // The host accepts and says nothing. At the second look 600 ms are left.
-        let text = fetch(&source).unwrap_err().to_string();
+        let logged = std::rc::Rc::new(RefCell::new(String::new()));
+        let log = logged.clone();
+        on_warning(move |line| *log.borrow_mut() = line.into());
+        assert_eq!(fetch(&source).unwrap(), "a", "it is still valid");
+        let text = logged.take();
         let (_, limit) = text.split_once("did not answer within ").unwrap();
         let (limit, _) = limit.split_once(" ms").unwrap();
         assert!(limit.parse::<u64>().unwrap() <= 300, "{text}");
     }
 
     #[test]
+    fn a_token_that_expires_while_its_replacement_stalls_is_fetched_with_the_calls_own_limits() {
+        let listener = listener();
+        let source = about_to_expire(&listener, slow_clock::<400>);
+        thread::scope(|scope| {
+            let call = scope.spawn(|| {
+                at(9.4);
+                fetch(&source)
+            });
+            let _stalled = accept(&listener);
+            answer(accept(&listener), 200, &token("b"));
+            assert_eq!(call.join().unwrap().unwrap(), "b");
+        });
+    }
+
+    #[test]
     fn a_renewal_asks_whatever_is_kept_and_keeps_the_new_token() {
         let (source, requests) = host(&[(200, "a"), (200, "b"), (400, "")]);
         fetch(&source).unwrap();
-        let renew = || source.renew(Deadline::after(None));
+        let renew = || source.renew(Deadline::after(None, SECOND));
         renew().unwrap();
         assert_eq!((fetch(&source).unwrap().as_str(), requests.load(SeqCst)), ("b", 2));
         assert_eq!(renew().unwrap_err().kind(), ErrorKind::Authentication);
@@ -719,7 +743,7 @@ mod tests {
     #[test]
     fn an_answer_must_repeat_neither_key_nor_token_nor_client_secret() {
         let call = || Call {
-            deadline: Deadline::after(None),
+            deadline: Deadline::after(None, SECOND),
             token_replaced: false,
         };
         let refused = || Error::new(ErrorKind::Authentication, "no").with_status(401);
