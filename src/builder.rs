@@ -202,12 +202,11 @@ impl ClientBuilder {
                 (ApiVersion::V1, Authorization::Token(Box::new(source)))
             }
         };
-        let version = self.api_version.unwrap_or(default);
         Ok(Client(Arc::new(Shared {
             http,
             authorization,
-            sessions: format!("{base}/{}/session", version.as_str()),
-            version,
+            base_url: base,
+            version: self.api_version.unwrap_or(default),
             retry: self.retry,
             deadline: self.deadline,
             rate_limit: Mutex::default(),

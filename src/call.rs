@@ -81,10 +81,10 @@ impl Deadline {
 }
 
 fn passed(problem: &str) -> Error {
-    Error::new(ErrorKind::Timeout, problem)
-        .retryable(true)
-        .deadline_exceeded()
-        .advice("try again with more time")
+    Error::new(ErrorKind::Timeout, Verdict::NotApplied, problem).with(|error| {
+        error.deadline_exceeded = true;
+        error.advice = "try again with more time";
+    })
 }
 
 /// Makes attempts until one succeeds, or none is worth another, or the deadline leaves too little time for one.
@@ -103,7 +103,7 @@ pub(crate) fn with_retries<T>(
         subject,
         attempts: 0,
         latest: None,
-        in_doubt: None,
+        first_unknown_attempt: None,
     };
     loop {
         match attempt() {
@@ -121,7 +121,7 @@ struct Failures<'a> {
     attempts: u32,
     latest: Option<Error>,
     /// The first attempt that may have been applied, and what happened to it.
-    in_doubt: Option<(u32, String)>,
+    first_unknown_attempt: Option<(u32, String)>,
 }
 
 impl Failures<'_> {
@@ -131,17 +131,17 @@ impl Failures<'_> {
     /// What the call ends with, if there is to be no other attempt.
     fn wait_after(&mut self, mut error: Error) -> Result<Duration> {
         // An attempt that was not begun for want of time says less than the one before it.
-        let not_begun = error.is_deadline_exceeded() && error.verdict() == Verdict::NotApplied;
+        let not_begun = error.0.deadline_exceeded && error.verdict() == Verdict::NotApplied;
         match self.latest.take().filter(|_| not_begun) {
-            Some(latest) => error = latest.deadline_exceeded(),
+            Some(latest) => error = latest.with(|error| error.deadline_exceeded = true),
             None => self.attempts += 1,
         }
         let attempts = self.attempts;
         let wait = self.policy.wait(&error, attempts - 1, fastrand::f64());
         let enough_time = wait.is_none_or(|wait| self.deadline.leaves_reserve_after(wait));
-        if let Some(wait) = wait.filter(|_| enough_time && !error.is_deadline_exceeded()) {
+        if let Some(wait) = wait.filter(|_| enough_time && !error.0.deadline_exceeded) {
             if error.verdict() == Verdict::Unknown {
-                self.in_doubt.get_or_insert((attempts, error.summary()));
+                self.first_unknown_attempt.get_or_insert((attempts, error.summary()));
             }
             log::warn!(
                 target: "didit",
@@ -155,15 +155,12 @@ impl Failures<'_> {
             return Ok(wait);
         }
         let mut error = error.with_subject((self.subject)()).after_attempts(attempts);
-        if !enough_time {
-            error = error.deadline_exceeded();
+        error.0.deadline_exceeded |= !enough_time;
+        if error.verdict() == Verdict::NotApplied && self.first_unknown_attempt.is_some() {
+            error.0.verdict = Verdict::Unknown;
+            error.0.first_unknown_attempt = self.first_unknown_attempt.take();
         }
-        Err(match self.in_doubt.take() {
-            Some((attempt, problem)) if error.verdict() == Verdict::NotApplied => {
-                error.first_unknown_attempt(attempt, problem)
-            }
-            _ => error,
-        })
+        Err(error)
     }
 }
 
@@ -191,7 +188,7 @@ mod tests {
     }
 
     fn failure() -> Error {
-        Error::new(ErrorKind::Server, "no").retryable(true)
+        Error::new(ErrorKind::Server, Verdict::NotApplied, "no")
     }
 
     fn no_delay() -> RetryPolicy {
@@ -242,7 +239,7 @@ mod tests {
             (error.kind(), error.verdict()),
             (ErrorKind::Timeout, Verdict::NotApplied)
         );
-        assert!(error.is_retryable() && error.is_deadline_exceeded());
+        assert!(error.is_retryable() && error.0.deadline_exceeded);
     }
 
     #[test]
@@ -259,7 +256,7 @@ mod tests {
             (error.kind(), error.verdict()),
             (ErrorKind::Timeout, Verdict::NotApplied)
         );
-        assert!(error.is_deadline_exceeded());
+        assert!(error.0.deadline_exceeded);
     }
 
     #[test]
@@ -299,7 +296,7 @@ mod tests {
         ] {
             let error = attempts::<()>(&policy, deadline, || Err(failure())).unwrap_err();
             assert!(error.retries_exhausted());
-            assert_eq!(error.is_deadline_exceeded(), deadline_exceeded);
+            assert_eq!(error.0.deadline_exceeded, deadline_exceeded);
             assert_eq!(error.to_string(), "trying: no; nothing was changed");
         }
         let mut count = 0;
@@ -318,22 +315,21 @@ mod tests {
 
     #[test]
     fn an_attempt_that_was_not_begun_for_want_of_time_leaves_the_earlier_failure_standing() {
-        let limited = || {
-            Error::new(ErrorKind::RateLimited, "limited")
-                .retryable(true)
-                .with_retry_after(Some(Duration::ZERO))
+        let limited = |verdict| {
+            Error::new(ErrorKind::RateLimited, verdict, "limited")
+                .with(|error| error.retry_after = Some(Duration::ZERO))
         };
-        let mut failures = [passed("too late"), limited()].to_vec();
+        let mut failures = [passed("too late"), limited(Verdict::NotApplied)].to_vec();
         let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(failures.pop().unwrap())).unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::RateLimited, Verdict::NotApplied)
         );
         assert_eq!(error.retry_after(), Some(Duration::ZERO));
-        assert!(error.is_deadline_exceeded() && failures.is_empty());
+        assert!(error.0.deadline_exceeded && failures.is_empty());
         assert_eq!(error.to_string(), "trying: limited; nothing was changed");
 
-        let mut failures = [passed("too late"), limited().unknown()].to_vec();
+        let mut failures = [passed("too late"), limited(Verdict::Unknown)].to_vec();
         let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(failures.pop().unwrap())).unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
@@ -346,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_doubt_outlasts_what_comes_later_and_its_attempt_is_named() {
-        let doubt = || Error::new(ErrorKind::Timeout, "no answer").retryable(true).unknown();
+        let doubt = || Error::new(ErrorKind::Timeout, Verdict::Unknown, "no answer");
         let unknown = "trying: no; gave up after 2 attempts; whether it was applied is unknown, because attempt 1 may have \
                        been (no answer); read the session back, or repeat the update, which is safe";
         let both = "trying: no answer; gave up after 2 attempts; whether it was applied is unknown; read the session back, \

@@ -38,8 +38,8 @@ pub struct Client(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) http: Http,
     pub(crate) authorization: Authorization,
-    /// Where sessions are: `https://verification.didit.me/v1/session`.
-    pub(crate) sessions: String,
+    /// Without a trailing slash.
+    pub(crate) base_url: String,
     pub(crate) version: ApiVersion,
     pub(crate) retry: RetryPolicy,
     pub(crate) deadline: Option<Duration>,
@@ -219,8 +219,9 @@ impl Client {
     /// use didit::Client;
     ///
     /// fn slow_down(client: &Client) {
+    ///     let Some(limit) = client.rate_limit() else { return };
     ///     // Didit advises to, once less than 15 % of the limit remains.
-    ///     if let Some(limit) = client.rate_limit().filter(|limit| limit.remaining.saturating_mul(100) < limit.limit.saturating_mul(15)) {
+    ///     if limit.remaining.saturating_mul(100) < limit.limit.saturating_mul(15) {
     ///         std::thread::sleep(limit.reset_after.unwrap_or_default());
     ///     }
     /// }
@@ -228,6 +229,48 @@ impl Client {
     #[must_use]
     pub fn rate_limit(&self) -> Option<RateLimit> {
         *self.0.rate_limit()
+    }
+
+    /// Returns the base URL of the sessions, without a trailing slash.
+    ///
+    /// ```
+    /// use didit::{ApiVersion, Client, Credentials};
+    ///
+    /// let builder = Client::builder(Credentials::client("my-client-id", "my-client-secret"));
+    /// let client = builder.base_url("http://localhost:8080/").build()?;
+    /// assert_eq!(client.base_url(), "http://localhost:8080");
+    /// assert_eq!(client.api_version(), ApiVersion::V1);
+    /// assert_eq!(client.client_id(), Some("my-client-id"));
+    /// # Ok::<(), didit::Error>(())
+    /// ```
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        &self.0.base_url
+    }
+
+    /// Returns the version of the API that is called: the one that was set, or the default for the credentials.
+    #[must_use]
+    pub fn api_version(&self) -> ApiVersion {
+        self.0.version
+    }
+
+    /// Returns the client id of the credentials, or `None` if they are an API key.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        match &self.0.authorization {
+            Authorization::ApiKey(_) => None,
+            Authorization::Token(source) => Some(source.client_id()),
+        }
+    }
+
+    /// Returns a number by which to tell whether two clients have the same credentials, such as those of an earlier run:
+    /// a hash of the API key or of the client id, the same in every version of this crate.
+    ///
+    /// It can be stored: its 32 bits are far too few to reveal anything of a key, but also too few to rule out that two
+    /// keys share it.
+    #[must_use]
+    pub fn credentials_fingerprint(&self) -> u32 {
+        self.0.authorization.fingerprint()
     }
 }
 
@@ -242,7 +285,8 @@ impl RefUnwindSafe for Client {}
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("sessions", &self.0.sessions)
+            .field("base_url", &self.0.base_url)
+            .field("api_version", &self.0.version)
             .field("authorization", &self.0.authorization)
             .field("retry", &self.0.retry)
             .field("deadline", &self.0.deadline)
@@ -266,11 +310,9 @@ impl Shared {
         let operation = Operation::UpdateStatus {
             idempotent: update.new_status().is_idempotent(),
         };
-        let url = [&self.sessions, "/", id.as_ref(), "/update-status/"].concat();
-        let answer = self.exchange(Method::PATCH, &url, Some(body), operation, call)?;
-        let answer = answer_about(id, &answer, &url, operation)?;
+        let fields = self.exchange(id, operation, Some(body), call)?;
         let wanted = update.new_status().as_str();
-        if let Some(other) = answer.status.filter(|status| !status.eq_ignore_ascii_case(wanted)) {
+        if let Some(other) = fields.status.filter(|status| !status.eq_ignore_ascii_case(wanted)) {
             let problem = match SessionStatus::from(other) {
                 // Whatever it is, it is not shown: it may be a secret that the server repeats.
                 SessionStatus::Other(_) => "Didit answered 200, but names another status".into(),
@@ -280,50 +322,49 @@ impl Shared {
         }
         Ok(UpdatedSession {
             session_id: id.clone(),
-            session_token: answer.session_token,
-            url: answer.url,
+            session_token: fields.session_token,
+            url: fields.url,
         })
     }
 
     fn read(&self, id: &SessionId, call: &mut Call) -> Result<Session> {
-        let url = [&self.sessions, "/", id.as_ref(), "/decision/"].concat();
         let subject = || format!("reading session {id}");
         with_retries(&self.retry, call.deadline, &subject, || {
             let operation = Operation::ReadSession;
-            let answer = self.exchange(Method::GET, &url, None, operation, call)?;
-            let answer = answer_about(id, &answer, &url, operation)?;
+            let fields = self.exchange(id, operation, None, call)?;
             let unnamed = || verdict::unconfirmed("Didit answered 200, but names no status".into(), operation);
             Ok(Session {
                 session_id: id.clone(),
-                status: answer.status.ok_or_else(unnamed)?.into(),
+                status: fields.status.ok_or_else(unnamed)?.into(),
             })
         })
     }
 
-    /// One authorized request, and the body of its 200.
+    /// One authorized request about a session, an update if it has a body, and what its 200 says about that session.
     fn exchange(
         &self,
-        method: Method,
-        url: &str,
-        body: Option<&[u8]>,
+        id: &SessionId,
         operation: Operation,
+        body: Option<&[u8]>,
         call: &mut Call,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<SessionFields> {
+        let (method, action, max_reply) = match body {
+            Some(_) => (Method::PATCH, "/update-status/", MAX_BODY),
+            None => (Method::GET, "/decision/", MAX_SESSION),
+        };
+        let version = self.version.as_str();
+        let url = [&self.base_url, "/", version, "/session/", id.as_str(), action].concat();
         let deadline = call.deadline;
-        self.authorization.authorize(call, |credential, secrets| {
+        let body = self.authorization.authorize(call, |credential, secrets| {
             let headers = [
                 ("accept", "application/json"),
                 credential,
                 ("content-type", "application/json"),
             ];
-            let (headers, max_reply) = match body {
-                Some(_) => (&headers[..], MAX_BODY),
-                None => (&headers[..2], MAX_SESSION),
-            };
             let request = Request {
                 method: method.clone(),
-                url,
-                headers,
+                url: &url,
+                headers: if body.is_some() { &headers } else { &headers[..2] },
                 body,
                 max_reply,
             };
@@ -332,21 +373,17 @@ impl Shared {
                     *self.rate_limit() = Some(seen);
                 }
             };
-            let (_, body) = verdict::ask(&self.http, &request, operation, deadline, secrets, note_limit)?;
-            Ok(body)
-        })
-    }
-}
-
-/// The body of a 200, if it is about this session.
-fn answer_about(id: &SessionId, body: &[u8], url: &str, operation: Operation) -> Result<SessionFields> {
-    let answer = SessionFields::parse(body).unwrap_or_default();
-    match &answer.session_id {
-        Some(named) if id.is(named) => Ok(answer),
-        Some(_) => Err(verdict::unconfirmed(
-            "Didit answered 200, but for another session".into(),
-            operation,
-        )),
-        None => Err(verdict::no_session(host(url), body, operation)),
+            verdict::ask(&self.http, &request, operation, deadline, secrets, note_limit)
+        });
+        let (_, body) = body?;
+        let fields = SessionFields::parse(&body).unwrap_or_default();
+        match &fields.session_id {
+            Some(named) if id.is(named) => Ok(fields),
+            Some(_) => Err(verdict::unconfirmed(
+                "Didit answered 200, but for another session".into(),
+                operation,
+            )),
+            None => Err(verdict::no_session(host(&url), &body, operation)),
+        }
     }
 }

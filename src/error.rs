@@ -61,6 +61,15 @@ pub enum ErrorKind {
     UnexpectedResponse,
 }
 
+impl ErrorKind {
+    /// Whether it may pass by itself.
+    pub(crate) fn is_transient(self) -> bool {
+        use ErrorKind::{Network, RateLimited, Server, Timeout};
+
+        matches!(self, Network | RateLimited | Server | Timeout)
+    }
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -97,35 +106,49 @@ impl fmt::Display for ErrorKind {
 /// }
 /// ```
 #[derive(Clone)]
-pub struct Error(Box<Details>);
+pub struct Error(pub(crate) Box<Details>);
 
 #[derive(Clone)]
-struct Details {
+pub(crate) struct Details {
     kind: ErrorKind,
-    verdict: Verdict,
+    pub(crate) verdict: Verdict,
     subject: Option<String>,
     problem: String,
-    advice: &'static str,
-    retryable: bool,
+    pub(crate) advice: &'static str,
+    pub(crate) retryable: bool,
     /// How many attempts were made, once no more are to follow.
     attempts: Option<u32>,
     /// The first attempt that may have been applied, and what happened to it, where a later one failed otherwise.
-    first_unknown_attempt: Option<(u32, String)>,
-    deadline_exceeded: bool,
-    status: Option<u16>,
-    server: ServerMessage,
-    retry_after: Option<Duration>,
+    pub(crate) first_unknown_attempt: Option<(u32, String)>,
+    /// Whether it was the caller's own time that ran out: others may have more.
+    pub(crate) deadline_exceeded: bool,
+    pub(crate) status: Option<u16>,
+    pub(crate) server: ServerMessage,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, problem: impl Into<String>) -> Error {
+    /// Returns an error of your own making, for a fake [`Client`](crate::Client) in a test. `problem` says what failed,
+    /// in lower case and without a full stop; the text of the error adds what the verdict means.
+    ///
+    /// It is [retryable](Error::is_retryable) if its kind is `RateLimited`, `Server`, `Timeout` or `Network`. It has no
+    /// status, code or request id.
+    ///
+    /// ```
+    /// use didit::{Error, ErrorKind, Verdict};
+    ///
+    /// let error = Error::new(ErrorKind::Server, Verdict::Unknown, "Didit answered 503");
+    /// assert!(error.is_retryable());
+    /// assert_eq!(error.summary(), "Didit answered 503");
+    /// ```
+    pub fn new(kind: ErrorKind, verdict: Verdict, problem: impl Into<String>) -> Error {
         Error(Box::new(Details {
             kind,
-            verdict: Verdict::NotApplied,
+            verdict,
             subject: None,
             problem: problem.into(),
             advice: "",
-            retryable: false,
+            retryable: kind.is_transient(),
             attempts: None,
             first_unknown_attempt: None,
             deadline_exceeded: false,
@@ -136,58 +159,17 @@ impl Error {
     }
 
     pub(crate) fn config(problem: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Config, problem)
+        Error::new(ErrorKind::Config, Verdict::NotApplied, problem)
     }
 
     pub(crate) fn input(problem: impl Into<String>) -> Error {
-        Error::new(ErrorKind::InvalidInput, problem)
+        Error::new(ErrorKind::InvalidInput, Verdict::NotApplied, problem)
     }
 
-    pub(crate) fn unknown(mut self) -> Error {
-        self.0.verdict = Verdict::Unknown;
+    /// Sets what else is known.
+    pub(crate) fn with(mut self, set: impl FnOnce(&mut Details)) -> Error {
+        set(&mut self.0);
         self
-    }
-
-    /// Makes the verdict `Unknown` because of an earlier attempt.
-    pub(crate) fn first_unknown_attempt(self, attempt: u32, problem: String) -> Error {
-        let mut error = self.unknown();
-        error.0.first_unknown_attempt = Some((attempt, problem));
-        error
-    }
-
-    pub(crate) fn retryable(mut self, retryable: bool) -> Error {
-        self.0.retryable = retryable;
-        self
-    }
-
-    pub(crate) fn advice(mut self, advice: &'static str) -> Error {
-        self.0.advice = advice;
-        self
-    }
-
-    pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Error {
-        self.0.retry_after = wait;
-        self
-    }
-
-    pub(crate) fn with_status(mut self, status: u16) -> Error {
-        self.0.status = Some(status);
-        self
-    }
-
-    pub(crate) fn with_server_message(mut self, message: ServerMessage) -> Error {
-        self.0.server = message;
-        self
-    }
-
-    /// Marks that the caller ran out of its own time; others may have more.
-    pub(crate) fn deadline_exceeded(mut self) -> Error {
-        self.0.deadline_exceeded = true;
-        self
-    }
-
-    pub(crate) fn is_deadline_exceeded(&self) -> bool {
-        self.0.deadline_exceeded
     }
 
     /// Names the step that failed, before any step within it that is named already.
@@ -216,14 +198,45 @@ impl Error {
         self.0.attempts.is_some()
     }
 
-    /// What failed in the last attempt, without what follows from it.
-    pub(crate) fn summary(&self) -> String {
-        match (&self.0.subject, &self.0.server.message) {
-            (Some(subject), Some(message)) => format!("{subject}: {} ({message})", self.0.problem),
-            (Some(subject), None) => format!("{subject}: {}", self.0.problem),
-            (None, Some(message)) => format!("{} ({message})", self.0.problem),
-            (None, None) => self.0.problem.clone(),
+    /// Returns what failed, and for which session: the text of this error without what that means for the decision and
+    /// without the advice. The text begins with it.
+    ///
+    /// ```
+    /// use didit::Error;
+    ///
+    /// // The two parts of a message in a web page.
+    /// fn paragraphs(error: &Error) -> String {
+    ///     let advice = error.advice().unwrap_or("ask somebody who knows");
+    ///     format!("<p>{} ({})</p><p>What to do: {advice}</p>", error.summary(), error.verdict())
+    /// }
+    ///
+    /// let error = "a/b".parse::<didit::SessionId>().unwrap_err();
+    /// assert!(paragraphs(&error).starts_with("<p>not a session id: it contains '/'"));
+    /// ```
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut text = self.0.problem.clone();
+        if let Some(subject) = &self.0.subject {
+            text = format!("{subject}: {text}");
         }
+        if let Some(message) = &self.0.server.message {
+            text += &format!(" ({message})");
+        }
+        if let Some(attempts @ 2..) = self.0.attempts {
+            text += &format!("; gave up after {attempts} attempts");
+        }
+        text
+    }
+
+    /// Returns what to do next, as the text of this error says it, if it says so.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        let advice = match self.0.verdict {
+            Verdict::NotApplied => self.0.advice,
+            Verdict::Unknown if self.0.retryable => "read the session back, or repeat the update, which is safe",
+            Verdict::Unknown => "read the session back before anything else",
+        };
+        Some(advice).filter(|advice| !advice.is_empty())
     }
 
     /// What failed last. Ask [`verdict`](Error::verdict) first.
@@ -287,9 +300,6 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
         f.write_str(&self.summary())?;
-        if let Some(attempts @ 2..) = inner.attempts {
-            write!(f, "; gave up after {attempts} attempts")?;
-        }
         match (inner.verdict, &inner.first_unknown_attempt) {
             (Verdict::Unknown, Some((attempt, problem))) => write!(
                 f,
@@ -299,12 +309,7 @@ impl fmt::Display for Error {
             (Verdict::NotApplied, _) if inner.subject.is_some() => f.write_str("; nothing was changed")?,
             (Verdict::NotApplied, _) => {}
         }
-        let advice = match inner.verdict {
-            Verdict::NotApplied => inner.advice,
-            Verdict::Unknown if inner.retryable => "read the session back, or repeat the update, which is safe",
-            Verdict::Unknown => "read the session back before anything else",
-        };
-        if !advice.is_empty() {
+        if let Some(advice) = self.advice() {
             write!(f, "; {advice}")?;
         }
         if let Some(wait) = inner.retry_after.filter(|wait| !wait.is_zero()) {
@@ -538,10 +543,12 @@ mod tests {
     #[test]
     fn the_display_is_one_line_that_tells_the_whole_story() {
         let message = ServerMessage::read(&json!({"detail": "Slow down"}), Some("r-1"), &[]);
-        let error = Error::new(ErrorKind::RateLimited, "Didit answered 429")
-            .with_server_message(message)
-            .with_retry_after(Some(Duration::from_millis(1500)))
-            .advice("try again later")
+        let error = Error::new(ErrorKind::RateLimited, Verdict::NotApplied, "Didit answered 429")
+            .with(|error| {
+                error.server = message;
+                error.retry_after = Some(Duration::from_millis(1500));
+                error.advice = "try again later";
+            })
             .with_subject("reading session a")
             .with_subject("setting session a to Approved")
             .after_attempts(3)
@@ -552,21 +559,31 @@ mod tests {
              nothing was changed; try again later; the server asks you to wait 1.5 s [request r-1]"
         );
         assert_eq!(
-            error.clone().unknown().to_string(),
+            error
+                .clone()
+                .with(|error| {
+                    error.verdict = Verdict::Unknown;
+                    error.retryable = false;
+                })
+                .to_string(),
             "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
              whether it was applied is unknown; read the session back before anything else; the server asks you to \
              wait 1.5 s [request r-1]"
         );
         assert_eq!(
             error
-                .with_retry_after(None)
-                .first_unknown_attempt(1, "it was cut off".into())
+                .with(|error| {
+                    error.verdict = Verdict::Unknown;
+                    error.retryable = false;
+                    error.retry_after = None;
+                    error.first_unknown_attempt = Some((1, "it was cut off".into()));
+                })
                 .to_string(),
             "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
              whether it was applied is unknown, because attempt 1 may have been (it was cut off); read the session back \
              before anything else [request r-1]"
         );
-        let error = Error::new(ErrorKind::Network, "closed").retryable(true).unknown();
+        let error = Error::new(ErrorKind::Network, Verdict::Unknown, "closed");
         assert_eq!(
             error.to_string(),
             "closed; whether it was applied is unknown; read the session back, or repeat the update, which is safe"
@@ -601,9 +618,8 @@ mod tests {
     #[test]
     fn debug_tells_kind_verdict_status_and_code() {
         let message = ServerMessage::read(&json!({"code": "c"}), None, &[]);
-        let error = Error::new(ErrorKind::Rejected, "no")
-            .with_status(400)
-            .with_server_message(message);
+        let error = Error::new(ErrorKind::Rejected, Verdict::NotApplied, "no")
+            .with(|error| (error.status, error.server) = (Some(400), message));
         assert_eq!(
             format!("{error:?}"),
             r#"Error { kind: Rejected, verdict: NotApplied, status: Some(400), code: Some("c"), display: "no" }"#
@@ -612,7 +628,11 @@ mod tests {
 
     #[test]
     fn the_display_tells_it_all_and_there_is_no_source() {
-        assert!(Error::new(ErrorKind::Network, "cable cut").source().is_none());
+        assert!(
+            Error::new(ErrorKind::Network, Verdict::NotApplied, "cable cut")
+                .source()
+                .is_none()
+        );
     }
 
     #[test]

@@ -120,17 +120,17 @@ pub(crate) fn seconds(value: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::error::{ErrorKind, Verdict};
 
     const SECOND: Duration = Duration::from_secs(1);
     const DAY: Duration = Duration::from_secs(86400);
 
     fn failure() -> Error {
-        Error::new(ErrorKind::Server, "").retryable(true)
+        Error::new(ErrorKind::Server, Verdict::NotApplied, "")
     }
 
     fn asking(wait: Duration) -> Error {
-        failure().with_retry_after(Some(wait))
+        failure().with(|error| error.retry_after = Some(wait))
     }
 
     #[test]
@@ -204,7 +204,10 @@ mod tests {
     #[test]
     fn what_is_final_or_had_its_retries_is_not_repeated() {
         let policy = RetryPolicy::default();
-        assert_eq!(policy.wait(&failure().retryable(false), 0, 0.0), None);
+        assert_eq!(
+            policy.wait(&failure().with(|error| error.retryable = false), 0, 0.0),
+            None
+        );
         assert_eq!(policy.wait(&failure().after_attempts(3), 0, 0.0), None);
     }
 

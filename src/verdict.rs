@@ -3,7 +3,7 @@
 use std::mem;
 
 use crate::call::Deadline;
-use crate::error::{Error, ErrorKind, Result, ServerMessage};
+use crate::error::{Error, ErrorKind, Result, ServerMessage, Verdict};
 use crate::http::{Failure, Http, Outcome, Reply, Request, host};
 use crate::retry::retry_after;
 
@@ -20,23 +20,24 @@ pub(crate) enum Operation {
 
 impl Operation {
     /// What a failure means for this operation: the one place where a verdict is given.
-    pub(crate) fn error(self, failure: Failure) -> Error {
-        let kind = match (self, failure.kind) {
-            (_, ErrorKind::Network | ErrorKind::Timeout | ErrorKind::Server | ErrorKind::RateLimited) => failure.kind,
-            (Operation::FetchToken, _) => ErrorKind::Authentication,
-            _ => failure.kind,
+    fn error(self, kind: ErrorKind, outcome: Outcome, problem: String, advice: &'static str) -> Error {
+        let kind = match self {
+            Operation::FetchToken if !kind.is_transient() => ErrorKind::Authentication,
+            _ => kind,
         };
-        let error = Error::new(kind, failure.problem).advice(failure.advice);
-        let (in_doubt, may_recover) = match failure.outcome {
-            Outcome::Refused => (false, false),
-            Outcome::NotYet => (false, true),
-            Outcome::Lost => (true, true),
-            Outcome::Unclear => (true, false),
+        let (verdict, retryable) = match (outcome, self) {
+            (Outcome::Refused, _) => (Verdict::NotApplied, false),
+            (Outcome::NotYet, _) => (Verdict::NotApplied, true),
+            (Outcome::Lost, Operation::UpdateStatus { idempotent }) => (Verdict::Unknown, idempotent),
+            (Outcome::Unclear, Operation::UpdateStatus { .. }) => (Verdict::Unknown, false),
+            // Whatever became of it, nothing was changed.
+            (Outcome::Lost, _) => (Verdict::NotApplied, true),
+            (Outcome::Unclear, _) => (Verdict::NotApplied, false),
         };
-        match self {
-            Operation::UpdateStatus { idempotent } if in_doubt => error.retryable(may_recover && idempotent).unknown(),
-            _ => error.retryable(may_recover),
-        }
+        Error::new(kind, verdict, problem).with(|error| {
+            error.advice = advice;
+            error.retryable = retryable;
+        })
     }
 
     fn advice(self, for_tokens: &'static str, for_sessions: &'static str) -> &'static str {
@@ -68,17 +69,18 @@ pub(crate) fn ask(
         Operation::UpdateStatus { .. } => deadline.remaining_for_update(limit)?,
         _ => deadline.remaining(limit)?,
     };
-    let failed = |failure| {
-        let error = operation.error(failure);
+    let failed = |failure: Failure| {
+        let error = operation.error(failure.kind, failure.outcome, failure.problem, failure.advice);
         let own_time = operation == Operation::FetchToken && timeout < limit && error.kind() == ErrorKind::Timeout;
-        if own_time { error.deadline_exceeded() } else { error }
+        error.with(|error| error.deadline_exceeded = own_time)
     };
     let mut reply = http.send(request, timeout).map_err(failed)?;
     seen(&reply);
     if reply.status != 200 {
         return Err(of_status(&reply, host(request.url), operation, secrets));
     }
-    let body = mem::replace(&mut reply.body, Ok(Vec::new())).map_err(|failure| failed(failure).with_status(200))?;
+    let body = mem::replace(&mut reply.body, Ok(Vec::new()))
+        .map_err(|failure| failed(failure).with(|error| error.status = Some(200)))?;
     Ok((reply, body))
 }
 
@@ -133,17 +135,11 @@ fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) 
         _ => (UnexpectedResponse, Unclear, ""),
     };
     let reset = reply.header("x-ratelimit-reset").filter(|_| status == 429);
-    let failure = Failure {
-        kind,
-        outcome,
-        problem,
-        advice,
-    };
-    operation
-        .error(failure)
-        .with_status(status)
-        .with_server_message(message)
-        .with_retry_after(retry_after(reply.header("retry-after"), reset, reply.date()))
+    operation.error(kind, outcome, problem, advice).with(|error| {
+        error.status = Some(status);
+        error.server = message;
+        error.retry_after = retry_after(reply.header("retry-after"), reset, reply.date());
+    })
 }
 
 /// A 200 that does not confirm what was asked.
@@ -166,15 +162,8 @@ pub(crate) fn no_token(host: &str, body: &[u8], problem: &str) -> Error {
 }
 
 fn unusable(problem: String, advice: &'static str, operation: Operation) -> Error {
-    let (kind, outcome) = (ErrorKind::UnexpectedResponse, Outcome::Unclear);
-    operation
-        .error(Failure {
-            kind,
-            outcome,
-            problem,
-            advice,
-        })
-        .with_status(200)
+    let error = operation.error(ErrorKind::UnexpectedResponse, Outcome::Unclear, problem, advice);
+    error.with(|error| error.status = Some(200))
 }
 
 /// An answer that Didit does not give, and who may have given it instead.
@@ -196,7 +185,6 @@ fn content(body: &[u8]) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Verdict;
 
     const IDEMPOTENT: Operation = Operation::UpdateStatus { idempotent: true };
     const ONCE: Operation = Operation::UpdateStatus { idempotent: false };
@@ -235,12 +223,7 @@ mod tests {
                 (IDEMPOTENT, idempotent),
                 (ONCE, once),
             ] {
-                let error = operation.error(Failure {
-                    kind: ErrorKind::Server,
-                    outcome,
-                    problem: String::new(),
-                    advice: "",
-                });
+                let error = operation.error(ErrorKind::Server, outcome, String::new(), "");
                 let meaning = (error.verdict(), error.is_retryable());
                 assert_eq!(meaning, expected, "{outcome:?} {operation:?}");
             }

@@ -130,7 +130,7 @@ impl TokenSource {
         };
         let result = self.replacement(deadline);
         fetch.shared = match &result {
-            Err(error) if error.is_deadline_exceeded() => None,
+            Err(error) if error.0.deadline_exceeded => None,
             result => Some(result.clone()),
         };
         result
@@ -226,8 +226,12 @@ impl TokenSource {
                     ServerMessage::read(&body, reply.header("x-request-id"), &[secret, basic, token])
                 }
             };
-            verdict::no_token(host(&self.url), &text, problem).with_server_message(message)
+            verdict::no_token(host(&self.url), &text, problem).with(|error| error.server = message)
         })
+    }
+
+    pub(crate) fn client_id(&self) -> &str {
+        &self.client_id
     }
 
     pub(crate) fn secrets(&self) -> [&str; 2] {
@@ -507,20 +511,22 @@ mod tests {
     }
 
     thread_local! {
-        static ON_WARNING: RefCell<Option<Box<dyn Fn(&str)>>> = const { RefCell::new(None) };
+        static ON_WARNING: RefCell<Option<Hook>> = const { RefCell::new(None) };
     }
 
-    struct Hook;
+    type Hook = Box<dyn Fn(&str)>;
+
+    struct HookedLog;
 
     /// Runs `hook` whenever this thread logs a warning.
     fn on_warning(hook: impl Fn(&str) + 'static) {
         // Another test may have set it.
-        let _ = log::set_logger(&Hook);
+        let _ = log::set_logger(&HookedLog);
         log::set_max_level(log::LevelFilter::Warn);
         ON_WARNING.set(Some(Box::new(hook)));
     }
 
-    impl log::Log for Hook {
+    impl log::Log for HookedLog {
         fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
             metadata.level() == log::Level::Warn
         }
@@ -746,7 +752,8 @@ mod tests {
             deadline: Deadline::after(None, SECOND),
             token_replaced: false,
         };
-        let refused = || Error::new(ErrorKind::Authentication, "no").with_status(401);
+        let refused =
+            || Error::new(ErrorKind::Authentication, Verdict::NotApplied, "no").with(|error| error.status = Some(401));
         let seen = RefCell::new(Vec::new());
         let request = |(name, value): (&'static str, &str), secrets: &[&str]| {
             let secrets = secrets.iter().map(|secret| (*secret).to_owned());

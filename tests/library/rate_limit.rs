@@ -51,3 +51,18 @@ fn the_rate_limit_is_that_of_the_latest_answer_success_or_not_and_shared_by_clon
     .unwrap_err();
     assert_eq!(clone.rate_limit(), Some(seen));
 }
+
+#[test]
+fn the_documented_advice_to_slow_down_holds_for_any_number() {
+    let condition = "limit.remaining.saturating_mul(100) < limit.limit.saturating_mul(15)";
+    assert!(include_str!("../../src/client.rs").contains(condition));
+    let is_low = |limit: u64, remaining: u64| remaining.saturating_mul(100) < limit.saturating_mul(15);
+    for (limit, remaining, low) in [
+        (300, 44, true),
+        (300, 45, false),
+        (300, u64::MAX, false),
+        (u64::MAX, 0, true),
+    ] {
+        assert_eq!(is_low(limit, remaining), low, "{remaining} of {limit}");
+    }
+}
