@@ -116,8 +116,9 @@ impl ClientBuilder {
     /// The longest that one call may take with all its attempts, waits and token fetches. Default: none, which means up
     /// to 3.5 minutes with an API key and 11 with client credentials.
     ///
-    /// Set one wherever somebody waits for the answer. An update is sent, or sent again, only while a fifth of the
-    /// deadline is left: one that is cut off on its way leaves it unknown whether it was applied.
+    /// Set one when someone is waiting for the answer. An update is sent, or sent again, only while a fifth of the
+    /// deadline is left, or one [`timeout`](ClientBuilder::timeout) if that is less: an update that is cut off leaves it
+    /// unknown whether it was applied.
     pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.deadline = Some(deadline);
         self

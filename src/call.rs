@@ -56,7 +56,7 @@ impl Deadline {
     /// `Timeout` when nothing is left.
     pub(crate) fn remaining(self, limit: Duration) -> Result<Duration> {
         match self.left() {
-            Some(Duration::ZERO) => Err(passed("the deadline has passed")),
+            Some(Duration::ZERO) => Err(timed_out("the deadline has passed")),
             Some(left) => Ok(left.min(limit)),
             None => Ok(limit),
         }
@@ -69,7 +69,7 @@ impl Deadline {
     pub(crate) fn remaining_for_update(self, limit: Duration) -> Result<Duration> {
         match self.leaves_reserve_after(Duration::ZERO) {
             true => self.remaining(limit),
-            false => Err(passed("too little of the deadline was left to send the update")),
+            false => Err(timed_out("too little of the deadline was left to send the update")),
         }
     }
 
@@ -80,7 +80,7 @@ impl Deadline {
     }
 }
 
-fn passed(problem: &str) -> Error {
+fn timed_out(problem: &str) -> Error {
     Error::new(ErrorKind::Timeout, Verdict::NotApplied, problem).with(|error| {
         error.deadline_exceeded = true;
         error.advice = "try again with more time";
@@ -319,7 +319,7 @@ mod tests {
             Error::new(ErrorKind::RateLimited, verdict, "limited")
                 .with(|error| error.retry_after = Some(Duration::ZERO))
         };
-        let mut failures = [passed("too late"), limited(Verdict::NotApplied)].to_vec();
+        let mut failures = [timed_out("too late"), limited(Verdict::NotApplied)].to_vec();
         let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(failures.pop().unwrap())).unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
@@ -329,14 +329,14 @@ mod tests {
         assert!(error.0.deadline_exceeded && failures.is_empty());
         assert_eq!(error.to_string(), "trying: limited; nothing was changed");
 
-        let mut failures = [passed("too late"), limited(Verdict::Unknown)].to_vec();
+        let mut failures = [timed_out("too late"), limited(Verdict::Unknown)].to_vec();
         let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(failures.pop().unwrap())).unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::RateLimited, Verdict::Unknown)
         );
 
-        let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(passed("too late"))).unwrap_err();
+        let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(timed_out("too late"))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
     }
 
