@@ -1,5 +1,6 @@
 //! Sessions and what can be said about them: pure data, checked when it is made.
 
+use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -13,16 +14,20 @@ use crate::update::NewStatus;
 
 const MAX_ID: usize = 128;
 
-/// The id of a verification session: 1 to 128 of `A-Z a-z 0-9 - _`.
+/// The id of a verification session: a UUID, or 1 to 128 of `A-Z a-z 0-9 - _`.
 ///
-/// Anything else is refused when the id is made, so an id can never change the path of a request. Didit's own ids are
-/// UUIDs ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)). Two ids are equal if they are spelled the same,
-/// letter case included.
+/// Didit's own ids are UUIDs ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)). A UUID in any spelling (in capitals,
+/// without hyphens, in braces, behind `urn:uuid:`) becomes its canonical form when it is parsed: lower case, with hyphens.
+/// So 32 hexadecimal digits that are not meant as a UUID are sent with hyphens, too. Any other id stays as it is.
+///
+/// Anything else is rejected when the id is made, so that an id can never change the path of a request.
+///
+/// Ids are compared, also with text, by the canonical form and by letter case.
 ///
 /// ```
 /// use didit::SessionId;
 ///
-/// let id: SessionId = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?;
+/// let id: SessionId = "{4C5C7F3A-3B52-4B26-9A44-6D2F3D6F3C10}".parse()?;
 /// assert_eq!(id, "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10");
 /// assert!("../../v1/x".parse::<SessionId>().is_err());
 /// # Ok::<(), didit::Error>(())
@@ -32,17 +37,32 @@ const MAX_ID: usize = 128;
 pub struct SessionId(Box<str>);
 
 impl SessionId {
-    /// The id as it was given.
+    /// Returns the id: the canonical form of a UUID, or any other id as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether `other` names this session: Didit may write an id in another letter case.
+    /// Whether `other`, in any spelling, names this session.
     pub(crate) fn is(&self, other: &str) -> bool {
         // Most often it is written the same.
-        *self.0 == *other || self.0.eq_ignore_ascii_case(other)
+        self == other || canonical_uuid(other).is_some_and(|other| self == other.as_str())
     }
+}
+
+/// The canonical form of a UUID (RFC 9562 §4). `None` if `text` is not one in any spelling.
+fn canonical_uuid(text: &str) -> Option<String> {
+    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+    let text = text.strip_prefix("urn:uuid:").unwrap_or(text);
+    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+    let text = inner.unwrap_or(text);
+    let is_hyphenated = text.len() == 36 && HYPHENS.iter().all(|at| text.as_bytes()[*at] == b'-');
+    let mut uuid = text.replace('-', "").to_ascii_lowercase();
+    if !(is_hyphenated || text.len() == 32) || uuid.len() != 32 || !uuid.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    HYPHENS.iter().for_each(|at| uuid.insert(*at, '-'));
+    Some(uuid)
 }
 
 impl TryFrom<&str> for SessionId {
@@ -51,6 +71,9 @@ impl TryFrom<&str> for SessionId {
     /// # Errors
     /// `InvalidInput`, verdict `NotApplied`.
     fn try_from(id: &str) -> Result<Self> {
+        if let Some(uuid) = canonical_uuid(id) {
+            return Ok(SessionId(uuid.into()));
+        }
         let problem = if id.is_empty() {
             "it is empty".into()
         } else if id.len() > MAX_ID {
@@ -95,6 +118,12 @@ impl AsRef<str> for SessionId {
     }
 }
 
+impl Borrow<str> for SessionId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl PartialEq<str> for SessionId {
     fn eq(&self, other: &str) -> bool {
         &*self.0 == other
@@ -119,7 +148,7 @@ impl fmt::Display for SessionId {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpdatedSession {
-    /// The session that was updated, in the caller's spelling.
+    /// The session that was updated.
     pub session_id: SessionId,
     /// The session's token, if Didit sent it.
     pub session_token: Option<String>,
@@ -271,7 +300,7 @@ impl PartialEq<SessionStatus> for NewStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Session {
-    /// The session that was read, in the caller's spelling.
+    /// The session that was read.
     pub session_id: SessionId,
     /// The status that it has.
     pub status: SessionStatus,
@@ -306,6 +335,55 @@ mod tests {
         assert_eq!(id.as_str(), "Abc");
         assert!(id == *"Abc" && id == "Abc");
         assert!(id != *"abc" && id != "abc");
+    }
+
+    #[test]
+    fn a_uuid_in_any_spelling_becomes_the_canonical_one() {
+        let canonical = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10";
+        let id: SessionId = canonical.parse().unwrap();
+        for spelling in [
+            canonical,
+            "4C5C7F3A-3B52-4B26-9A44-6D2F3D6F3C10",
+            "4c5c7f3a3b524b269a446d2f3d6f3c10",
+            "4C5c7f3a3b524b269a446d2f3d6f3C10",
+            "{4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10}",
+            "{4C5C7F3A3B524B269A446D2F3D6F3C10}",
+            "urn:uuid:4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10",
+        ] {
+            let parsed: SessionId = spelling.parse().unwrap();
+            assert_eq!(parsed.as_str(), canonical, "{spelling}");
+            assert_eq!(parsed, id);
+            assert!(id.is(spelling), "{spelling}");
+            assert_eq!(serde_json::from_value::<SessionId>(spelling.into()).unwrap(), id);
+        }
+        let ids = std::collections::HashMap::from([(id, 7)]);
+        assert_eq!(ids.get(canonical), Some(&7));
+    }
+
+    #[test]
+    fn what_is_not_a_uuid_stays_as_it_is_or_is_rejected() {
+        for id in [
+            "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c1",
+            "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c1G",
+            "4C5C7F3A3B52-4B26-9A44-6D2F3D6F3C10",
+            "4C5C7F3A-3B524B26-9A44-6D2F3D6F3C-10",
+            "--------4C5C7F3A3B524B269A446D2F",
+            "Abc",
+        ] {
+            let parsed: SessionId = id.parse().unwrap();
+            assert_eq!(parsed.as_str(), id);
+            assert!(parsed.is(id) && !parsed.is("abc"));
+        }
+        for id in [
+            "{4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10",
+            "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10}",
+            "{abc}",
+            "urn:uuid:abc",
+            "{}",
+            "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3cé",
+        ] {
+            assert!(id.parse::<SessionId>().is_err(), "{id}");
+        }
     }
 
     #[test]

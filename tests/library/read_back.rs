@@ -73,7 +73,7 @@ fn a_status_that_is_new_to_us_is_passed_on() {
 fn an_id_in_another_letter_case_is_the_same_session() {
     let body = format!(r#"{{"session_id":"{}","status":"Declined"}}"#, SESSION.to_uppercase());
     let session = read(answer(200, &[], body)).unwrap();
-    assert_eq!(session.session_id.as_ref(), SESSION, "in the caller's spelling");
+    assert_eq!(session.session_id, SESSION, "in the canonical form");
 }
 
 #[test]

@@ -103,7 +103,23 @@ fn a_second_call_fetches_no_token_and_opens_no_connection() {
 }
 
 #[test]
-fn the_confirmed_id_may_differ_in_letter_case_and_the_callers_spelling_is_returned() {
+fn any_spelling_of_a_session_id_is_sent_and_returned_in_the_canonical_form() {
+    for typed in [
+        SESSION.to_uppercase(),
+        SESSION.replace('-', ""),
+        format!("{{{SESSION}}}"),
+    ] {
+        for confirmed in [SESSION.to_owned(), SESSION.to_uppercase(), SESSION.replace('-', "")] {
+            let server = Server::script(vec![answer(200, &[], format!(r#"{{"session_id":"{confirmed}"}}"#))]);
+            let id = typed.parse().unwrap();
+            let updated = server
+                .key_client()
+                .update_status(&id, &StatusUpdate::approved())
+                .unwrap();
+            assert_eq!(updated.session_id, SESSION);
+            assert!(server.requests()[0].path.contains(SESSION), "{typed}");
+        }
+    }
     let upper = SESSION.to_uppercase();
     let body = format!(r#"{{"session_id":"{upper}","session_token":"st","url":"https://verify/st","more":[1]}}"#);
     let server = Server::script(vec![answer(200, &[], body)]);
