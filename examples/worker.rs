@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use didit::{Client, NewStatus, SessionId, StatusUpdate, Verdict};
+use didit::{Client, Ensured, NewStatus, SessionId, StatusUpdate, Verdict};
 
 struct Decision {
     session: SessionId,
@@ -26,7 +26,7 @@ enum State {
     Applied,
     /// Didit refused it: a person has to look at it.
     Refused,
-    /// It may have been applied, and must not be sent twice: a person has to look at it.
+    /// It may have been applied, and must not be sent again: a person has to look at it.
     InDoubt,
 }
 
@@ -55,13 +55,22 @@ impl Decision {
         }
         self.save(State::Sending, "");
         let result = match was {
-            // An earlier step left it in doubt: look first.
-            State::Sending => client.ensure_status(&self.session, &self.update).map(drop),
-            _ => client.update_status(&self.session, &self.update).map(drop),
+            // A crash, or an earlier step, left it in doubt: look first, and do not overwrite what somebody decided since.
+            State::Sending => client.ensure_status_if(&self.session, &self.update, |status| !status.is_decided()),
+            _ => client
+                .update_status(&self.session, &self.update)
+                .map(|_| Ensured::Updated),
         };
-        let Err(error) = result else {
-            self.save(State::Applied, "");
-            return None;
+        let error = match result {
+            Ok(Ensured::LeftAlone(status)) => {
+                self.save(State::InDoubt, &format!("the session is {status} now"));
+                return None;
+            }
+            Ok(_) => {
+                self.save(State::Applied, "");
+                return None;
+            }
+            Err(error) => error,
         };
         // The verdict comes first. Only then is the rest of the error of interest.
         let state = match error.verdict() {

@@ -123,39 +123,44 @@ impl Client {
     /// let client = Client::from_env()?;
     /// let id = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?;
     /// match client.ensure_status(&id, &StatusUpdate::declined().comment("Duplicated user"))? {
-    ///     Ensured::Updated => println!("{id} is declined now, with the comment"),
     ///     Ensured::Already => println!("{id} was declined before; the comment was not written"),
+    ///     _ => println!("{id} is declined now, with the comment"),
     /// }
     /// # Ok::<(), didit::Error>(())
     /// ```
     pub fn ensure_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<Ensured> {
-        let mut call = self.0.call();
-        let subject = || update_subject(id, update);
-        let body = update
-            .to_body(self.0.version)
-            .map_err(|error| error.with_subject(subject()))?;
-        // Each attempt reads the session first, which settles what an attempt before it left in doubt.
-        let mut any_may_be_applied = false;
-        let result = with_retries(&self.0.retry, call.deadline, &subject, || {
-            if self.0.read(id, &mut call)?.status == update.new_status() {
-                return Ok(if any_may_be_applied {
-                    Ensured::Updated
-                } else {
-                    Ensured::Already
-                });
-            }
-            let updated = self.0.update(id, update, &body, &mut call);
-            any_may_be_applied |= updated.as_ref().is_err_and(|error| error.verdict() == Verdict::Unknown);
-            updated.map(|_| Ensured::Updated)
-        });
-        let in_doubt = |error: &Error| error.verdict() == Verdict::Unknown;
-        let has_wanted_status = |session: Session| session.status == update.new_status();
-        match result {
-            Err(error) if in_doubt(&error) && self.0.read(id, &mut call).is_ok_and(has_wanted_status) => {
-                Ok(Ensured::Updated)
-            }
-            result => result,
-        }
+        self.0.ensure(id, update, &|_| true)
+    }
+
+    /// Does the same as [`ensure_status`](Client::ensure_status), but replaces a status only if `may_replace` accepts it,
+    /// such as one that nobody has decided on: for a worker that does not know, after a crash, whether it sent the update,
+    /// and must not overwrite what a reviewer decided meanwhile.
+    ///
+    /// `may_replace` is asked about the status that each attempt reads before it sends the update, unless that is the wanted
+    /// one. [`Ensured::LeftAlone`] names the status that it rejected; nothing was changed.
+    ///
+    /// # Errors
+    /// As [`ensure_status`](Client::ensure_status). Also `Unknown` if `may_replace` rejects a status after an attempt of this
+    /// call may have been applied: that attempt may still be on its way.
+    ///
+    /// ```no_run
+    /// use didit::{Client, Ensured, StatusUpdate};
+    ///
+    /// let client = Client::from_env()?;
+    /// let id = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?;
+    /// match client.ensure_status_if(&id, &StatusUpdate::approved(), |status| !status.is_decided())? {
+    ///     Ensured::LeftAlone(status) => println!("{id} was not approved: somebody decided that it is {status}"),
+    ///     _ => println!("{id} is approved"),
+    /// }
+    /// # Ok::<(), didit::Error>(())
+    /// ```
+    pub fn ensure_status_if(
+        &self,
+        id: &SessionId,
+        update: &StatusUpdate,
+        may_replace: impl Fn(&SessionStatus) -> bool,
+    ) -> Result<Ensured> {
+        self.0.ensure(id, update, &may_replace)
     }
 
     /// Checks that Didit accepts the credentials and that the URLs lead to Didit. Changes nothing.
@@ -278,6 +283,14 @@ fn update_subject(id: &SessionId, update: &StatusUpdate) -> String {
     format!("setting session {id} to {}", update.new_status())
 }
 
+/// A status for an error's text. One that is not known is not shown: it may be a secret that the server repeats.
+fn shown(status: &SessionStatus) -> &str {
+    match status {
+        SessionStatus::Other(_) => "in another status",
+        known => known.as_str(),
+    }
+}
+
 // What a panic in a caller's thread interrupts leaves nothing half done: all state is behind locks that recover.
 impl UnwindSafe for Client {}
 impl RefUnwindSafe for Client {}
@@ -306,6 +319,47 @@ impl Shared {
         }
     }
 
+    fn ensure(
+        &self,
+        id: &SessionId,
+        update: &StatusUpdate,
+        may_replace: &dyn Fn(&SessionStatus) -> bool,
+    ) -> Result<Ensured> {
+        let mut call = self.call();
+        let subject = || update_subject(id, update);
+        let body = update
+            .to_body(self.version)
+            .map_err(|error| error.with_subject(subject()))?;
+        // How an attempt failed that may have been applied. The next one reads the session first, which may settle that.
+        let mut doubt = None;
+        let result = with_retries(&self.retry, call.deadline, &subject, || {
+            match (self.read(id, &mut call)?.status, doubt) {
+                (status, None) if status == update.new_status() => return Ok(Ensured::Already),
+                (status, Some(_)) if status == update.new_status() => return Ok(Ensured::Updated),
+                (status, _) if may_replace(&status) => {}
+                (status, None) => return Ok(Ensured::LeftAlone(status)),
+                (status, Some(kind)) => {
+                    let problem = format!("the session is {}, which is left alone", shown(&status));
+                    let error = Error::new(kind, Verdict::NotApplied, problem);
+                    return Err(error.with(|error| error.retryable = false));
+                }
+            }
+            let updated = self.update(id, update, &body, &mut call);
+            let unknown = updated
+                .as_ref()
+                .err()
+                .filter(|error| error.verdict() == Verdict::Unknown);
+            doubt = doubt.or(unknown.map(Error::kind));
+            updated.map(|_| Ensured::Updated)
+        });
+        let in_doubt = |error: &Error| error.verdict() == Verdict::Unknown;
+        let is_wanted = |session: Session| session.status == update.new_status();
+        match result {
+            Err(error) if in_doubt(&error) && self.read(id, &mut call).is_ok_and(is_wanted) => Ok(Ensured::Updated),
+            result => result,
+        }
+    }
+
     fn update(&self, id: &SessionId, update: &StatusUpdate, body: &[u8], call: &mut Call) -> Result<UpdatedSession> {
         let operation = Operation::UpdateStatus {
             idempotent: update.new_status().is_idempotent(),
@@ -313,11 +367,8 @@ impl Shared {
         let fields = self.exchange(id, operation, Some(body), call)?;
         let wanted = update.new_status().as_str();
         if let Some(other) = fields.status.filter(|status| !status.eq_ignore_ascii_case(wanted)) {
-            let problem = match SessionStatus::from(other) {
-                // Whatever it is, it is not shown: it may be a secret that the server repeats.
-                SessionStatus::Other(_) => "Didit answered 200, but names another status".into(),
-                other => format!("Didit answered 200, but says that the session is {other}"),
-            };
+            let other = SessionStatus::from(other);
+            let problem = format!("Didit answered 200, but says that the session is {}", shown(&other));
             return Err(verdict::unconfirmed(problem, operation));
         }
         Ok(UpdatedSession {

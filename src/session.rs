@@ -228,6 +228,14 @@ impl SessionStatus {
             SessionStatus::Other(name) => name,
         }
     }
+
+    /// Returns whether a reviewer, or Didit itself, has decided: Approved, Declined or Resubmitted.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        use SessionStatus::{Approved, Declined, Resubmitted};
+
+        [Approved, Declined, Resubmitted].contains(self)
+    }
 }
 
 impl From<String> for SessionStatus {
@@ -306,13 +314,17 @@ pub struct Session {
     pub status: SessionStatus,
 }
 
-/// How [`Client::ensure_status`](crate::Client::ensure_status) got there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What [`Client::ensure_status`](crate::Client::ensure_status) or
+/// [`Client::ensure_status_if`](crate::Client::ensure_status_if) did.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Ensured {
     /// The session had the status already, and this call did not change it.
     Already,
     /// The session has the status now.
     Updated,
+    /// The session has this status, which must not be replaced. This call changed nothing.
+    LeftAlone(SessionStatus),
 }
 
 #[cfg(test)]

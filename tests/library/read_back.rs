@@ -545,3 +545,88 @@ fn nothing_of_the_person_is_kept_logged_or_shown() {
     assert!(logged.contains("DEBUG didit: GET /v3/session/"), "{logged}");
     shows_nobody(&logged);
 }
+
+fn ensure_undecided(server: &Server, update: &StatusUpdate) -> Result<Ensured, Error> {
+    let client = server.key_client();
+    client.ensure_status_if(&session_id(), update, |status| !status.is_decided())
+}
+
+#[test]
+fn a_status_that_may_not_be_replaced_is_left_alone() {
+    for (name, status_found) in [
+        ("Declined", SessionStatus::Declined),
+        ("Resubmitted", SessionStatus::Resubmitted),
+    ] {
+        let server = Server::script(vec![status(name)]);
+        let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
+        assert_eq!(ensured, Ensured::LeftAlone(status_found));
+        assert_eq!(methods(&server), "GET");
+    }
+    let server = Server::script(vec![status("Approved")]);
+    let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
+    assert_eq!(ensured, Ensured::Already, "the wanted status is not in the way");
+    for name in ["In Review", "Escalated"] {
+        let server = Server::script(vec![status(name), confirmed()]);
+        let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
+        assert_eq!(ensured, Ensured::Updated);
+        assert_eq!(methods(&server), "GET PATCH");
+    }
+}
+
+#[test]
+fn a_decision_made_between_two_attempts_is_never_overwritten() {
+    // Certainly not applied: it is left alone.
+    let limited = || answer(429, &[("retry-after", "0")], "");
+    let server = Server::script(vec![status("In Review"), limited(), status("Declined")]);
+    let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
+    assert_eq!(ensured, Ensured::LeftAlone(SessionStatus::Declined));
+
+    // Perhaps applied, and perhaps still on its way: unknown.
+    for (doubt, kind) in [
+        (dropped(), ErrorKind::Network),
+        (answer(503, &[], ""), ErrorKind::Server),
+    ] {
+        let turns = vec![
+            status("In Review"),
+            limited(),
+            status("In Review"),
+            doubt,
+            status("Declined"),
+            status("Declined"),
+        ];
+        let server = Server::script(turns);
+        let error = ensure_undecided(&server, &StatusUpdate::approved()).unwrap_err();
+        assert_eq!((error.verdict(), error.kind()), (Verdict::Unknown, kind), "{error}");
+        assert!(!error.is_retryable());
+        let text = error.to_string();
+        for words in [
+            "the session is Declined, which is left alone",
+            "because attempt 2 may have been",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert_eq!(methods(&server), "GET PATCH GET PATCH GET GET");
+    }
+}
+
+#[test]
+fn an_update_in_doubt_that_shows_at_the_last_look_is_done() {
+    let turns = vec![status("In Review"), dropped(), status("Declined"), status("Approved")];
+    let server = Server::script(turns);
+    let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
+    assert_eq!(ensured, Ensured::Updated);
+}
+
+#[test]
+fn a_status_that_is_left_alone_in_doubt_is_not_quoted_unless_it_is_known() {
+    let turns = vec![status("In Review"), dropped(), status("k3y"), status("k3y")];
+    let server = Server::script(turns);
+    let may_replace = |status: &SessionStatus| *status == SessionStatus::InReview;
+    let client = server.key_client();
+    let result = client.ensure_status_if(&session_id(), &StatusUpdate::approved(), may_replace);
+    let text = result.unwrap_err().to_string();
+    assert!(
+        text.contains("the session is in another status") && !text.contains("k3y"),
+        "{text}"
+    );
+}
