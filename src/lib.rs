@@ -43,9 +43,11 @@
 //! fn approve(client: &Client, session: &SessionId) -> didit::Result<()> {
 //!     match client.update_status(session, &StatusUpdate::approved()) {
 //!         Ok(_) => Ok(()),
-//!         // It may have been applied: look, and approve the session if it was not.
+//!         // It may have been applied: look, and approve the session if it was not. If the look fails as well, the first
+//!         // error still holds.
 //!         Err(error) if error.verdict() == Verdict::Unknown => {
-//!             client.ensure_status(session, &StatusUpdate::approved()).map(drop)
+//!             let ensured = client.ensure_status(session, &StatusUpdate::approved());
+//!             ensured.map(drop).map_err(|_| error)
 //!         }
 //!         // Nothing was changed. The error says why, and whether trying again can help.
 //!         Err(error) => Err(error),

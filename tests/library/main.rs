@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod approve;
 mod check;
 mod connections;
 mod env;

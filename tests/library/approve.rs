@@ -1,0 +1,69 @@
+//! The function `approve`, as README.md and the crate's documentation print it.
+
+use didit::{Client, SessionId, StatusUpdate, Verdict};
+
+use crate::support::{Server, Step, answer, confirmed, session_id};
+
+#[rustfmt::skip]
+fn approve(client: &Client, session: &SessionId) -> didit::Result<()> {
+    match client.update_status(session, &StatusUpdate::approved()) {
+        Ok(_) => Ok(()),
+        // It may have been applied: look, and approve the session if it was not. If the look fails as well, the first
+        // error still holds.
+        Err(error) if error.verdict() == Verdict::Unknown => {
+            let ensured = client.ensure_status(session, &StatusUpdate::approved());
+            ensured.map(drop).map_err(|_| error)
+        }
+        // Nothing was changed. The error says why, and whether trying again can help.
+        Err(error) => Err(error),
+    }
+}
+
+#[test]
+fn the_documents_print_this_function() {
+    let function = |text: &str| {
+        let text = text.lines().map(|line| line.strip_prefix("//! ").unwrap_or(line));
+        let lines = text.skip_while(|line| !line.starts_with("fn approve("));
+        let end = lines.scan(false, |ended, line| {
+            (!std::mem::replace(ended, line == "}")).then(|| line.to_owned())
+        });
+        end.collect::<Vec<_>>()
+    };
+    let own = function(include_str!("approve.rs"));
+    assert!(own.len() > 5);
+    assert_eq!(function(include_str!("../../README.md")), own);
+    assert_eq!(function(include_str!("../../src/lib.rs")), own);
+}
+
+#[test]
+fn the_first_error_holds_when_the_look_fails() {
+    let server = Server::start(|request| match request.method.as_str() {
+        "GET" => answer(503, &[], ""),
+        _ => answer(502, &[], ""),
+    });
+    let error = approve(&server.key_client(), &session_id()).unwrap_err();
+    assert_eq!(
+        (error.verdict(), error.status()),
+        (Verdict::Unknown, Some(502)),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_doubt_is_settled_by_a_look() {
+    let found = |status: &str| {
+        answer(
+            200,
+            &[],
+            format!(r#"{{"session_id":"{}","status":"{status}"}}"#, session_id()),
+        )
+    };
+    let lost = || vec![Step::Close];
+    for turns in [
+        vec![lost(), lost(), lost(), found("Approved")],
+        vec![lost(), lost(), lost(), found("In Review"), confirmed()],
+    ] {
+        let server = Server::script(turns);
+        approve(&server.key_client(), &session_id()).unwrap();
+    }
+}
