@@ -372,9 +372,9 @@ impl Shared {
             return Err(verdict::unconfirmed(problem, operation));
         }
         Ok(UpdatedSession {
-            session_id: id.clone(),
             session_token: fields.session_token,
             url: fields.url,
+            ..UpdatedSession::new(id.clone())
         })
     }
 
@@ -384,10 +384,7 @@ impl Shared {
             let operation = Operation::ReadSession;
             let fields = self.exchange(id, operation, None, call)?;
             let unnamed = || verdict::unconfirmed("Didit answered 200, but names no status".into(), operation);
-            Ok(Session {
-                session_id: id.clone(),
-                status: fields.status.ok_or_else(unnamed)?.into(),
-            })
+            Ok(Session::new(id.clone(), fields.status.ok_or_else(unnamed)?))
         })
     }
 

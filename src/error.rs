@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 
 /// A result whose error carries a [`Verdict`].
@@ -12,7 +13,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// It covers all attempts of a call: once one of them may have been applied, the verdict stays `Unknown`, whatever
 /// happened to the attempts after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+///
+/// Serialized as [`as_str`](Verdict::as_str), and displayed as `not applied` or `unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The update certainly did not happen.
     NotApplied,
@@ -21,12 +25,20 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// Returns `not_applied` or `unknown`, for programs and databases.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Verdict::NotApplied => "not_applied",
+            Verdict::Unknown => "unknown",
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Verdict::NotApplied => "not applied",
-            Verdict::Unknown => "unknown",
-        })
+        f.pad(&self.as_str().replace('_', " "))
     }
 }
 
@@ -34,7 +46,10 @@ impl fmt::Display for Verdict {
 ///
 /// This does not say whether the update was applied: an attempt before the one that failed last may have been. Ask
 /// [`Error::verdict`] first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+///
+/// Serialized as [`as_str`](ErrorKind::as_str), and displayed with spaces in it: `rate limited`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The client cannot be built with this configuration.
@@ -62,6 +77,24 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Returns the name in snake case, such as `rate_limited`, for programs and databases.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Config => "config",
+            ErrorKind::InvalidInput => "invalid_input",
+            ErrorKind::Authentication => "authentication",
+            ErrorKind::Forbidden => "forbidden",
+            ErrorKind::NotFound => "not_found",
+            ErrorKind::Rejected => "rejected",
+            ErrorKind::RateLimited => "rate_limited",
+            ErrorKind::Server => "server",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::Network => "network",
+            ErrorKind::UnexpectedResponse => "unexpected_response",
+        }
+    }
+
     /// Whether it may pass by itself.
     pub(crate) fn is_transient(self) -> bool {
         use ErrorKind::{Network, RateLimited, Server, Timeout};
@@ -72,19 +105,7 @@ impl ErrorKind {
 
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            ErrorKind::Config => "invalid configuration",
-            ErrorKind::InvalidInput => "invalid input",
-            ErrorKind::Authentication => "authentication failed",
-            ErrorKind::Forbidden => "forbidden",
-            ErrorKind::NotFound => "not found",
-            ErrorKind::Rejected => "rejected",
-            ErrorKind::RateLimited => "rate limited",
-            ErrorKind::Server => "server error",
-            ErrorKind::Timeout => "timeout",
-            ErrorKind::Network => "network error",
-            ErrorKind::UnexpectedResponse => "unexpected response",
-        })
+        f.pad(&self.as_str().replace('_', " "))
     }
 }
 
@@ -128,8 +149,8 @@ pub(crate) struct Details {
 }
 
 impl Error {
-    /// Returns an error of your own making, for a fake [`Client`](crate::Client) in a test. `problem` says what failed,
-    /// in lower case and without a full stop; the text of the error adds what the verdict means.
+    /// Returns an error of your own making, such as for a fake in a test. `problem` says what failed, in lower case and
+    /// without a full stop; the text of the error adds what the verdict means.
     ///
     /// It is [retryable](Error::is_retryable) if its kind is `RateLimited`, `Server`, `Timeout` or `Network`. It has no
     /// status, code or request id.
@@ -640,5 +661,48 @@ mod tests {
         assert_eq!(ErrorKind::RateLimited.to_string(), "rate limited");
         assert_eq!(format!("{:>12}", Verdict::NotApplied), " not applied");
         assert_eq!(Verdict::Unknown.to_string(), "unknown");
+    }
+
+    #[test]
+    fn kinds_and_verdicts_are_serialized_in_snake_case() {
+        use ErrorKind::*;
+
+        for kind in [
+            Config,
+            InvalidInput,
+            Authentication,
+            Forbidden,
+            NotFound,
+            Rejected,
+            RateLimited,
+            Server,
+            Timeout,
+            Network,
+            UnexpectedResponse,
+        ] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+        assert_eq!(UnexpectedResponse.as_str(), "unexpected_response");
+        for (verdict, name) in [(Verdict::NotApplied, "not_applied"), (Verdict::Unknown, "unknown")] {
+            assert_eq!(verdict.as_str(), name);
+            assert_eq!(serde_json::to_value(verdict).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn an_error_of_ones_own_is_retryable_by_its_kind_and_says_what_its_verdict_means() {
+        let lost = Error::new(ErrorKind::Network, Verdict::Unknown, "the line was cut");
+        assert!(lost.is_retryable());
+        assert!(
+            lost.to_string()
+                .starts_with("the line was cut; whether it was applied is unknown; "),
+            "{lost}"
+        );
+        let refused = Error::new(ErrorKind::NotFound, Verdict::NotApplied, "no such session");
+        assert!(!refused.is_retryable());
+        assert_eq!(
+            (refused.to_string().as_str(), refused.advice()),
+            ("no such session", None)
+        );
     }
 }

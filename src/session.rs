@@ -156,6 +156,18 @@ pub struct UpdatedSession {
     pub url: Option<String>,
 }
 
+impl UpdatedSession {
+    /// Returns a confirmation without a token and a URL, such as for a fake in a test.
+    #[must_use]
+    pub fn new(session_id: SessionId) -> UpdatedSession {
+        UpdatedSession {
+            session_id,
+            session_token: None,
+            url: None,
+        }
+    }
+}
+
 impl fmt::Debug for UpdatedSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UpdatedSession")
@@ -177,10 +189,12 @@ impl fmt::Debug for UpdatedSession {
 ///
 /// let status = SessionStatus::from("In Review");
 /// assert_eq!(status, SessionStatus::InReview);
+/// assert_eq!(status, "In Review");
 /// assert!(status != NewStatus::Approved);
 /// ```
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "String")]
+#[non_exhaustive]
 #[allow(missing_docs)] // Didit's own words; the docs define them no further.
 pub enum SessionStatus {
     NotStarted,
@@ -292,6 +306,18 @@ impl Hash for SessionStatus {
     }
 }
 
+impl PartialEq<str> for SessionStatus {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for SessionStatus {
+    fn eq(&self, other: &&str) -> bool {
+        *self == **other
+    }
+}
+
 impl PartialEq<NewStatus> for SessionStatus {
     fn eq(&self, new: &NewStatus) -> bool {
         self.as_str() == new.as_str()
@@ -312,6 +338,24 @@ pub struct Session {
     pub session_id: SessionId,
     /// The status that it has.
     pub status: SessionStatus,
+}
+
+impl Session {
+    /// Returns a session with this status, such as for a fake in a test.
+    ///
+    /// ```
+    /// use didit::{Session, SessionStatus};
+    ///
+    /// let session = Session::new("abc".parse()?, "In Review");
+    /// assert_eq!(session.status, SessionStatus::InReview);
+    /// # Ok::<(), didit::Error>(())
+    /// ```
+    pub fn new(session_id: SessionId, status: impl Into<SessionStatus>) -> Session {
+        Session {
+            session_id,
+            status: status.into(),
+        }
+    }
 }
 
 /// What [`Client::ensure_status`](crate::Client::ensure_status) or
@@ -413,6 +457,18 @@ mod tests {
             }
             assert_eq!(serde_json::to_value(&known).unwrap(), name);
         }
+    }
+
+    #[test]
+    fn a_status_is_compared_with_text_and_decided_by_its_name() {
+        for status in SessionStatus::KNOWN {
+            let name = status.to_string();
+            assert!(status == *name && status == name.as_str() && status != "Other");
+            let decided = ["Approved", "Declined", "Resubmitted"].contains(&name.as_str());
+            assert_eq!(status.is_decided(), decided, "{name}");
+            assert_eq!(SessionStatus::Other(name).is_decided(), decided);
+        }
+        assert!(SessionStatus::Other("Escalated".into()) == "Escalated");
     }
 
     #[test]

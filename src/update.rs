@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 use crate::secret::hidden;
@@ -21,7 +21,7 @@ use crate::secret::hidden;
 /// assert_eq!(status.to_string(), "Approved");
 /// # Ok::<(), didit::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub enum NewStatus {
     /// The person is accepted. Safe to repeat.
@@ -68,12 +68,6 @@ impl FromStr for NewStatus {
     }
 }
 
-impl Serialize for NewStatus {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 impl<'de> Deserialize<'de> for NewStatus {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
@@ -109,12 +103,30 @@ impl Node {
     }
 }
 
+impl FromStr for Node {
+    type Err = Error;
+
+    /// Parses `NODE_ID:FEATURE`, such as `feature_ocr_1:OCR`. The feature begins after the first colon.
+    ///
+    /// # Errors
+    /// `InvalidInput`, verdict `NotApplied`, if there is no colon, or nothing before or after it.
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once(':') {
+            Some((id, feature)) if !id.is_empty() && !feature.is_empty() => Ok(Node::new(id, feature)),
+            _ => Err(Error::input(
+                "not a node: use NODE_ID:FEATURE, such as feature_ocr_1:OCR",
+            )),
+        }
+    }
+}
+
 /// Which generation of Didit's session API is called ([Didit's API, §3](crate::didit_api#3-update-v1),
 /// [§4](crate::didit_api#4-update-v2-and-v3)).
 ///
-/// Displayed as `v1`, `v2` or `v3`. Any version takes either kind of credentials. The default is
+/// Displayed and serialized as `v1`, `v2` or `v3`. Any version takes either kind of credentials. The default is
 /// [`V1`](ApiVersion::V1) for client credentials and [`V3`](ApiVersion::V3) for an API key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ApiVersion {
     /// Approved and Declined, with a comment.
@@ -174,9 +186,9 @@ const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi h
 /// assert_eq!(update.new_status().to_string(), "Declined");
 /// ```
 ///
-/// An update can wait in a queue. It goes through serde, in formats that name their fields such as JSON, under the
-/// names of a row of `didit batch`: `new_status`, `comment`, `nodes` (or `nodes_to_resubmit`), `email` and
-/// `email_language`. All but `new_status` are optional, and other names are refused. What comes back is checked when
+/// `StatusUpdate` implements `Serialize` and `Deserialize`, so you can queue it, in a format that names its fields such as
+/// JSON. It has the names of a row of `didit batch`: `new_status`, `comment`, `nodes` (or `nodes_to_resubmit`), `email` and
+/// `email_language`. All but `new_status` are optional, and other names are rejected. A deserialized update is checked when
 /// it is sent, or by [`Client::check`](crate::Client::check).
 ///
 /// ```
@@ -185,14 +197,19 @@ const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi h
 /// #[derive(serde::Serialize, serde::Deserialize)]
 /// struct Job {
 ///     session_id: SessionId,
-///     #[serde(flatten)]
 ///     update: StatusUpdate,
 /// }
 ///
-/// let job: Job = serde_json::from_str(r#"{"session_id":"abc","new_status":"declined","comment":"Duplicated user"}"#)?;
+/// let text = r#"{"session_id":"abc","update":{"new_status":"declined","comment":"Duplicated user"}}"#;
+/// let job: Job = serde_json::from_str(text)?;
 /// assert_eq!(job.update, StatusUpdate::declined().comment("Duplicated user"));
+/// let misspelled = text.replace("comment", "coment");
+/// assert!(serde_json::from_str::<Job>(&misspelled).is_err());
 /// # Ok::<(), serde_json::Error>(())
 /// ```
+///
+/// With `#[serde(flatten)]` the update could stand beside the id, but then serde lets other names pass, such as a misspelled
+/// `comment` ([serde#2283](https://github.com/serde-rs/serde/issues/2283)).
 ///
 /// `Debug` hides the comment and the email address.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -401,6 +418,22 @@ mod tests {
         assert!("2".parse::<ApiVersion>().is_err());
         let names = [ApiVersion::V1, ApiVersion::V2, ApiVersion::V3].map(|version| version.to_string());
         assert_eq!(names, ["v1", "v2", "v3"]);
+    }
+
+    #[test]
+    fn a_version_is_serialized_as_in_the_path() {
+        for version in [ApiVersion::V1, ApiVersion::V2, ApiVersion::V3] {
+            assert_eq!(serde_json::to_value(version).unwrap(), version.as_str());
+        }
+    }
+
+    #[test]
+    fn a_node_is_parsed_from_its_id_and_its_feature() {
+        assert_eq!("a:b:c".parse::<Node>().unwrap(), Node::new("a", "b:c"));
+        for text in ["", ":", "a:", ":b", "ab"] {
+            let error = text.parse::<Node>().unwrap_err().to_string();
+            assert!(error.contains("NODE_ID:FEATURE"), "{text}: {error}");
+        }
     }
 
     #[test]
