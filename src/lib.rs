@@ -58,14 +58,14 @@
 //! | what happened | kind | verdict | tried again |
 //! | --- | --- | --- | --- |
 //! | bad input or configuration | `Config`, `InvalidInput` | `NotApplied` | no |
-//! | no token could be had | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | network, 408, 429, 500, 502–504 |
+//! | no token could be had | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | network, 408, 425, 429, 5xx but 501 and 505 |
 //! | name not resolved, connection refused or timed out, TLS handshake cut off | `Network`, `Timeout` | `NotApplied` | yes |
 //! | TLS not agreed: certificate refused, no common version; a proxy that wants a password | `Network` | `NotApplied` | no |
 //! | sent in part or whole, then reset, closed or timed out; a 200 that breaks off | `Network`, `Timeout` | `Unknown` | Approved, Declined |
 //! | 401 | `Authentication` | `NotApplied` | a token's: once, with a new one |
-//! | 403, 404, other 4xx | `Forbidden`, `NotFound`, `Rejected` | `NotApplied` | no |
+//! | 403, 404, other 4xx | `Forbidden`, `NotFound`, `Rejected` | `NotApplied` | no (425: yes) |
 //! | 429 | `RateLimited` | `NotApplied` | after `Retry-After`, else `X-RateLimit-Reset`, else back-off |
-//! | 408, 499, 5xx | `Server` | `Unknown` | Approved, Declined: 408, 500, 502, 503, 504 |
+//! | 408, 499, 5xx | `Server` | `Unknown` | Approved, Declined: 408, 5xx but 501 and 505 |
 //! | 301, 307, 308 | `UnexpectedResponse` | `NotApplied` | no: redirects are never followed |
 //! | other 3xx, 1xx as a final answer, other 2xx, no HTTP; a 200 that is not JSON, names another session or status, or is too large | `UnexpectedResponse` | `Unknown` | no |
 //!

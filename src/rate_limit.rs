@@ -1,9 +1,9 @@
 //! The rate limit, as the service reports it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use crate::http::Reply;
-use crate::retry::seconds;
+use crate::retry::{reset_moment, whole_number};
 
 /// The rate limit as the headers of an answer gave it ([Didit's API, §7](crate::didit_api#7-rate-limits)).
 ///
@@ -24,10 +24,9 @@ pub struct RateLimit {
 
 impl RateLimit {
     pub(crate) fn read(reply: &Reply) -> Option<RateLimit> {
-        let number = |name| reply.header(name).and_then(seconds);
-        let moment = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        let number = |name| reply.header(name).and_then(whole_number);
         let (limit, remaining) = (number("x-ratelimit-limit")?, number("x-ratelimit-remaining")?);
-        let reset = number("x-ratelimit-reset").and_then(moment);
+        let reset = reply.header("x-ratelimit-reset").and_then(reset_moment);
         Some(RateLimit {
             limit,
             remaining,

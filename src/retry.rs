@@ -94,27 +94,36 @@ impl RetryPolicy {
 /// No wait is longer than a day: this keeps absurd values harmless.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The wait that an answer asks for: `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), else
-/// `X-RateLimit-Reset` in Unix seconds (docs/didit-api.md §7), where the caller passes it. `now` is the time by the
-/// clock that set them. A moment that has passed asks for no wait; a value that cannot be read is ignored.
+/// The wait that a response asks for: `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), else
+/// `X-RateLimit-Reset`, where the caller passes it. `now` is the time by the clock that set them. A moment that has passed
+/// asks for no wait; a value that cannot be read is ignored.
 pub(crate) fn retry_after(header: Option<&str>, reset: Option<&str>, now: SystemTime) -> Option<Duration> {
     let until = |moment: SystemTime| moment.duration_since(now).unwrap_or_default();
-    let asked = header.and_then(|value| match seconds(value) {
+    let asked = header.and_then(|value| match whole_number(value) {
         Some(seconds) => Some(Duration::from_secs(seconds)),
         None => httpdate::parse_http_date(value.trim()).ok().map(until),
     });
-    let reset = || {
-        let moment = Duration::from_secs(seconds(reset?)?);
-        Some(UNIX_EPOCH.checked_add(moment).map_or(MAX_DELAY, until))
-    };
+    let reset = || reset.and_then(reset_moment).map(until);
     Some(asked.or_else(reset)?.min(MAX_DELAY))
 }
 
-/// Digits only, however many.
-pub(crate) fn seconds(value: &str) -> Option<u64> {
+/// The moment in `X-RateLimit-Reset`: Unix seconds (docs/didit-api.md §7), or milliseconds, which gateways send. As seconds,
+/// those would be thousands of years away.
+pub(crate) fn reset_moment(value: &str) -> Option<SystemTime> {
+    let since_epoch = match whole_number(value)? {
+        seconds @ ..100_000_000_000 => Duration::from_secs(seconds),
+        millis => Duration::from_millis(millis),
+    };
+    UNIX_EPOCH.checked_add(since_epoch)
+}
+
+/// A number of however many digits. A fraction is rounded up: no wait is cut short.
+pub(crate) fn whole_number(value: &str) -> Option<u64> {
     let value = value.trim();
-    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| value.parse().unwrap_or(u64::MAX))
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let up = u64::from(fraction.bytes().any(|digit| digit != b'0'));
+    (is_number(whole) && is_number(fraction)).then(|| whole.parse().unwrap_or(u64::MAX).saturating_add(up))
 }
 
 #[cfg(test)]
@@ -238,12 +247,20 @@ mod tests {
             (Some(" "), None, None),
             (Some("-1"), None, None),
             (Some("+1"), None, None),
-            (Some("1.5"), None, None),
+            (Some("2.0"), None, seconds(2)),
+            (Some("1.5"), None, seconds(2)),
+            (Some("0.001"), None, seconds(1)),
+            (Some("1."), None, None),
+            (Some(".5"), None, None),
+            (Some("1.5.0"), None, None),
+            (Some("1.-5"), None, None),
             (Some("1e3"), None, None),
             (Some("٣"), None, None),
             (Some("tomorrow"), None, None),
             (Some("Sun, 06 Nov 1994 25:49:37 GMT"), None, None),
             (None, Some("784111897"), seconds(120)),
+            (None, Some("784111896.4"), seconds(120)),
+            (None, Some("784111897500"), Some(Duration::from_millis(120_500))),
             (None, Some("784111777"), seconds(0)),
             (None, Some("784111776"), seconds(0)),
             (None, Some("0"), seconds(0)),

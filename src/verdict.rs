@@ -114,8 +114,9 @@ fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) 
         false => check_url,
     };
     let (kind, outcome, advice) = match status {
-        408 | 500 | 502..=504 => (Server, Lost, "try again later"),
-        499 | 501 | 505..=599 => (Server, Unclear, ""),
+        499 | 501 | 505 => (Server, Unclear, ""),
+        408 | 500..=599 => (Server, Lost, "try again later"),
+        425 => (Rejected, NotYet, "try again later"),
         429 => (RateLimited, NotYet, "try again later"),
         401 => (Authentication, Refused, check("check the credentials")),
         402 => (Rejected, Refused, check("check the application's credits")),

@@ -37,6 +37,11 @@ fn the_rate_limit_is_that_of_the_latest_answer_success_or_not_and_shared_by_clon
     assert_eq!(seen.reset, Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)));
     assert_eq!(seen.reset_after, Some(Duration::from_secs(30)), "by the server's clock");
 
+    let told = [told[0], told[1], ("x-ratelimit-reset", "1700000000250"), told[3]];
+    answer(200, r#"{"session_id":"abc"}"#, &told).unwrap();
+    let seen = clone.rate_limit().unwrap();
+    assert_eq!(seen.reset_after, Some(Duration::from_millis(30_250)), "milliseconds");
+
     let told = [("x-ratelimit-limit", "300"), ("x-ratelimit-remaining", "0")];
     answer(429, "{}", &told).unwrap_err();
     let seen = clone.rate_limit().unwrap();

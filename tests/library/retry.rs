@@ -96,6 +96,9 @@ fn the_answer_says_how_long_to_wait() {
         (429, [after("7"), reset(&unix(soon))].concat(), Some(7 * SECOND)),
         (429, [after("soon"), reset(&unix(soon))].concat(), Some(100 * SECOND)),
         (503, after("7"), Some(7 * SECOND)),
+        (503, after("6.5"), Some(7 * SECOND)),
+        (425, after("7.0"), Some(7 * SECOND)),
+        (429, reset(&(unix(soon) + "000")), Some(100 * SECOND)),
         (500, after("7"), Some(7 * SECOND)),
         // What asks for no wait, or cannot be read: the back-off.
         (429, after("0"), Some(Duration::ZERO)),
@@ -103,7 +106,7 @@ fn the_answer_says_how_long_to_wait() {
         (429, reset("1"), Some(Duration::ZERO)),
         (429, after("-1"), None),
         (429, after("+1"), None),
-        (429, after("1.5"), None),
+        (429, after("1.5s"), None),
         (429, after("soon"), None),
         (429, after(""), None),
         (429, after("Sun, 06 Nov 1994 25:49:37 GMT"), None),
