@@ -403,7 +403,7 @@ impl Shared {
         let version = self.version.as_str();
         let url = [&self.base_url, "/", version, "/session/", id.as_str(), action].concat();
         let deadline = call.deadline;
-        let body = self.authorization.authorize(call, |credential, secrets| {
+        let reply = self.authorization.authorize(call, |credential, secrets| {
             let headers = [
                 ("accept", "application/json"),
                 credential,
@@ -423,7 +423,7 @@ impl Shared {
             };
             verdict::ask(&self.http, &request, operation, deadline, secrets, note_limit)
         });
-        let (_, body) = body?;
+        let (reply, body) = reply?;
         let fields = SessionFields::parse(&body).unwrap_or_default();
         match &fields.session_id {
             Some(named) if id.is(named) => Ok(fields),
@@ -431,7 +431,7 @@ impl Shared {
                 "Didit answered 200, but for another session".into(),
                 operation,
             )),
-            None => Err(verdict::no_session(host(&url), &body, operation)),
+            None => Err(verdict::no_session(host(&url), &reply, &body, operation)),
         }
     }
 }

@@ -76,6 +76,15 @@ pub(crate) fn ask(
     };
     let mut reply = http.send(request, timeout).map_err(failed)?;
     seen(&reply);
+    // A byte order mark, which no JSON begins with (RFC 8259 §8.1).
+    if let Some(body) = reply
+        .body
+        .as_mut()
+        .ok()
+        .filter(|body| body.starts_with(b"\xef\xbb\xbf"))
+    {
+        body.drain(..3);
+    }
     if reply.status != 200 {
         return Err(of_status(&reply, host(request.url), operation, secrets));
     }
@@ -104,8 +113,8 @@ fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) 
             format!("{host} answered {status}, and its answer could not be read to its end")
         }
         300..400 => format!("{host} answered {status}, a redirect, which is not followed"),
-        400..500 => unexpected_content(host, status, body),
-        500.. => format!("{host} answered {status} {}", content(body)),
+        400..500 => unexpected_content(host, reply, body),
+        500.. => format!("{host} answered {status} {}", content(reply, body)),
         _ => format!("{host} answered {status}"),
     };
     let check_url = operation.check_url();
@@ -149,15 +158,15 @@ pub(crate) fn unconfirmed(problem: String, operation: Operation) -> Error {
 }
 
 /// A 200 from `host` that is not about a session at all.
-pub(crate) fn no_session(host: &str, body: &[u8], operation: Operation) -> Error {
-    unusable(unexpected_content(host, 200, body), operation.check_url(), operation)
+pub(crate) fn no_session(host: &str, reply: &Reply, body: &[u8], operation: Operation) -> Error {
+    unusable(unexpected_content(host, reply, body), operation.check_url(), operation)
 }
 
 /// A 200 from `host` that holds no token that can be used.
-pub(crate) fn no_token(host: &str, body: &[u8], problem: &str) -> Error {
+pub(crate) fn no_token(host: &str, reply: &Reply, body: &[u8], problem: &str) -> Error {
     let problem = match body.trim_ascii_start().first() {
-        Some(b'{') => format!("{host} answered 200, but {problem}"),
-        _ => unexpected_content(host, 200, body),
+        Some(b'{') if !is_compressed(reply, body) => format!("{host} answered 200, but {problem}"),
+        _ => unexpected_content(host, reply, body),
     };
     unusable(problem, Operation::FetchToken.check_url(), Operation::FetchToken)
 }
@@ -168,19 +177,26 @@ fn unusable(problem: String, advice: &'static str, operation: Operation) -> Erro
 }
 
 /// An answer that Didit does not give, and who may have given it instead.
-fn unexpected_content(host: &str, status: u16, body: &[u8]) -> String {
-    let content = content(body);
+fn unexpected_content(host: &str, reply: &Reply, body: &[u8]) -> String {
+    let (status, content) = (reply.status, content(reply, body));
     format!("{host} answered {status} {content} (is it a login page or a gateway, or is the URL wrong?)")
 }
 
 /// What a body is that is not Didit's JSON.
-fn content(body: &[u8]) -> &'static str {
+fn content(reply: &Reply, body: &[u8]) -> &'static str {
     match body.trim_ascii_start().first() {
         None => "with an empty body",
+        Some(_) if is_compressed(reply, body) => "with compressed data, which it was not asked for",
         Some(b'<') => "with HTML, not JSON",
         Some(b'{') => "with JSON that is not Didit's",
         Some(_) => "with something that is not JSON",
     }
+}
+
+/// By its header, or by how gzip begins (RFC 1952 §2.3.1).
+fn is_compressed(reply: &Reply, body: &[u8]) -> bool {
+    let encoding = reply.header("content-encoding").unwrap_or("identity");
+    !encoding.eq_ignore_ascii_case("identity") || body.starts_with(b"\x1f\x8b")
 }
 
 #[cfg(test)]

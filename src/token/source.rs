@@ -226,7 +226,7 @@ impl TokenSource {
                     ServerMessage::read(&body, reply.header("x-request-id"), &[secret, basic, token])
                 }
             };
-            verdict::no_token(host(&self.url), &text, problem).with(|error| error.server = message)
+            verdict::no_token(host(&self.url), &reply, &text, problem).with(|error| error.server = message)
         })
     }
 

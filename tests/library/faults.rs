@@ -569,6 +569,61 @@ fn a_200_without_a_usable_token_is_an_authentication_error() {
 }
 
 #[test]
+fn json_behind_a_byte_order_mark_is_read() {
+    let marked = |status, json: String| answer(status, &[], format!("\u{feff}{json}"));
+    let server = Server::start(move |request| match request.method.as_str() {
+        "POST" => marked(200, r#"{"access_token":"token","expires_in":86400}"#.into()),
+        "GET" => marked(200, format!(r#"{{"session_id":"{SESSION}","status":"In Review"}}"#)),
+        _ if request.text().contains("Declined") => marked(400, r#"{"detail":"Not finished"}"#.into()),
+        _ => marked(200, format!(r#"{{"session_id":"{SESSION}"}}"#)),
+    });
+    let client = server.client();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    assert_eq!(client.session(&session_id()).unwrap().status, "In Review");
+    let error = client
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .unwrap_err();
+    assert_eq!(error.message(), Some("Not finished"));
+}
+
+#[test]
+fn compressed_data_is_named_as_such() {
+    let gzip = b"\x1f\x8b\x08\x00rest".as_slice();
+    let brotli = b"{rest".as_slice();
+    for (headers, body) in [
+        (&[][..], gzip),
+        (&[("content-encoding", "gzip")], gzip),
+        (&[("content-encoding", "br")], brotli),
+    ] {
+        for status in [200, 404, 502] {
+            let server = Server::always(answer(status, headers, body));
+            let client = server.builder(Credentials::api_key(API_KEY)).retry(RetryPolicy::none());
+            let client = client.build().unwrap();
+            let update = client
+                .update_status(&session_id(), &StatusUpdate::approved())
+                .unwrap_err();
+            let read = client.session(&session_id()).unwrap_err();
+            for error in [update, read] {
+                let words = format!("answered {status} with compressed data");
+                assert!(error.to_string().contains(&words), "{error}");
+            }
+        }
+        let steps = answer(200, headers, body);
+        let server = Server::start(move |_| steps.clone());
+        let error = server.client().authenticate().unwrap_err();
+        assert!(
+            error.to_string().contains("answered 200 with compressed data"),
+            "{error}"
+        );
+    }
+    // What is read all the same is JSON, whatever its headers say.
+    let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
+    let server = Server::always(answer(200, &[("content-encoding", "gzip")], body));
+    let client = server.key_client();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+}
+
+#[test]
 fn every_status_has_its_kind_and_verdict() {
     use ErrorKind::Server as ServerKind;
     let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
