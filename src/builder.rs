@@ -159,9 +159,10 @@ impl ClientBuilder {
 
     /// A file that keeps the access token for the next process, so that a script that runs often authenticates once.
     ///
-    /// It is made readable by its owner alone and replaced as a whole. One that is unreadable, corrupt, another
-    /// user's, readable by others, expired, or for other credentials is ignored. Anything but a regular file, such as a
-    /// link, is left alone. A file that cannot be written is logged; it is not an error.
+    /// It is readable by its owner alone and replaced atomically. One that is unreadable, corrupt, another user's, readable
+    /// by others, expired, or for other credentials is ignored. Anything but a regular file, such as a link, is left alone.
+    /// A file that cannot be written, such as one that is mounted into a container by itself, is not an error: it is logged
+    /// once at warn, under the target `didit::token_file`. Mount its directory instead.
     pub fn token_file(mut self, path: impl AsRef<Path>) -> ClientBuilder {
         self.token_file = Some(path.as_ref().to_owned());
         self

@@ -113,7 +113,8 @@
 //! # Logging
 //!
 //! Log lines go to the [`log`](https://docs.rs/log) facade under the target `didit`: an attempt at debug, a retry at
-//! warn. They never hold a secret. But **at trace, the target `ureq_proto` of the HTTP library shows the wire, secrets
+//! warn. A [token file](ClientBuilder::token_file) that cannot be written is logged once at warn, under
+//! `didit::token_file`. They never hold a secret. But **at trace, the target `ureq_proto` of the HTTP library shows the wire, secrets
 //! included: leave it off.**
 //!
 //! # Testing your own code

@@ -3,11 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::error::system_message;
 use crate::token::{Timestamp, Token};
 
 const MAX_SIZE: u64 = 64 * 1024;
@@ -18,6 +20,7 @@ pub(crate) struct TokenFile {
     path: PathBuf,
     auth_url: String,
     client_id: String,
+    warned: Once,
 }
 
 /// What the file holds: the token, whose it is, and its two moments in Unix seconds.
@@ -36,6 +39,7 @@ impl TokenFile {
             path,
             auth_url: auth_url.into(),
             client_id: client_id.into(),
+            warned: Once::new(),
         }
     }
 
@@ -62,13 +66,22 @@ impl TokenFile {
         Token::new(value, Duration::from_secs(lifetime), issued_at)
     }
 
-    /// Stores the token for the next process. Whether it did; a failure is logged, no more.
+    /// Stores the token for the next process, and returns whether it did. A failure that will last is logged once, under a
+    /// target of its own, so that a program can show it that shows nothing else.
     pub(crate) fn store(&self, token: &Token) -> bool {
-        let stored = self.try_store(token);
-        if let Err(error) = &stored {
-            log::warn!(target: "didit", "token file not written: {error}");
+        let Err(error) = self.try_store(token) else {
+            return true;
+        };
+        if error.kind() == io::ErrorKind::WouldBlock {
+            log::debug!(target: "didit", "token file not written: {error}");
+            return false;
         }
-        stored.is_ok()
+        self.warned.call_once(|| {
+            let (path, problem) = (self.path.display(), system_message(&error));
+            let effect = "each process fetches its own access token";
+            log::warn!(target: "didit::token_file", "token file {path} cannot be written: {problem}; {effect}");
+        });
+        false
     }
 
     fn try_store(&self, token: &Token) -> io::Result<()> {
@@ -139,7 +152,8 @@ fn create_temporary(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let age = fs::symlink_metadata(path)?.modified()?.elapsed().unwrap_or_default();
             if age.as_secs() < ABANDONED_AFTER {
-                return Err(io::Error::other("another process is writing it"));
+                let problem = "another process is writing it";
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, problem));
             }
             fs::remove_file(path)?;
             create()

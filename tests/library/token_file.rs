@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use didit::{Client, ClientBuilder, Credentials, ErrorKind, StatusUpdate};
 use serde_json::{Value, json};
 
+use crate::support::capture;
 use crate::support::directory::Directory;
 use crate::support::process::{assert_passed, only};
 use crate::support::{CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id, token};
@@ -535,4 +536,35 @@ fn a_long_token_is_kept_as_well() {
     update(&server, directory.path(FILE));
     update(&server, directory.path(FILE));
     assert_eq!(server.token_requests().len(), 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_logged_once_and_is_no_error() {
+    capture::start();
+    let (server, directory) = (counting(), Directory::new());
+    let path = directory.path("missing/token.json");
+    let client = builder(&server, &path).build().unwrap();
+    for _ in 0..3 {
+        let _ = client.authenticate();
+    }
+    assert_eq!(server.token_requests().len(), 3);
+    let logged = capture::logged();
+    let about_it: Vec<_> = logged.lines().filter(|line| line.contains(&*path)).collect();
+    let [line] = about_it[..] else {
+        panic!("{about_it:?}");
+    };
+    assert!(line.starts_with("WARN didit::token_file: token file "), "{line}");
+    assert!(line.ends_with("; each process fetches its own access token"), "{line}");
+}
+
+#[test]
+fn a_file_that_another_process_is_writing_is_no_warning() {
+    capture::start();
+    let (server, directory) = (counting(), Directory::new());
+    directory.file("token.json.tmp", "half a tok");
+    let client = builder(&server, directory.path(FILE)).build().unwrap();
+    let _ = client.authenticate();
+    let logged = capture::logged();
+    let path = directory.path(FILE);
+    assert!(!logged.contains(&*path), "{logged}");
 }
