@@ -114,13 +114,14 @@
 //!
 //! Log lines go to the [`log`](https://docs.rs/log) facade under the target `didit`: an attempt at debug, a retry at
 //! warn. A [token file](ClientBuilder::token_file) that cannot be written is logged once at warn, under
-//! `didit::token_file`. They never hold a secret. But **at trace, the target `ureq_proto` of the HTTP library shows the wire, secrets
-//! included: leave it off.**
+//! `didit::token_file`. They never hold a secret. But **at trace, the target `ureq_proto` of the HTTP library shows the
+//! wire, secrets included: leave it off.**
 //!
 //! # Testing your own code
 //!
-//! Give your code the client. In a test, [mockito](https://docs.rs/mockito) stands in for Didit. With an API key there is
-//! no token to fetch, and [`RetryPolicy::none`] keeps the test from waiting.
+//! Pass the [`Client`] in. In a test, [mockito](https://docs.rs/mockito) stands in for Didit. With an API key there is no
+//! token to fetch, and [`RetryPolicy::none`] keeps the test from waiting. `assert` fails if the request went elsewhere:
+//! mockito answers 501 to what it does not expect.
 //!
 //! ```
 //! use didit::{Client, Credentials, RetryPolicy, StatusUpdate, Verdict};
@@ -129,11 +130,15 @@
 //! let builder = Client::builder(Credentials::api_key("any")).base_url(server.url());
 //! let client = builder.retry(RetryPolicy::none()).build()?;
 //!
-//! server.mock("PATCH", "/v3/session/lost/update-status/").with_status(502).create();
+//! let lost = server.mock("PATCH", "/v3/session/lost/update-status/").with_status(502).create();
 //! let error = client.update_status(&"lost".parse()?, &StatusUpdate::approved()).unwrap_err();
 //! assert_eq!(error.verdict(), Verdict::Unknown);
+//! lost.assert();
 //! # Ok::<(), didit::Error>(())
 //! ```
+//!
+//! If your code takes a trait of your own in place of the client, a fake can return [`UpdatedSession::new`],
+//! [`Session::new`] and [`Error::new`].
 //!
 //! # More
 //!

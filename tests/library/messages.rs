@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use didit::{ApiVersion, Client, ClientBuilder, Credentials, Error, Node, RetryPolicy, SessionId, StatusUpdate};
+use didit::{
+    ApiVersion, Client, ClientBuilder, Credentials, Error, Node, RetryPolicy, SessionId, SessionStatus, StatusUpdate,
+};
 
 use crate::support::page::{Rows, compare};
 use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, session_id, token};
@@ -85,6 +87,10 @@ fn input() -> Rows {
             "Resubmitted on v1",
             unsent.unwrap_err().to_string().replace(SESSION, "ID"),
         ),
+        (
+            "a node without a feature",
+            "a:".parse::<Node>().unwrap_err().to_string(),
+        ),
         ("an email on v1", check(&v1, approved().email("ann@example.org"))),
         ("Resubmitted without a step", check(&v3, StatusUpdate::resubmitted([]))),
         ("an address that is none", check(&v3, approved().email("ann"))),
@@ -113,6 +119,25 @@ fn update(steps: Vec<Step>) -> String {
 fn updates(turns: Vec<Vec<Step>>) -> String {
     let server = Server::script(turns);
     failed(&server.key_client(), &server.address().to_string(), &approved())
+}
+
+/// What `ensure_status_if` says that may not replace a decision, when one is made after its attempt failed.
+fn decided_after_a_doubt() -> String {
+    let status = |status: &str| answer(200, &[], format!(r#"{{"session_id":"{SESSION}","status":"{status}"}}"#));
+    let turns = vec![
+        status("In Review"),
+        vec![Step::Close],
+        status("Declined"),
+        status("Declined"),
+    ];
+    let server = Server::script(turns);
+    let undecided = |status: &SessionStatus| !status.is_decided();
+    let result = server
+        .key_client()
+        .ensure_status_if(&session_id(), &approved(), undecided);
+    let text = result.unwrap_err().to_string();
+    text.replace(&server.address().to_string(), "HOST")
+        .replace(SESSION, "ID")
 }
 
 fn tokens(steps: Vec<Step>) -> String {
@@ -159,16 +184,26 @@ fn answers() -> Rows {
             update(answer(500, &[], words("Something broke."))),
         ),
         ("503 with HTML", update(answer(503, &[], html))),
+        ("425 in Didit's words", update(answer(425, &[], words("Too early.")))),
+        ("520 with HTML", update(answer(520, &[], html))),
         ("501", update(answer(501, &[], ""))),
         ("503, three times", updates(vec![busy(), busy(), busy()])),
         (
             "the connection is closed, then 404",
             updates(vec![vec![Step::Close], answer(404, &[], words("Not found."))]),
         ),
+        (
+            "the connection is closed, then somebody declines (`ensure_status_if`)",
+            decided_after_a_doubt(),
+        ),
         ("301", update(answer(301, &[("location", "/")], ""))),
         ("302", update(answer(302, &[("location", "/")], ""))),
         ("204", update(answer(204, &[], ""))),
         ("200 with HTML", update(answer(200, &[], html))),
+        (
+            "200 with compressed data",
+            update(answer(200, &[("content-encoding", "gzip")], b"\x1f\x8b\x08")),
+        ),
         (
             "200 for another session",
             update(answer(200, &[], r#"{"session_id":"other"}"#)),
