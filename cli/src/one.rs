@@ -61,8 +61,8 @@ fn set(options: &Update) -> Result<(&'static str, String), Failure> {
     let client = Client::from_env().map_err(failed)?;
     if options.ensure {
         return match client.ensure_status(id, &update).map_err(failed)? {
-            Ensured::Already => Ok(("already", format!("{id} was {status} already"))),
             Ensured::Updated => Ok(applied),
+            _ => Ok(("already", format!("{id} was {status} already"))),
         };
     }
     let error = match client.update_status(id, &update) {
