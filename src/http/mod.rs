@@ -1,7 +1,7 @@
 //! One request out, one bounded reply in. Everything that knows ureq lives here.
 
+mod dns;
 mod failure;
-mod names;
 mod proxy;
 mod tls;
 mod tunnel;
@@ -16,8 +16,8 @@ use ureq::http::header::CONTENT_LENGTH;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
+use self::dns::Names;
 use self::failure::{Context, Stage, stage_of};
-use self::names::Names;
 use self::tunnel::TunnelConnector;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
