@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::call::{Call, Deadline, with_retries};
 use crate::credentials::Authorization;
 use crate::error::{Error, Result, Verdict};
-use crate::http::{Http, MAX_BODY, Method, Reply, Request, host};
+use crate::http::{Http, MAX_BODY, Method, Request, Response, host};
 use crate::rate_limit::RateLimit;
 use crate::retry::RetryPolicy;
 use crate::session::{Ensured, Session, SessionId, SessionStatus, UpdatedSession};
@@ -396,14 +396,14 @@ impl Shared {
         body: Option<&[u8]>,
         call: &mut Call,
     ) -> Result<SessionFields> {
-        let (method, action, max_reply) = match body {
+        let (method, action, max_response) = match body {
             Some(_) => (Method::PATCH, "/update-status/", MAX_BODY),
             None => (Method::GET, "/decision/", MAX_SESSION),
         };
         let version = self.version.as_str();
         let url = [&self.base_url, "/", version, "/session/", id.as_str(), action].concat();
         let deadline = call.deadline;
-        let reply = self.authorization.authorize(call, |credential, secrets| {
+        let response = self.authorization.authorize(call, |credential, secrets| {
             let headers = [
                 ("accept", "application/json"),
                 credential,
@@ -414,16 +414,16 @@ impl Shared {
                 url: &url,
                 headers: if body.is_some() { &headers } else { &headers[..2] },
                 body,
-                max_reply,
+                max_response,
             };
-            let note_limit = |reply: &Reply| {
-                if let Some(seen) = RateLimit::read(reply) {
+            let note_limit = |response: &Response| {
+                if let Some(seen) = RateLimit::read(response) {
                     *self.rate_limit() = Some(seen);
                 }
             };
             verdict::ask(&self.http, &request, operation, deadline, secrets, note_limit)
         });
-        let (reply, body) = reply?;
+        let (response, body) = response?;
         let fields = SessionFields::parse(&body).unwrap_or_default();
         match &fields.session_id {
             Some(named) if id.is(named) => Ok(fields),
@@ -431,7 +431,7 @@ impl Shared {
                 "Didit answered 200, but for another session".into(),
                 operation,
             )),
-            None => Err(verdict::no_session(host(&url), &reply, &body, operation)),
+            None => Err(verdict::no_session(host(&url), &response, &body, operation)),
         }
     }
 }

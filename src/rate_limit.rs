@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::http::Reply;
+use crate::http::Response;
 use crate::retry::{reset_moment, whole_number};
 
 /// The rate limit as the headers of an answer gave it ([Didit's API, §7](crate::didit_api#7-rate-limits)).
@@ -23,15 +23,15 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    pub(crate) fn read(reply: &Reply) -> Option<RateLimit> {
-        let number = |name| reply.header(name).and_then(whole_number);
+    pub(crate) fn read(response: &Response) -> Option<RateLimit> {
+        let number = |name| response.header(name).and_then(whole_number);
         let (limit, remaining) = (number("x-ratelimit-limit")?, number("x-ratelimit-remaining")?);
-        let reset = reply.header("x-ratelimit-reset").and_then(reset_moment);
+        let reset = response.header("x-ratelimit-reset").and_then(reset_moment);
         Some(RateLimit {
             limit,
             remaining,
             reset,
-            reset_after: reset.map(|moment| moment.duration_since(reply.date()).unwrap_or_default()),
+            reset_after: reset.map(|moment| moment.duration_since(response.date()).unwrap_or_default()),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::mem;
 
 use crate::call::Deadline;
 use crate::error::{Error, ErrorKind, Result, ServerMessage, Verdict};
-use crate::http::{Failure, Http, Outcome, Reply, Request, host};
+use crate::http::{Failure, Http, Outcome, Request, Response, host};
 use crate::retry::retry_after;
 
 /// What a request is for.
@@ -62,8 +62,8 @@ pub(crate) fn ask(
     operation: Operation,
     deadline: Deadline,
     secrets: &[&str],
-    seen: impl FnOnce(&Reply),
-) -> Result<(Reply, Vec<u8>)> {
+    seen: impl FnOnce(&Response),
+) -> Result<(Response, Vec<u8>)> {
     let limit = http.timeout();
     let timeout = match operation {
         Operation::UpdateStatus { .. } => deadline.remaining_for_update(limit)?,
@@ -74,10 +74,10 @@ pub(crate) fn ask(
         let own_time = operation == Operation::FetchToken && timeout < limit && error.kind() == ErrorKind::Timeout;
         error.with(|error| error.deadline_exceeded = own_time)
     };
-    let mut reply = http.send(request, timeout).map_err(failed)?;
-    seen(&reply);
+    let mut response = http.send(request, timeout).map_err(failed)?;
+    seen(&response);
     // A byte order mark, which no JSON begins with (RFC 8259 §8.1).
-    if let Some(body) = reply
+    if let Some(body) = response
         .body
         .as_mut()
         .ok()
@@ -85,36 +85,36 @@ pub(crate) fn ask(
     {
         body.drain(..3);
     }
-    if reply.status != 200 {
-        return Err(of_status(&reply, host(request.url), operation, secrets));
+    if response.status != 200 {
+        return Err(of_status(&response, host(request.url), operation, secrets));
     }
-    let body = mem::replace(&mut reply.body, Ok(Vec::new()))
+    let body = mem::replace(&mut response.body, Ok(Vec::new()))
         .map_err(|failure| failed(failure).with(|error| error.status = Some(200)))?;
-    Ok((reply, body))
+    Ok((response, body))
 }
 
 /// An answer with another status than 200 (docs/didit-api.md §6), from `host`.
-fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) -> Error {
+fn of_status(response: &Response, host: &str, operation: Operation, secrets: &[&str]) -> Error {
     use ErrorKind::{Authentication, Forbidden, NotFound, RateLimited, Rejected, Server, UnexpectedResponse};
     use Outcome::{Lost, NotYet, Refused, Unclear};
 
-    let status = reply.status;
+    let status = response.status;
     // Only the body of an error is meant to be shown: a success may hold all about a person.
     let body = match status {
-        400.. => reply.body.as_deref().unwrap_or_default(),
+        400.. => response.body.as_deref().unwrap_or_default(),
         _ => b"",
     };
     let json = serde_json::from_slice(body).unwrap_or_default();
-    let message = ServerMessage::read(&json, reply.header("x-request-id"), secrets);
+    let message = ServerMessage::read(&json, response.header("x-request-id"), secrets);
     let from_didit = message.is_from_didit();
     let problem = match status {
         _ if from_didit => format!("Didit answered {status}"),
-        400.. if reply.body.is_err() => {
+        400.. if response.body.is_err() => {
             format!("{host} answered {status}, and its answer could not be read to its end")
         }
         300..400 => format!("{host} answered {status}, a redirect, which is not followed"),
-        400..500 => unexpected_content(host, reply, body),
-        500.. => format!("{host} answered {status} {}", content(reply, body)),
+        400..500 => unexpected_content(host, response, body),
+        500.. => format!("{host} answered {status} {}", content(response, body)),
         _ => format!("{host} answered {status}"),
     };
     let check_url = operation.check_url();
@@ -144,11 +144,11 @@ fn of_status(reply: &Reply, host: &str, operation: Operation, secrets: &[&str]) 
         300..=399 => (UnexpectedResponse, Unclear, check_url),
         _ => (UnexpectedResponse, Unclear, ""),
     };
-    let reset = reply.header("x-ratelimit-reset").filter(|_| status == 429);
+    let reset = response.header("x-ratelimit-reset").filter(|_| status == 429);
     operation.error(kind, outcome, problem, advice).with(|error| {
         error.status = Some(status);
         error.server = message;
-        error.retry_after = retry_after(reply.header("retry-after"), reset, reply.date());
+        error.retry_after = retry_after(response.header("retry-after"), reset, response.date());
     })
 }
 
@@ -158,15 +158,19 @@ pub(crate) fn unconfirmed(problem: String, operation: Operation) -> Error {
 }
 
 /// A 200 from `host` that is not about a session at all.
-pub(crate) fn no_session(host: &str, reply: &Reply, body: &[u8], operation: Operation) -> Error {
-    unusable(unexpected_content(host, reply, body), operation.check_url(), operation)
+pub(crate) fn no_session(host: &str, response: &Response, body: &[u8], operation: Operation) -> Error {
+    unusable(
+        unexpected_content(host, response, body),
+        operation.check_url(),
+        operation,
+    )
 }
 
 /// A 200 from `host` that holds no token that can be used.
-pub(crate) fn no_token(host: &str, reply: &Reply, body: &[u8], problem: &str) -> Error {
+pub(crate) fn no_token(host: &str, response: &Response, body: &[u8], problem: &str) -> Error {
     let problem = match body.trim_ascii_start().first() {
-        Some(b'{') if !is_compressed(reply, body) => format!("{host} answered 200, but {problem}"),
-        _ => unexpected_content(host, reply, body),
+        Some(b'{') if !is_compressed(response, body) => format!("{host} answered 200, but {problem}"),
+        _ => unexpected_content(host, response, body),
     };
     unusable(problem, Operation::FetchToken.check_url(), Operation::FetchToken)
 }
@@ -177,16 +181,16 @@ fn unusable(problem: String, advice: &'static str, operation: Operation) -> Erro
 }
 
 /// An answer that Didit does not give, and who may have given it instead.
-fn unexpected_content(host: &str, reply: &Reply, body: &[u8]) -> String {
-    let (status, content) = (reply.status, content(reply, body));
+fn unexpected_content(host: &str, response: &Response, body: &[u8]) -> String {
+    let (status, content) = (response.status, content(response, body));
     format!("{host} answered {status} {content} (is it a login page or a gateway, or is the URL wrong?)")
 }
 
 /// What a body is that is not Didit's JSON.
-fn content(reply: &Reply, body: &[u8]) -> &'static str {
+fn content(response: &Response, body: &[u8]) -> &'static str {
     match body.trim_ascii_start().first() {
         None => "with an empty body",
-        Some(_) if is_compressed(reply, body) => "with compressed data, which it was not asked for",
+        Some(_) if is_compressed(response, body) => "with compressed data, which it was not asked for",
         Some(b'<') => "with HTML, not JSON",
         Some(b'{') => "with JSON that is not Didit's",
         Some(_) => "with something that is not JSON",
@@ -194,8 +198,8 @@ fn content(reply: &Reply, body: &[u8]) -> &'static str {
 }
 
 /// By its header, or by how gzip begins (RFC 1952 §2.3.1).
-fn is_compressed(reply: &Reply, body: &[u8]) -> bool {
-    let encoding = reply.header("content-encoding").unwrap_or("identity");
+fn is_compressed(response: &Response, body: &[u8]) -> bool {
+    let encoding = response.header("content-encoding").unwrap_or("identity");
     !encoding.eq_ignore_ascii_case("identity") || body.starts_with(b"\x1f\x8b")
 }
 

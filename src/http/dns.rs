@@ -32,12 +32,12 @@ const MAX_ADDRESSES: usize = 16;
 
 /// The addresses of all hosts of one client. Clones share them.
 #[derive(Clone)]
-pub(super) struct Names(Arc<Cache>);
+pub(super) struct DnsCache(Arc<Shared>);
 
 type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 type Clock = dyn Fn() -> Instant + Send + Sync;
 
-struct Cache {
+struct Shared {
     hosts: Mutex<Vec<Host>>,
     answered: Condvar,
     lookup: Box<Lookup>,
@@ -60,16 +60,16 @@ struct Host {
     failed: Option<(Instant, String)>,
 }
 
-impl Names {
-    pub(super) fn new() -> Names {
-        Names::with(|name, port| Ok((name, port).to_socket_addrs()?.collect()), Instant::now)
+impl DnsCache {
+    pub(super) fn new() -> DnsCache {
+        DnsCache::with(|name, port| Ok((name, port).to_socket_addrs()?.collect()), Instant::now)
     }
 
     fn with(
         lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
-    ) -> Names {
-        Names(Arc::new(Cache {
+    ) -> DnsCache {
+        DnsCache(Arc::new(Shared {
             hosts: Mutex::default(),
             answered: Condvar::new(),
             lookup: Box::new(lookup),
@@ -124,9 +124,9 @@ impl Names {
             None => limit,
         };
         if !host.in_flight {
-            let (cache, name) = (cache.clone(), host.name.clone());
+            let (shared, name) = (cache.clone(), host.name.clone());
             let thread = thread::Builder::new().name("didit-lookup".into());
-            if thread.spawn(move || cache.look_up(index, &name, port)).is_err() {
+            if thread.spawn(move || shared.look_up(index, &name, port)).is_err() {
                 host.failed = Some((now, String::new()));
                 return old.ok_or_else(|| unresolved(io::ErrorKind::Other, ": the system has no thread to spare"));
             }
@@ -149,7 +149,7 @@ impl Names {
     }
 }
 
-impl Cache {
+impl Shared {
     fn hosts(&self) -> MutexGuard<'_, Vec<Host>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,7 +184,7 @@ impl Host {
     }
 }
 
-impl Resolver for Names {
+impl Resolver for DnsCache {
     fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let (name, port) = host_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
         if let Some(address) = ip_address(name) {
@@ -194,9 +194,9 @@ impl Resolver for Names {
     }
 }
 
-impl fmt::Debug for Names {
+impl fmt::Debug for DnsCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Names").finish_non_exhaustive()
+        f.debug_struct("DnsCache").finish_non_exhaustive()
     }
 }
 
@@ -221,7 +221,7 @@ mod tests {
 
     /// A name server, and the time.
     #[derive(Clone)]
-    struct World(Arc<State>);
+    struct FakeDns(Arc<State>);
 
     struct State {
         start: Instant,
@@ -233,9 +233,9 @@ mod tests {
         goes_on: Condvar,
     }
 
-    impl World {
-        fn new() -> (World, Names) {
-            let world = World(Arc::new(State {
+    impl FakeDns {
+        fn new() -> (FakeDns, DnsCache) {
+            let dns = FakeDns(Arc::new(State {
                 start: Instant::now(),
                 later: Mutex::default(),
                 lookups: AtomicUsize::new(0),
@@ -243,12 +243,12 @@ mod tests {
                 hanging: Mutex::new(false),
                 goes_on: Condvar::new(),
             }));
-            let (server, clock) = (world.clone(), world.clone());
-            let names = Names::with(
+            let (server, clock) = (dns.clone(), dns.clone());
+            let cache = DnsCache::with(
                 move |_, port| server.look_up(port),
                 move || clock.0.start + *clock.0.later.lock().unwrap(),
             );
-            (world, names)
+            (dns, cache)
         }
 
         fn look_up(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -285,45 +285,45 @@ mod tests {
     }
 
     /// The last byte of the address that is found.
-    fn find(names: &Names, limit: Duration) -> io::Result<u8> {
-        let found = names.addresses("apx.didit.me", 443, limit)?;
+    fn find(cache: &DnsCache, limit: Duration) -> io::Result<u8> {
+        let found = cache.addresses("apx.didit.me", 443, limit)?;
         match found[0].ip() {
             IpAddr::V4(address) => Ok(address.octets()[3]),
             IpAddr::V6(_) => unreachable!(),
         }
     }
 
-    fn wait_for_lookups(names: &Names, count: u64) {
-        let hosts = names.0.hosts();
+    fn wait_for_lookups(cache: &DnsCache, count: u64) {
+        let hosts = cache.0.hosts();
         let pending = |hosts: &mut Vec<Host>| hosts[0].lookups < count;
-        let waited = names.0.answered.wait_timeout_while(hosts, LONG, pending);
+        let waited = cache.0.answered.wait_timeout_while(hosts, LONG, pending);
         assert!(!waited.unwrap().1.timed_out());
     }
 
     #[test]
     fn addresses_are_remembered_for_a_minute() {
-        let (world, names) = World::new();
+        let (dns, cache) = FakeDns::new();
         for _ in 0..100 {
-            assert_eq!(find(&names, LONG).unwrap(), 1);
+            assert_eq!(find(&cache, LONG).unwrap(), 1);
         }
-        world.answer(2);
-        world.after(FRESH_FOR - SECOND);
-        assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (1, 1));
-        world.after(SECOND);
-        assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
+        dns.answer(2);
+        dns.after(FRESH_FOR - SECOND);
+        assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (1, 1));
+        dns.after(SECOND);
+        assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (2, 2));
     }
 
     #[test]
     fn old_addresses_serve_for_an_hour_while_lookups_fail() {
-        let (world, names) = World::new();
-        find(&names, LONG).unwrap();
-        world.answer(0);
+        let (dns, cache) = FakeDns::new();
+        find(&cache, LONG).unwrap();
+        dns.answer(0);
         for _ in 1..60 {
-            world.after(FRESH_FOR);
-            assert_eq!(find(&names, LONG).unwrap(), 1);
+            dns.after(FRESH_FOR);
+            assert_eq!(find(&cache, LONG).unwrap(), 1);
         }
-        world.after(FRESH_FOR);
-        let error = find(&names, LONG).unwrap_err();
+        dns.after(FRESH_FOR);
+        let error = find(&cache, LONG).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the name apx.didit.me could not be resolved (No such name)"
@@ -332,118 +332,118 @@ mod tests {
 
     #[test]
     fn a_lookup_that_failed_is_not_repeated_at_once_where_old_addresses_serve() {
-        let (world, names) = World::new();
-        find(&names, LONG).unwrap();
-        world.answer(0);
-        world.after(FRESH_FOR);
+        let (dns, cache) = FakeDns::new();
+        find(&cache, LONG).unwrap();
+        dns.answer(0);
+        dns.after(FRESH_FOR);
         for _ in 0..10 {
-            find(&names, LONG).unwrap();
+            find(&cache, LONG).unwrap();
         }
-        assert_eq!(world.lookups(), 2);
-        world.after(RETRY_LOOKUP_AFTER);
-        find(&names, LONG).unwrap();
-        assert_eq!(world.lookups(), 3);
+        assert_eq!(dns.lookups(), 2);
+        dns.after(RETRY_LOOKUP_AFTER);
+        find(&cache, LONG).unwrap();
+        assert_eq!(dns.lookups(), 3);
     }
 
     #[test]
     fn without_old_addresses_every_request_looks_again() {
-        let (world, names) = World::new();
-        world.answer(0);
+        let (dns, cache) = FakeDns::new();
+        dns.answer(0);
         for lookups in 1..4 {
-            find(&names, LONG).unwrap_err();
-            assert_eq!(world.lookups(), lookups);
+            find(&cache, LONG).unwrap_err();
+            assert_eq!(dns.lookups(), lookups);
         }
-        world.answer(3);
-        assert_eq!(find(&names, LONG).unwrap(), 3);
+        dns.answer(3);
+        assert_eq!(find(&cache, LONG).unwrap(), 3);
     }
 
     #[test]
     fn ten_callers_share_one_lookup() {
-        let (world, names) = World::new();
-        world.hang(true);
+        let (dns, cache) = FakeDns::new();
+        dns.hang(true);
         let found = thread::scope(|scope| {
-            let callers: Vec<_> = (0..10).map(|_| scope.spawn(|| find(&names, LONG))).collect();
-            world.hang(false);
+            let callers: Vec<_> = (0..10).map(|_| scope.spawn(|| find(&cache, LONG))).collect();
+            dns.hang(false);
             callers
                 .into_iter()
                 .map(|caller| caller.join().unwrap())
                 .collect::<Vec<_>>()
         });
         assert!(found.iter().all(|found| matches!(found, Ok(1))), "{found:?}");
-        assert_eq!(world.lookups(), 1);
+        assert_eq!(dns.lookups(), 1);
     }
 
     #[test]
     fn a_hanging_name_server_costs_one_thread_and_no_more_than_the_limit() {
-        let (world, names) = World::new();
-        world.hang(true);
+        let (dns, cache) = FakeDns::new();
+        dns.hang(true);
         for _ in 0..10 {
-            let error = find(&names, SHORT).unwrap_err();
+            let error = find(&cache, SHORT).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             assert_eq!(error.to_string(), "the name apx.didit.me could not be resolved in time");
         }
-        world.hang(false);
-        assert_eq!(find(&names, LONG).unwrap(), 1);
-        assert_eq!(world.lookups(), 1, "the late answer is taken");
+        dns.hang(false);
+        assert_eq!(find(&cache, LONG).unwrap(), 1);
+        assert_eq!(dns.lookups(), 1, "the late answer is taken");
     }
 
     #[test]
     fn old_addresses_serve_while_a_lookup_hangs_and_its_late_answer_counts() {
-        let (world, names) = World::new();
-        find(&names, LONG).unwrap();
-        world.after(FRESH_FOR);
-        world.answer(2);
-        world.hang(true);
+        let (dns, cache) = FakeDns::new();
+        find(&cache, LONG).unwrap();
+        dns.after(FRESH_FOR);
+        dns.answer(2);
+        dns.hang(true);
         let start = Instant::now();
-        assert_eq!(find(&names, SHORT).unwrap(), 1);
+        assert_eq!(find(&cache, SHORT).unwrap(), 1);
         // With a lookup in flight, no other waits for it.
         for _ in 0..100 {
-            assert_eq!(find(&names, LONG).unwrap(), 1);
+            assert_eq!(find(&cache, LONG).unwrap(), 1);
         }
         assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
-        world.hang(false);
-        wait_for_lookups(&names, 2);
-        assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
+        dns.hang(false);
+        wait_for_lookups(&cache, 2);
+        assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (2, 2));
     }
 
     #[test]
     fn a_failed_connection_makes_addresses_old_before_their_time() {
-        let (world, names) = World::new();
-        find(&names, LONG).unwrap();
-        world.answer(2);
-        names.mark_stale(&"https://elsewhere.test/".parse().unwrap());
-        names.mark_stale(&"https://apx.didit.me:8443/".parse().unwrap());
-        assert_eq!(find(&names, LONG).unwrap(), 1);
-        names.mark_stale(&"https://APX.didit.me/a".parse().unwrap());
-        assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
-        assert_eq!((find(&names, LONG).unwrap(), world.lookups()), (2, 2));
+        let (dns, cache) = FakeDns::new();
+        find(&cache, LONG).unwrap();
+        dns.answer(2);
+        cache.mark_stale(&"https://elsewhere.test/".parse().unwrap());
+        cache.mark_stale(&"https://apx.didit.me:8443/".parse().unwrap());
+        assert_eq!(find(&cache, LONG).unwrap(), 1);
+        cache.mark_stale(&"https://APX.didit.me/a".parse().unwrap());
+        assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (2, 2));
+        assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (2, 2));
         // And they serve on if nothing better is found.
-        world.answer(0);
-        names.mark_stale(&"https://apx.didit.me/".parse().unwrap());
-        assert_eq!(find(&names, LONG).unwrap(), 2);
+        dns.answer(0);
+        cache.mark_stale(&"https://apx.didit.me/".parse().unwrap());
+        assert_eq!(find(&cache, LONG).unwrap(), 2);
     }
 
     #[test]
     fn an_ip_address_is_no_name() {
-        let (world, names) = World::new();
+        let (dns, cache) = FakeDns::new();
         for (url, expected) in [
             ("http://127.0.0.1", "127.0.0.1:80"),
             ("https://127.0.0.1", "127.0.0.1:443"),
             ("https://[::1]:8443/a", "[::1]:8443"),
         ] {
             let uri = url.parse().unwrap();
-            let found = names.resolve(&uri, &Config::default(), NextTimeout::default()).unwrap();
+            let found = cache.resolve(&uri, &Config::default(), NextTimeout::default()).unwrap();
             assert_eq!(found[..], [expected.parse().unwrap()]);
         }
-        assert_eq!(world.lookups(), 0);
+        assert_eq!(dns.lookups(), 0);
     }
 
     #[test]
     fn each_port_has_its_addresses_and_sixteen_are_enough() {
-        let names = Names::with(|_, port| Ok(vec![address(1, port); 20]), Instant::now);
-        assert_eq!(names.addresses("a", 1, LONG).unwrap()[..], [address(1, 1); 16]);
-        assert_eq!(names.addresses("a", 2, LONG).unwrap()[..], [address(1, 2); 16]);
-        let nothing = Names::with(|_, _| Ok(vec![]), Instant::now);
+        let cache = DnsCache::with(|_, port| Ok(vec![address(1, port); 20]), Instant::now);
+        assert_eq!(cache.addresses("a", 1, LONG).unwrap()[..], [address(1, 1); 16]);
+        assert_eq!(cache.addresses("a", 2, LONG).unwrap()[..], [address(1, 2); 16]);
+        let nothing = DnsCache::with(|_, _| Ok(vec![]), Instant::now);
         let error = nothing.addresses("a", 1, LONG).unwrap_err();
         assert_eq!(error.to_string(), "the name a could not be resolved");
     }

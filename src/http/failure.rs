@@ -47,8 +47,8 @@ pub(super) struct Context<'a> {
     pub(super) proxy: Option<&'a str>,
     pub(super) timeout: Duration,
     pub(super) connect_timeout: Duration,
-    pub(super) max_reply: u64,
-    pub(super) own_roots: bool,
+    pub(super) max_response: u64,
+    pub(super) custom_roots: bool,
 }
 
 impl Failure {
@@ -75,7 +75,7 @@ impl Failure {
                 return refused(format!("connecting to {route}: {problem}"), advice);
             }
             (Stage::Connecting, _) => {
-                if let Some((problem, advice)) = tls::refusal(error, &server, context.own_roots) {
+                if let Some((problem, advice)) = tls::refusal(error, &server, context.custom_roots) {
                     return refused(problem, advice);
                 }
                 let (kind, problem) = context.connecting(error);
@@ -156,7 +156,7 @@ impl Context<'_> {
             ),
             E::BodyExceedsLimit(_) => (
                 UnexpectedResponse,
-                format!("sent an answer larger than {}", size(self.max_reply)),
+                format!("sent an answer larger than {}", size(self.max_response)),
             ),
             _ => (Network, "sent an answer that was cut short".into()),
         }
@@ -205,8 +205,8 @@ mod tests {
         proxy: None,
         timeout: Duration::from_millis(2500),
         connect_timeout: Duration::from_secs(2),
-        max_reply: 64 * 1024,
-        own_roots: false,
+        max_response: 64 * 1024,
+        custom_roots: false,
     };
 
     fn io(kind: Io) -> ureq::Error {

@@ -1,4 +1,4 @@
-//! One request out, one bounded reply in. Everything that knows ureq lives here.
+//! One request out, one bounded response in. Everything that knows ureq lives here.
 
 mod dns;
 mod failure;
@@ -16,7 +16,7 @@ use ureq::http::header::CONTENT_LENGTH;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
-use self::dns::Names;
+use self::dns::DnsCache;
 use self::failure::{Context, Stage, stage_of};
 use self::tunnel::TunnelConnector;
 use crate::error::{Error, Result};
@@ -57,10 +57,10 @@ pub(crate) struct Settings {
 pub(crate) struct Http {
     agent: Agent,
     proxy: Option<Proxy>,
-    names: Names,
+    dns: DnsCache,
     timeout: Duration,
     connect_timeout: Duration,
-    own_roots: bool,
+    custom_roots: bool,
     start: Instant,
     /// Until when every request opens a connection of its own, in milliseconds after `start`.
     reconnect_until: Arc<AtomicU64>,
@@ -72,17 +72,17 @@ pub(crate) struct Request<'a> {
     pub(crate) headers: &'a [(&'static str, &'a str)],
     pub(crate) body: Option<&'a [u8]>,
     /// How much of a 200 is read; of any other answer it is [`MAX_BODY`].
-    pub(crate) max_reply: u64,
+    pub(crate) max_response: u64,
 }
 
 /// An answer: its status is certain, its body may be missing.
-pub(crate) struct Reply {
+pub(crate) struct Response {
     pub(crate) status: u16,
     headers: HeaderMap,
     pub(crate) body: Result<Vec<u8>, Failure>,
 }
 
-impl Reply {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -154,14 +154,14 @@ impl Http {
             .max_idle_connections_per_host(usize::MAX)
             .max_idle_age(MAX_IDLE_AGE);
         let config = tls::configure(config, settings.root_certificates.as_deref())?.build();
-        let names = other.map_or_else(Names::new, |other| other.names.clone());
+        let dns = other.map_or_else(DnsCache::new, |other| other.dns.clone());
         Ok(Http {
-            agent: Agent::with_parts(config, TunnelConnector::new(proxy.is_some()), names.clone()),
+            agent: Agent::with_parts(config, TunnelConnector::new(proxy.is_some()), dns.clone()),
             proxy,
-            names,
+            dns,
             timeout,
             connect_timeout,
-            own_roots: settings.root_certificates.is_some(),
+            custom_roots: settings.root_certificates.is_some(),
             start: Instant::now(),
             reconnect_until: Arc::default(),
         })
@@ -173,7 +173,7 @@ impl Http {
     }
 
     /// Sends one request and reads the answer, all within `timeout`.
-    pub(crate) fn send(&self, request: &Request<'_>, timeout: Duration) -> Result<Reply, Failure> {
+    pub(crate) fn send(&self, request: &Request<'_>, timeout: Duration) -> Result<Response, Failure> {
         let start = Instant::now();
         let timeout = timeout.min(self.timeout);
         let mut outgoing = RequestBody {
@@ -185,9 +185,9 @@ impl Http {
                 let (head, body) = response.into_parts();
                 let status = head.status.as_u16();
                 // An error is read as JSON, which may take many times its size in memory.
-                let limit = if status == 200 { request.max_reply } else { MAX_BODY };
+                let limit = if status == 200 { request.max_response } else { MAX_BODY };
                 let body = body.into_with_config().limit(limit).read_to_vec();
-                Ok(Reply {
+                Ok(Response {
                     status,
                     headers: head.headers,
                     body: body.map_err(|error| self.failure(request, &error, Stage::Reading, timeout)),
@@ -204,7 +204,7 @@ impl Http {
         };
         if log::log_enabled!(target: "didit", log::Level::Debug) {
             let end = match &result {
-                Ok(reply) => reply.status.to_string(),
+                Ok(response) => response.status.to_string(),
                 Err(failure) => failure.problem.clone(),
             };
             let (method, path, millis) = (&request.method, path(request.url), start.elapsed().as_millis());
@@ -221,7 +221,7 @@ impl Http {
         }
         let url = request.url.parse().ok();
         if let Some(connected_to) = self.proxy.as_ref().map(Proxy::uri).or(url.as_ref()) {
-            self.names.mark_stale(connected_to);
+            self.dns.mark_stale(connected_to);
         }
         let proxy = self.proxy.as_ref();
         let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
@@ -230,8 +230,8 @@ impl Http {
             proxy: proxy.as_deref(),
             timeout,
             connect_timeout: connect_limit(self.connect_timeout, timeout, proxy.is_some()),
-            max_reply: request.max_reply,
-            own_roots: self.own_roots,
+            max_response: request.max_response,
+            custom_roots: self.custom_roots,
         };
         Failure::new(error, stage, &context)
     }

@@ -76,7 +76,7 @@ fn is_sequence(der: &[u8]) -> bool {
 ///
 /// The types behind these errors are those of the TLS libraries, which are ureq's dependencies and not ours, so their
 /// text is all there is to read.
-pub(super) fn refusal(error: &ureq::Error, server: &str, own_roots: bool) -> Option<(String, &'static str)> {
+pub(super) fn refusal(error: &ureq::Error, server: &str, custom_roots: bool) -> Option<(String, &'static str)> {
     let text = match error {
         ureq::Error::Tls(text) => (*text).to_owned(),
         #[cfg(feature = "rustls")]
@@ -86,7 +86,7 @@ pub(super) fn refusal(error: &ureq::Error, server: &str, own_roots: bool) -> Opt
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => error.to_string(),
         _ => return None,
     };
-    let (whose, problem, advice) = read(&text, own_roots)?;
+    let (whose, problem, advice) = read(&text, custom_roots)?;
     Some((format!("{whose}{server} {problem}"), advice))
 }
 
@@ -141,13 +141,13 @@ const MEANINGS: [(&str, &str, &str, &str); 8] = [
 ];
 
 /// What the text says: whose fault, before the server's name; the problem, after it; and the advice.
-fn read(text: &str, own_roots: bool) -> Option<(&'static str, String, &'static str)> {
+fn read(text: &str, custom_roots: bool) -> Option<(&'static str, String, &'static str)> {
     let says = |any: &str| any.split('|').any(|words| text.contains(words));
     if says("unexpected EOF|unexpected eof|InternalError|internal error") {
         return None;
     }
     let (_, whose, problem, advice) = MEANINGS.into_iter().find(|(any, ..)| says(any))?;
-    let advice = match advice.ends_with(ROOTS) && own_roots {
+    let advice = match advice.ends_with(ROOTS) && custom_roots {
         true => "check root_certificates (DIDIT_CA_FILE)",
         false => advice,
     };
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn the_callers_certificates_are_suspected_first() {
-        let advice = |own_roots| read("invalid peer certificate: UnknownIssuer", own_roots).unwrap().2;
+        let advice = |custom_roots| read("invalid peer certificate: UnknownIssuer", custom_roots).unwrap().2;
         assert_eq!(advice(true), "check root_certificates (DIDIT_CA_FILE)");
         assert!(advice(false).contains("where a proxy inspects TLS"));
     }

@@ -205,9 +205,9 @@ impl TokenSource {
                 ("accept", "application/json"),
             ],
             body: Some(b"grant_type=client_credentials"),
-            max_reply: MAX_BODY,
+            max_response: MAX_BODY,
         };
-        let (reply, text) = verdict::ask(
+        let (response, text) = verdict::ask(
             &self.http,
             &request,
             Operation::FetchToken,
@@ -223,10 +223,10 @@ impl TokenSource {
                 true => ServerMessage::default(),
                 false => {
                     let token = body["access_token"].as_str().unwrap_or_default();
-                    ServerMessage::read(&body, reply.header("x-request-id"), &[secret, basic, token])
+                    ServerMessage::read(&body, response.header("x-request-id"), &[secret, basic, token])
                 }
             };
-            verdict::no_token(host(&self.url), &reply, &text, problem).with(|error| error.server = message)
+            verdict::no_token(host(&self.url), &response, &text, problem).with(|error| error.server = message)
         })
     }
 
