@@ -97,17 +97,19 @@ impl ClientBuilder {
 
     /// The longest that one attempt may take, from looking up the host to the end of the answer. Default 30 s.
     ///
-    /// The system rounds the time that a read may wait up, so that an attempt may last a few percent longer.
+    /// An update is sent only while a fifth of this is left. The system rounds the time that a read may wait up, so that
+    /// an attempt may last a few percent longer.
     pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.timeout = timeout;
         self
     }
 
     /// The longest that looking up the host may take, and the longest that connecting may take after that, a proxy's
-    /// tunnel and TLS included. Default 10 s.
+    /// tunnel and TLS included. Default 10 s, and never more than four fifths of [`timeout`](ClientBuilder::timeout).
     ///
-    /// Through a proxy, each takes at most half of [`timeout`](ClientBuilder::timeout). Addresses are remembered for a
-    /// minute. While they cannot be looked up again, the old ones serve for up to an hour.
+    /// A host with several addresses is tried at each for 250 ms, IPv6 and IPv4 in turn, and then for longer. The address
+    /// that connected is tried first from then on. Addresses are remembered for a minute. While they cannot be looked up
+    /// again, the old ones serve for up to an hour.
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.connect_timeout = timeout;
         self
@@ -117,8 +119,8 @@ impl ClientBuilder {
     /// to 3.5 minutes with an API key and 11 with client credentials.
     ///
     /// Set one when someone is waiting for the answer. An update is sent, or sent again, only while a fifth of the
-    /// deadline is left, or one [`timeout`](ClientBuilder::timeout) if that is less: an update that is cut off leaves it
-    /// unknown whether it was applied.
+    /// deadline is left once the connection is made, or one [`timeout`](ClientBuilder::timeout) if that is less: an
+    /// update that is cut off leaves it unknown whether it was applied.
     pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.deadline = Some(deadline);
         self

@@ -17,7 +17,7 @@ pub(crate) struct Call {
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline {
     end: Option<Instant>,
-    /// The time that an update needs: begun with less, it would likely be cut off, and its outcome be unknown.
+    /// What must be left when an update is sent: with less, it would likely be cut off, and its outcome be unknown.
     reserve: Duration,
 }
 
@@ -62,15 +62,18 @@ impl Deadline {
         }
     }
 
-    /// As [`remaining`](Deadline::remaining), for a request that must not be cut off on its way.
-    ///
-    /// # Errors
-    /// `Timeout` when less than the reserve is left.
-    pub(crate) fn remaining_for_update(self, limit: Duration) -> Result<Duration> {
-        match self.leaves_reserve_after(Duration::ZERO) {
-            true => self.remaining(limit),
-            false => Err(timed_out("too little of the deadline was left to send the update")),
-        }
+    /// The last moment at which an update may be sent whose attempt has `timeout` from now: while the reserve and a fifth
+    /// of `timeout` are left.
+    pub(crate) fn send_by(self, timeout: Duration) -> Instant {
+        let own = timeout - timeout / 5;
+        let left = self.left().map_or(own, |left| left.saturating_sub(self.reserve));
+        Instant::now() + own.min(left)
+    }
+
+    /// Why an update was not sent, if the deadline leaves less than the reserve.
+    pub(crate) fn too_late(self) -> Option<Error> {
+        let problem = "the deadline left too little time to send the update";
+        (!self.leaves_reserve_after(Duration::ZERO)).then(|| timed_out(problem))
     }
 
     /// Whether an update may begin after a wait.
@@ -243,20 +246,30 @@ mod tests {
     }
 
     #[test]
-    fn an_update_begins_only_with_a_fifth_of_the_deadline_left() {
-        assert_eq!(Deadline::after(None, SECOND).remaining_for_update(FAR).unwrap(), FAR);
-        assert_eq!(
-            begun(FAR, FAR * 4 / 5 - SECOND).remaining_for_update(SECOND).unwrap(),
-            SECOND
-        );
+    fn an_update_is_sent_only_with_a_fifth_of_the_deadline_and_of_the_attempts_time_left() {
+        let from_now = |deadline: Deadline, timeout| deadline.send_by(timeout) - Instant::now();
+        for (deadline, timeout, latest) in [
+            (Deadline::after(None, FAR), FAR, FAR * 4 / 5),
+            (deadline(FAR), FAR, FAR * 4 / 5),
+            (begun(FAR, FAR / 2), FAR / 2, FAR * 3 / 10),
+            (begun(FAR, FAR / 2), FAR / 10, FAR * 8 / 100),
+        ] {
+            let moment = from_now(deadline, timeout);
+            assert!(
+                moment <= latest && moment > latest - 60 * SECOND,
+                "{moment:?} {latest:?}"
+            );
+            assert!(deadline.too_late().is_none());
+        }
         let late = begun(FAR, FAR * 4 / 5 + SECOND);
+        assert!(late.send_by(FAR) <= Instant::now());
         assert_eq!(late.remaining(SECOND).unwrap(), SECOND);
-        let error = late.remaining_for_update(SECOND).unwrap_err();
+        let error = late.too_late().unwrap();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::Timeout, Verdict::NotApplied)
         );
-        assert!(error.0.deadline_exceeded);
+        assert!(error.is_retryable() && error.0.deadline_exceeded);
     }
 
     #[test]
@@ -265,7 +278,7 @@ mod tests {
         let deadline = Deadline::after(Some(600 * SECOND), timeout);
         for (passed, may_begin) in [(481, true), (569, true), (571, false)] {
             let late = after(passed * SECOND, deadline);
-            assert_eq!(late.remaining_for_update(timeout).is_ok(), may_begin, "{passed}");
+            assert_eq!(late.too_late().is_none(), may_begin, "{passed}");
         }
     }
 

@@ -60,7 +60,8 @@
 //! | bad input or configuration | `Config`, `InvalidInput` | `NotApplied` | no |
 //! | no token could be had | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | network, 408, 425, 429, 5xx but 501 and 505 |
 //! | name not resolved, connection refused or timed out, TLS handshake cut off | `Network`, `Timeout` | `NotApplied` | yes |
-//! | TLS not agreed: certificate refused, no common version; a proxy that wants a password | `Network` | `NotApplied` | no |
+//! | TLS not agreed: certificate refused, no common version; the proxy answered 401, 403 or 407 | `Network` | `NotApplied` | no |
+//! | connecting left too little time to send the update | `Timeout` | `NotApplied` | yes |
 //! | sent in part or whole, then reset, closed or timed out; a 200 that breaks off | `Network`, `Timeout` | `Unknown` | Approved, Declined |
 //! | 401 | `Authentication` | `NotApplied` | a token's: once, with a new one |
 //! | 403, 404, other 4xx | `Forbidden`, `NotFound`, `Rejected` | `NotApplied` | no (425: yes) |

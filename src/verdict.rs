@@ -27,7 +27,7 @@ impl Operation {
         };
         let (verdict, retryable) = match (outcome, self) {
             (Outcome::Refused, _) => (Verdict::NotApplied, false),
-            (Outcome::NotYet, _) => (Verdict::NotApplied, true),
+            (Outcome::NotYet | Outcome::TooLate, _) => (Verdict::NotApplied, true),
             (Outcome::Lost, Operation::UpdateStatus { idempotent }) => (Verdict::Unknown, idempotent),
             (Outcome::Unclear, Operation::UpdateStatus { .. }) => (Verdict::Unknown, false),
             // Whatever became of it, nothing was changed.
@@ -65,16 +65,23 @@ pub(crate) fn ask(
     seen: impl FnOnce(&Response),
 ) -> Result<(Response, Vec<u8>)> {
     let limit = http.timeout();
-    let timeout = match operation {
-        Operation::UpdateStatus { .. } => deadline.remaining_for_update(limit)?,
-        _ => deadline.remaining(limit)?,
+    let timeout = deadline.remaining(limit)?;
+    let (send_by, new_connection) = match operation {
+        // It is not repeated if the connection turns out to be lost.
+        Operation::UpdateStatus { idempotent } => (Some(deadline.send_by(timeout)), !idempotent),
+        _ => (None, false),
     };
     let failed = |failure: Failure| {
+        let too_late = deadline.too_late().filter(|_| failure.outcome == Outcome::TooLate);
+        if let Some(error) = too_late {
+            return error;
+        }
         let error = operation.error(failure.kind, failure.outcome, failure.problem, failure.advice);
         let own_time = operation == Operation::FetchToken && timeout < limit && error.kind() == ErrorKind::Timeout;
         error.with(|error| error.deadline_exceeded = own_time)
     };
-    let mut response = http.send(request, timeout).map_err(failed)?;
+    let result = http.send(request, timeout, send_by, new_connection);
+    let mut response = result.map_err(failed)?;
     seen(&response);
     // A byte order mark, which no JSON begins with (RFC 8259 §8.1).
     if let Some(body) = response
@@ -229,12 +236,13 @@ mod tests {
 
     #[test]
     fn an_outcome_is_a_verdict_and_whether_a_repeat_may_help() {
-        use Outcome::{Lost, NotYet, Refused, Unclear};
+        use Outcome::{Lost, NotYet, Refused, TooLate, Unclear};
         use Verdict::{NotApplied, Unknown};
 
         for (outcome, others, idempotent, once) in [
             (Refused, (NotApplied, false), (NotApplied, false), (NotApplied, false)),
             (NotYet, (NotApplied, true), (NotApplied, true), (NotApplied, true)),
+            (TooLate, (NotApplied, true), (NotApplied, true), (NotApplied, true)),
             (Lost, (NotApplied, true), (Unknown, true), (Unknown, false)),
             (Unclear, (NotApplied, false), (Unknown, false), (Unknown, false)),
         ] {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,6 +52,8 @@ struct Host {
     answer: Option<(ResolvedSocketAddrs, Instant)>,
     /// A connection to these addresses failed: they are looked up again early.
     is_stale: bool,
+    /// The address that connected last, and whether a connection to it has failed since.
+    last_connected: Option<(SocketAddr, bool)>,
     /// Whether a thread is looking it up now.
     in_flight: bool,
     /// How many lookups have ended.
@@ -62,7 +64,12 @@ struct Host {
 
 impl DnsCache {
     pub(super) fn new() -> DnsCache {
-        DnsCache::with(|name, port| Ok((name, port).to_socket_addrs()?.collect()), Instant::now)
+        let lookup = |name: &str, port| match (name, port).to_socket_addrs() {
+            Ok(found) => Ok(found.collect()),
+            // Without a descriptor to spare, the system says that the name is not known.
+            Err(error) => Err(UdpSocket::bind("0.0.0.0:0").err().unwrap_or(error)),
+        };
+        DnsCache::with(lookup, Instant::now)
     }
 
     fn with(
@@ -77,13 +84,25 @@ impl DnsCache {
         }))
     }
 
-    /// A connection to this host failed: it may have moved.
-    pub(super) fn mark_stale(&self, uri: &Uri) {
-        let Some((name, port)) = host_and_port(uri) else {
-            return;
-        };
-        if let Some(host) = self.0.hosts().iter_mut().find(|host| host.is(name, port)) {
+    /// A connection was made to this address of the host: it is tried first from now on.
+    pub(super) fn connected(&self, uri: &Uri, address: SocketAddr) {
+        self.update(uri, |host| host.last_connected = Some((address, false)));
+    }
+
+    /// A connection to this host failed: it may have moved, and the address that connected is tried last.
+    pub(super) fn failed(&self, uri: &Uri) {
+        self.update(uri, |host| {
             host.is_stale = true;
+            host.last_connected = host.last_connected.map(|(address, _)| (address, true));
+        });
+    }
+
+    fn update(&self, uri: &Uri, update: impl FnOnce(&mut Host)) {
+        let mut hosts = self.0.hosts();
+        let is_meant = |host: &&mut Host| host_and_port(uri).is_some_and(|(name, port)| host.is(name, port));
+        if let Some(host) = hosts.iter_mut().find(is_meant) {
+            update(host);
+            host.order();
         }
     }
 
@@ -93,18 +112,16 @@ impl DnsCache {
         let unresolved = |kind, why: &str| io::Error::new(kind, format!("the name {name} could not be resolved{why}"));
         let cache = &self.0;
         let mut hosts = cache.hosts();
-        let index = match hosts.iter().position(|host| host.is(name, port)) {
-            Some(index) => index,
-            None => {
-                let name = name.to_owned();
-                hosts.push(Host {
-                    name,
-                    port,
-                    ..Host::default()
-                });
-                hosts.len() - 1
-            }
-        };
+        let known = hosts.iter().position(|host| host.is(name, port));
+        let index = known.unwrap_or(hosts.len());
+        if known.is_none() {
+            let name = name.to_owned();
+            hosts.push(Host {
+                name,
+                port,
+                ..Host::default()
+            });
+        }
         let now = (cache.clock)();
         let host = &mut hosts[index];
         let is_younger = |at: Instant, limit| now.saturating_duration_since(at) < limit;
@@ -113,10 +130,7 @@ impl DnsCache {
             Some((addresses, at)) if is_younger(*at, USABLE_FOR) => Some(addresses.clone()),
             _ => None,
         };
-        let pausing = host
-            .failed
-            .as_ref()
-            .is_some_and(|(at, _)| is_younger(*at, RETRY_LOOKUP_AFTER));
+        let pausing = matches!(host.failed, Some((at, _)) if is_younger(at, RETRY_LOOKUP_AFTER));
         let limit = match old {
             // Stale addresses are worth the wait for better ones.
             Some(old) if pausing || (host.in_flight && !host.is_stale) => return Ok(old),
@@ -162,9 +176,10 @@ impl Shared {
         host.lookups += 1;
         match found {
             Ok(found) if !found.is_empty() => {
-                host.answer = Some((resolved(found), now));
+                host.answer = Some((resolved(&found), now));
                 host.is_stale = false;
                 host.failed = None;
+                host.order();
             }
             Ok(_) => host.failed = Some((now, String::new())),
             // "failed to lookup address information: Name or service not known": what comes last says it.
@@ -182,13 +197,23 @@ impl Host {
     fn is(&self, name: &str, port: u16) -> bool {
         self.port == port && self.name.eq_ignore_ascii_case(name)
     }
+
+    /// Puts the address that connected last first, or last if a connection to it has failed since.
+    fn order(&mut self) {
+        if let (Some((addresses, _)), Some((known, has_failed))) = (&mut self.answer, self.last_connected) {
+            let end = if has_failed { addresses.len() - 1 } else { 0 };
+            if let Some(index) = addresses.iter().position(|address| *address == known) {
+                addresses.swap(index, end);
+            }
+        }
+    }
 }
 
 impl Resolver for DnsCache {
     fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let (name, port) = host_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
         if let Some(address) = ip_address(name) {
-            return Ok(resolved([SocketAddr::new(address, port)]));
+            return Ok(resolved(&[SocketAddr::new(address, port)]));
         }
         Ok(self.addresses(name, port, *timeout.after)?)
     }
@@ -200,10 +225,15 @@ impl fmt::Debug for DnsCache {
     }
 }
 
-fn resolved(addresses: impl IntoIterator<Item = SocketAddr>) -> ResolvedSocketAddrs {
+/// The addresses in the order to try: both families in turn, beginning with the one that the system prefers.
+fn resolved(found: &[SocketAddr]) -> ResolvedSocketAddrs {
     let mut array = ResolvedSocketAddrs::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    for address in addresses.into_iter().take(MAX_ADDRESSES) {
-        array.push(address);
+    let (preferred, others): (Vec<SocketAddr>, Vec<_>) = found
+        .iter()
+        .partition(|address| address.is_ipv6() == found[0].is_ipv6());
+    let in_turn = (0..MAX_ADDRESSES).flat_map(|index| [preferred.get(index), others.get(index)]);
+    for address in in_turn.flatten().take(MAX_ADDRESSES) {
+        array.push(*address);
     }
     array
 }
@@ -411,16 +441,68 @@ mod tests {
         let (dns, cache) = FakeDns::new();
         find(&cache, LONG).unwrap();
         dns.answer(2);
-        cache.mark_stale(&"https://elsewhere.test/".parse().unwrap());
-        cache.mark_stale(&"https://apx.didit.me:8443/".parse().unwrap());
+        cache.failed(&"https://elsewhere.test/".parse().unwrap());
+        cache.failed(&"https://apx.didit.me:8443/".parse().unwrap());
         assert_eq!(find(&cache, LONG).unwrap(), 1);
-        cache.mark_stale(&"https://APX.didit.me/a".parse().unwrap());
+        cache.failed(&"https://APX.didit.me/a".parse().unwrap());
         assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (2, 2));
         assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (2, 2));
         // And they serve on if nothing better is found.
         dns.answer(0);
-        cache.mark_stale(&"https://apx.didit.me/".parse().unwrap());
+        cache.failed(&"https://apx.didit.me/".parse().unwrap());
         assert_eq!(find(&cache, LONG).unwrap(), 2);
+    }
+
+    fn found(cache: &DnsCache) -> Vec<SocketAddr> {
+        cache.addresses("apx.didit.me", 443, LONG).unwrap().to_vec()
+    }
+
+    #[test]
+    fn the_address_that_connected_comes_first_until_a_connection_to_it_fails() {
+        let all = || (1..=3).map(|last| address(last, 443)).collect::<Vec<_>>();
+        let cache = DnsCache::with(move |_, _| Ok(all()), Instant::now);
+        let uri = "https://apx.didit.me/a".parse().unwrap();
+        assert_eq!(found(&cache), all());
+        cache.connected(&uri, address(2, 443));
+        assert_eq!(found(&cache)[0], address(2, 443));
+        cache.failed(&uri);
+        for _ in 0..2 {
+            assert_eq!(found(&cache)[2], address(2, 443), "looked up again or not");
+        }
+        assert_eq!(found(&cache)[0], address(1, 443));
+        cache.connected(&uri, address(3, 443));
+        assert_eq!(found(&cache)[0], address(3, 443));
+        // One that is gone since is nothing to remember.
+        cache.connected(&uri, address(9, 443));
+        assert_eq!(found(&cache).len(), 3);
+    }
+
+    #[test]
+    fn the_address_that_connected_stays_first_when_they_are_looked_up_again() {
+        let (dns, _) = FakeDns::new();
+        let (server, clock) = (dns.clone(), dns.clone());
+        let cache = DnsCache::with(
+            move |_, port| Ok([server.look_up(port)?, vec![address(2, port)]].concat()),
+            move || clock.0.start + *clock.0.later.lock().unwrap(),
+        );
+        assert_eq!(found(&cache), [address(1, 443), address(2, 443)]);
+        cache.connected(&"https://apx.didit.me".parse().unwrap(), address(2, 443));
+        dns.after(FRESH_FOR);
+        assert_eq!(found(&cache), [address(2, 443), address(1, 443)]);
+        assert_eq!(dns.lookups(), 2);
+    }
+
+    #[test]
+    fn the_families_take_turns() {
+        let six = |last: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 443));
+        let four = |last| address(last, 443);
+        let all = [six(1), six(2), six(3), four(1), four(2)];
+        assert_eq!(resolved(&all)[..], [six(1), four(1), six(2), four(2), six(3)]);
+        assert_eq!(resolved(&[four(1), six(1), six(2)])[..], [four(1), six(1), six(2)]);
+        assert_eq!(resolved(&[four(1), four(2)])[..], [four(1), four(2)]);
+        let many: Vec<_> = (0..20).map(six).chain([four(1)]).collect();
+        let found = resolved(&many);
+        assert_eq!((found.len(), found[1]), (16, four(1)));
     }
 
     #[test]

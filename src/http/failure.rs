@@ -26,6 +26,8 @@ pub(crate) enum Outcome {
     Refused,
     /// Not acted on. Another attempt may be.
     NotYet,
+    /// Not sent, as too little time was left. Another attempt may be.
+    TooLate,
     /// Perhaps acted on. Another attempt may get an answer.
     Lost,
     /// Perhaps acted on. Another attempt would tell no more.
@@ -36,6 +38,8 @@ pub(crate) enum Outcome {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Connecting,
+    /// Its body was not sent, as too little time was left.
+    Connected,
     Waiting,
     Reading,
 }
@@ -61,37 +65,34 @@ impl Failure {
                 format!("{host}, through the proxy {proxy},"),
             ),
         };
-        let refused = |problem, advice| Failure {
-            kind: Network,
-            outcome: Outcome::Refused,
-            problem,
-            advice,
+        let refusal = match stage {
+            Stage::Connecting => context.refusal(error, &server),
+            _ => None,
         };
-        let (kind, problem) = match (stage, error) {
-            // "proxy server responded 407/407"
-            (Stage::Connecting, E::ConnectProxyFailed(text)) if text.ends_with("/407") => {
-                let problem = "the proxy answered 407: it wants a user name and a password, or different ones";
-                let advice = "check the proxy's URL, which carries them";
-                return refused(format!("connecting to {route}: {problem}"), advice);
+        if let Some((problem, advice)) = refusal {
+            return Failure {
+                kind: Network,
+                outcome: Outcome::Refused,
+                problem,
+                advice,
+            };
+        }
+        let (kind, problem) = match stage {
+            Stage::Connecting => context.connecting(error),
+            Stage::Connected => {
+                let timeout = in_words(context.timeout);
+                (TimedOut, format!("too little of {timeout} was left to send the update"))
             }
-            (Stage::Connecting, _) => {
-                if let Some((problem, advice)) = tls::refusal(error, &server, context.custom_roots) {
-                    return refused(problem, advice);
-                }
-                let (kind, problem) = context.connecting(error);
-                (kind, format!("connecting to {route}: {problem}"))
-            }
-            (Stage::Waiting, _) => {
-                let (kind, problem) = context.waiting(error);
-                (kind, format!("{server} {problem}"))
-            }
-            (Stage::Reading, _) => {
-                let (kind, problem) = context.reading(error);
-                (kind, format!("{server} {problem}"))
-            }
+            Stage::Waiting => context.waiting(error),
+            Stage::Reading => context.reading(error),
+        };
+        let problem = match stage {
+            Stage::Connecting | Stage::Connected => format!("connecting to {route}: {problem}"),
+            Stage::Waiting | Stage::Reading => format!("{server} {problem}"),
         };
         let (outcome, advice) = match (stage, kind) {
             (Stage::Connecting, _) => (Outcome::NotYet, "try again"),
+            (Stage::Connected, _) => (Outcome::TooLate, "try again"),
             (_, UnexpectedResponse) => (Outcome::Unclear, ""),
             _ => (Outcome::Lost, "try again"),
         };
@@ -105,15 +106,31 @@ impl Failure {
 }
 
 impl Context<'_> {
+    /// Why another attempt to connect would end the same way, and what to do about it.
+    fn refusal(&self, error: &E, server: &str) -> Option<(String, &'static str)> {
+        let proxy = self.proxy.unwrap_or_default();
+        let (problem, advice) = match proxy_status(error) {
+            Some(status @ (401 | 407)) => (
+                format!("the proxy {proxy} wants a user name and a password, or different ones (it answered {status})"),
+                "check the proxy's URL, which carries them",
+            ),
+            Some(403) => (
+                format!("the proxy {proxy} refuses {} (it answered 403)", self.host),
+                "ask whoever runs the proxy",
+            ),
+            _ => return tls::refusal(error, server, self.custom_roots),
+        };
+        Some((problem, advice))
+    }
+
     fn connecting(&self, error: &E) -> (ErrorKind, String) {
-        let limit = in_words(self.connect_timeout.min(self.timeout));
+        let limit = in_words(self.connect_timeout);
         match error {
             E::Timeout(Timeout::Connect | Timeout::Resolve) => (TimedOut, format!("no connection within {limit}")),
             E::Timeout(_) => (TimedOut, format!("no connection within {}", in_words(self.timeout))),
-            // "proxy server responded 502/502"
-            E::ConnectProxyFailed(text) => match text.rsplit('/').next().unwrap_or_default().parse::<u16>() {
-                Ok(status) => (Network, format!("the proxy answered {status}")),
-                Err(_) => (Network, "the proxy closed the connection".into()),
+            E::ConnectProxyFailed(_) => match proxy_status(error) {
+                Some(status) => (Network, format!("the proxy answered {status}")),
+                None => (Network, "the proxy closed the connection".into()),
             },
             E::Protocol(_) => (Network, "the proxy answered with something that is not HTTP".into()),
             E::Io(error) if error.kind() != Io::InvalidData => match Loss::of(error) {
@@ -164,18 +181,26 @@ impl Context<'_> {
 }
 
 /// How a connection ended that had been made.
-enum Loss {
+pub(super) enum Loss {
     Closed,
     Reset,
 }
 
 impl Loss {
-    fn of(error: &io::Error) -> Option<Loss> {
+    pub(super) fn of(error: &io::Error) -> Option<Loss> {
         match error.kind() {
             Io::UnexpectedEof | Io::BrokenPipe => Some(Loss::Closed),
             Io::ConnectionReset | Io::ConnectionAborted => Some(Loss::Reset),
             _ => None,
         }
+    }
+}
+
+/// What a proxy answered to CONNECT: "proxy server responded 502/502".
+fn proxy_status(error: &E) -> Option<u16> {
+    match error {
+        E::ConnectProxyFailed(text) => text.rsplit('/').next()?.parse().ok(),
+        _ => None,
     }
 }
 
@@ -282,15 +307,26 @@ mod tests {
             let tunnelled = format!("connecting to a.test:8443 through the proxy p:3128: {problem}");
             assert_eq!(told(&error, Stage::Connecting, Some("p:3128")), (kind, tunnelled, true));
         }
-        let problem = "connecting to a.test:8443 through the proxy p:3128: the proxy answered 407: it wants a user name and a \
-                       password, or different ones";
+        let wants = "the proxy p:3128 wants a user name and a password, or different ones";
+        for (status, problem) in [
+            (401, wants),
+            (403, "the proxy p:3128 refuses a.test:8443"),
+            (407, wants),
+        ] {
+            let error = proxy_said(&format!("proxy server responded {status}/{status}"));
+            let problem = format!("{problem} (it answered {status})");
+            let told = told(&error, Stage::Connecting, Some("p:3128"));
+            assert_eq!(told, (ErrorKind::Network, problem, false));
+        }
+    }
+
+    #[test]
+    fn an_update_that_was_not_sent_for_want_of_time_may_be_sent_again() {
+        let failure = Failure::new(&io(Io::TimedOut), Stage::Connected, &CONTEXT);
+        assert_eq!((failure.kind, failure.outcome), (ErrorKind::Timeout, Outcome::TooLate));
         assert_eq!(
-            told(
-                &proxy_said("proxy server responded 407/407"),
-                Stage::Connecting,
-                Some("p:3128")
-            ),
-            (ErrorKind::Network, problem.into(), false)
+            failure.problem,
+            "connecting to a.test:8443: too little of 2.5 s was left to send the update"
         );
     }
 

@@ -3,22 +3,22 @@
 mod dns;
 mod failure;
 mod proxy;
+mod tcp;
 mod tls;
-mod tunnel;
 mod url;
 
 use std::io::{self, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::CONTENT_LENGTH;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
 use self::dns::DnsCache;
 use self::failure::{Context, Stage, stage_of};
-use self::tunnel::TunnelConnector;
+use self::tcp::TcpConnector;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
@@ -38,8 +38,10 @@ const OUTPUT_BUFFER: usize = 32 * 1024;
 const MAX_USER_AGENT: usize = 1024;
 /// A year: ureq adds it to the time, which must not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_secs(31_536_000);
-/// How long idle connections are kept; and after a lost one, how long none of them is used.
-const MAX_IDLE_AGE: Duration = Duration::from_secs(15);
+/// How long idle connections are kept: servers and firewalls drop them after 5 s and more.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
+/// How long after a lost connection no idle one is used: longer than the back-off before a retry.
+const RECONNECT_FOR: Duration = Duration::from_secs(15);
 
 /// How to reach a server, as the caller configured it.
 #[derive(Clone)]
@@ -61,9 +63,8 @@ pub(crate) struct Http {
     timeout: Duration,
     connect_timeout: Duration,
     custom_roots: bool,
-    start: Instant,
-    /// Until when every request opens a connection of its own, in milliseconds after `start`.
-    reconnect_until: Arc<AtomicU64>,
+    /// When a connection was lost last.
+    lost_at: Arc<Mutex<Option<Instant>>>,
 }
 
 pub(crate) struct Request<'a> {
@@ -96,17 +97,23 @@ impl Response {
     }
 }
 
-/// A request's body, which notes that it was read.
+/// A request's body, which notes that it was read, and is not read too late.
 ///
 /// ureq reads it only once the name is resolved, the connection made and TLS agreed: until then the update cannot have
 /// happened, whatever the error says.
 struct RequestBody<'a> {
     rest: &'a [u8],
+    send_by: Option<Instant>,
     was_read: bool,
+    is_late: bool,
 }
 
 impl Read for RequestBody<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.is_late = !self.was_read && self.send_by.is_some_and(|moment| Instant::now() > moment);
+        if self.is_late {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         self.was_read = true;
         self.rest.read(buffer)
     }
@@ -145,7 +152,7 @@ impl Http {
             .proxy(proxy.clone())
             .timeout_global(Some(timeout))
             .timeout_resolve(Some(connect_timeout))
-            .timeout_connect(Some(connect_limit(connect_timeout, timeout, proxy.is_some())))
+            .timeout_connect(Some(connect_limit(connect_timeout, timeout)))
             .input_buffer_size(INPUT_BUFFER)
             .output_buffer_size(OUTPUT_BUFFER)
             .max_response_header_size(MAX_HEADERS)
@@ -156,14 +163,13 @@ impl Http {
         let config = tls::configure(config, settings.root_certificates.as_deref())?.build();
         let dns = other.map_or_else(DnsCache::new, |other| other.dns.clone());
         Ok(Http {
-            agent: Agent::with_parts(config, TunnelConnector::new(proxy.is_some()), dns.clone()),
+            agent: Agent::with_parts(config, connector(dns.clone()), dns.clone()),
             proxy,
             dns,
             timeout,
             connect_timeout,
             custom_roots: settings.root_certificates.is_some(),
-            start: Instant::now(),
-            reconnect_until: Arc::default(),
+            lost_at: Arc::default(),
         })
     }
 
@@ -172,15 +178,25 @@ impl Http {
         self.timeout
     }
 
-    /// Sends one request and reads the answer, all within `timeout`.
-    pub(crate) fn send(&self, request: &Request<'_>, timeout: Duration) -> Result<Response, Failure> {
+    /// Sends one request and reads the answer, all within `timeout`. Its body is not sent after `send_by`, and no kept
+    /// connection is used for a `new_connection`.
+    pub(crate) fn send(
+        &self,
+        request: &Request<'_>,
+        timeout: Duration,
+        send_by: Option<Instant>,
+        new_connection: bool,
+    ) -> Result<Response, Failure> {
         let start = Instant::now();
-        let timeout = timeout.min(self.timeout);
         let mut outgoing = RequestBody {
             rest: request.body.unwrap_or_default(),
+            send_by,
             was_read: false,
+            is_late: false,
         };
-        let result = match self.run(request, &mut outgoing, timeout, start) {
+        let lost_at = *self.lost_at();
+        let reconnect = new_connection || lost_at.is_some_and(|lost_at| start < lost_at + RECONNECT_FOR);
+        let result = match self.run(request, &mut outgoing, timeout, reconnect) {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 let status = head.status.as_u16();
@@ -197,6 +213,7 @@ impl Http {
                 let stage = match request.body {
                     None => stage_of(&error),
                     Some(_) if outgoing.was_read => Stage::Waiting,
+                    Some(_) if outgoing.is_late => Stage::Connected,
                     Some(_) => Stage::Connecting,
                 };
                 Err(self.failure(request, &error, stage, timeout))
@@ -213,15 +230,17 @@ impl Http {
         result
     }
 
+    fn lost_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.lost_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn failure(&self, request: &Request<'_>, error: &ureq::Error, stage: Stage, timeout: Duration) -> Failure {
-        if stage != Stage::Connecting {
-            let until = (self.start.elapsed() + MAX_IDLE_AGE).as_millis();
-            self.reconnect_until
-                .store(until.try_into().unwrap_or(u64::MAX), Relaxed);
+        if matches!(stage, Stage::Waiting | Stage::Reading) {
+            *self.lost_at() = Some(Instant::now());
         }
         let url = request.url.parse().ok();
         if let Some(connected_to) = self.proxy.as_ref().map(Proxy::uri).or(url.as_ref()) {
-            self.dns.mark_stale(connected_to);
+            self.dns.failed(connected_to);
         }
         let proxy = self.proxy.as_ref();
         let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
@@ -229,7 +248,7 @@ impl Http {
             host: host(request.url),
             proxy: proxy.as_deref(),
             timeout,
-            connect_timeout: connect_limit(self.connect_timeout, timeout, proxy.is_some()),
+            connect_timeout: connect_limit(self.connect_timeout, timeout),
             max_response: request.max_response,
             custom_roots: self.custom_roots,
         };
@@ -241,7 +260,7 @@ impl Http {
         request: &Request<'_>,
         outgoing: &mut RequestBody<'_>,
         timeout: Duration,
-        now: Instant,
+        reconnect: bool,
     ) -> Result<http::Response<Body>, ureq::Error> {
         let (mut head, ()) = http::Request::new(()).into_parts();
         head.method = request.method.clone();
@@ -259,28 +278,31 @@ impl Http {
             body = SendBody::from_reader(outgoing);
         }
         let message = http::Request::from_parts(head, body);
-        let until = Duration::from_millis(self.reconnect_until.load(Relaxed));
-        let reconnect = now.saturating_duration_since(self.start) < until;
         if timeout >= self.timeout && !reconnect {
             return self.agent.run(message);
         }
-        let limit = connect_limit(self.connect_timeout, timeout, self.proxy.is_some());
-        let mut config = self.agent.configure_request(message);
-        config = config.timeout_global(Some(timeout)).timeout_connect(Some(limit));
-        if reconnect {
-            config = config.max_idle_age(Duration::ZERO);
-        }
+        let config = self.agent.configure_request(message);
+        let config = config
+            .timeout_global(Some(timeout))
+            .timeout_connect(Some(connect_limit(self.connect_timeout, timeout)))
+            .max_idle_age(if reconnect { Duration::ZERO } else { MAX_IDLE_AGE });
         self.agent.run(config.build())
     }
 }
 
-/// ureq gives the name of a proxy and the connection to it the whole of this, each; so that both fit into the request's
-/// own limit, they get half of it.
-fn connect_limit(connect_timeout: Duration, timeout: Duration, through_proxy: bool) -> Duration {
-    match through_proxy {
-        true => connect_timeout.min(timeout / 2),
-        false => connect_timeout,
-    }
+/// What opens a connection: through a proxy's tunnel or not, and with TLS or without.
+fn connector(dns: DnsCache) -> impl Connector {
+    let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector { dns });
+    #[cfg(feature = "rustls")]
+    let connector = connector.chain(ureq::unversioned::transport::RustlsConnector::default());
+    #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
+    let connector = connector.chain(ureq::unversioned::transport::NativeTlsConnector::default());
+    connector
+}
+
+/// How long connecting may take: a fifth of the time is left to send the request and read the answer.
+fn connect_limit(connect_timeout: Duration, timeout: Duration) -> Duration {
+    connect_timeout.min(timeout - timeout / 5)
 }
 
 fn path(url: &str) -> &str {
@@ -300,10 +322,32 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_proxy_and_the_connection_to_it_fit_into_the_limit_of_the_request() {
+    fn connecting_leaves_a_fifth_of_the_time() {
         let seconds = Duration::from_secs;
-        assert_eq!(connect_limit(seconds(10), seconds(4), true), seconds(2));
-        assert_eq!(connect_limit(seconds(1), seconds(4), true), seconds(1));
-        assert_eq!(connect_limit(seconds(10), seconds(4), false), seconds(10));
+        assert_eq!(connect_limit(seconds(10), seconds(5)), seconds(4));
+        assert_eq!(connect_limit(seconds(1), seconds(5)), seconds(1));
+    }
+
+    #[test]
+    fn a_body_that_is_asked_for_too_late_is_not_read() {
+        let body = |send_by| RequestBody {
+            rest: b"body",
+            send_by,
+            was_read: false,
+            is_late: false,
+        };
+        let now = Instant::now();
+        let mut late = body(Some(now - Duration::from_nanos(1)));
+        assert!(late.read(&mut [0; 8]).is_err());
+        assert!(late.is_late && !late.was_read);
+        for send_by in [None, Some(now + Duration::from_secs(3600))] {
+            let mut early = body(send_by);
+            assert_eq!(early.read(&mut [0; 8]).unwrap(), 4);
+            assert!(early.was_read && !early.is_late);
+        }
+        // What is sent in part already is sent to its end.
+        let mut begun = body(Some(now));
+        begun.was_read = true;
+        assert_eq!(begun.read(&mut [0; 8]).unwrap(), 4);
     }
 }

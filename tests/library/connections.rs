@@ -1,10 +1,15 @@
 //! Connections: what was lost once is not trusted again, and what is sent fits.
 
+use std::io::{BufReader, ErrorKind as Io, Read, Write};
+use std::net::TcpListener;
+use std::thread;
 use std::time::Duration;
 
 use didit::{Client, Credentials, ErrorKind, Node, RetryPolicy, StatusUpdate, Verdict};
 
-use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, confirmed, session_id, token};
+use crate::support::{
+    API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, confirmed, read_request, session_id, token,
+};
 
 fn resubmitted() -> StatusUpdate {
     StatusUpdate::resubmitted([Node::new("node", "OCR")])
@@ -195,4 +200,59 @@ fn what_failed_is_told_with_the_host_and_without_the_words_of_machines() {
         assert_eq!(error.verdict(), Verdict::Unknown, "{told}");
         assert!(std::error::Error::source(&error).is_none());
     }
+}
+
+#[test]
+fn resubmitted_is_not_in_doubt_behind_a_server_that_closes_kept_connections() {
+    let server = once_each();
+    for _ in 0..200 {
+        let client = server.key_client();
+        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+        client.update_status(&session_id(), &resubmitted()).unwrap();
+    }
+    assert_eq!(server.connections(), 400);
+}
+
+#[test]
+fn a_connection_that_was_idle_for_four_seconds_is_not_used_again() {
+    let server = once_each();
+    let client = server
+        .builder(Credentials::api_key(API_KEY))
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    thread::sleep(Duration::from_millis(4100));
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    assert_eq!(server.connections(), 2);
+}
+
+/// What the server sees last of a connection over which one update was answered so.
+fn end_of_connection(answer: Option<Vec<Step>>) -> Result<usize, Io> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        read_request(&mut stream, 0, None).unwrap();
+        if let Some([Step::Send(answer)]) = answer.as_deref() {
+            stream.get_mut().write_all(answer).unwrap();
+        }
+        stream.read(&mut [0]).map_err(|error| error.kind())
+    });
+    let client = Client::builder(Credentials::api_key(API_KEY))
+        .base_url(url)
+        .proxy("")
+        .timeout(Duration::from_secs(1))
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    let _ = client.update_status(&session_id(), &StatusUpdate::approved());
+    drop(client);
+    server.join().unwrap()
+}
+
+#[test]
+fn what_is_given_up_is_reset_so_that_it_does_not_arrive_later() {
+    assert_eq!(end_of_connection(None), Err(Io::ConnectionReset));
+    assert_eq!(end_of_connection(Some(confirmed())), Ok(0));
 }

@@ -281,6 +281,10 @@ fn connections() -> Rows {
             proxied("HTTP/1.1 407 X\r\ncontent-length: 0\r\n\r\n"),
         ),
         (
+            "the proxy refuses the host",
+            proxied("HTTP/1.1 403 X\r\ncontent-length: 0\r\n\r\n"),
+        ),
+        (
             "the proxy cannot reach the host",
             proxied("HTTP/1.1 502 X\r\ncontent-length: 0\r\n\r\n"),
         ),

@@ -120,7 +120,6 @@ fn a_proxys_user_and_password_go_to_the_proxy_alone() {
 #[test]
 fn a_proxy_that_does_not_open_the_tunnel_is_sent_nothing() {
     for greeting in [
-        "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
         "HTTP/1.1 502 Bad Gateway\r\n\r\n",
         "SSH-2.0-OpenSSH_9.2\r\n",
         "HTTP/1.1 20",
@@ -141,22 +140,38 @@ fn a_proxy_that_does_not_open_the_tunnel_is_sent_nothing() {
 }
 
 #[test]
-fn a_proxy_that_wants_a_password_is_asked_once() {
-    let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n";
-    let (server, asked) = proxy(refusal, vec![]);
-    let error = decline(&beyond(server.url(), key())).unwrap_err();
-    assert_eq!(
-        (error.kind(), error.verdict()),
-        (ErrorKind::Network, Verdict::NotApplied)
-    );
-    assert!(!error.is_retryable(), "{error}");
-    assert!(
-        error
-            .to_string()
-            .ends_with("; check the proxy's URL, which carries them"),
-        "{error}"
-    );
-    assert_eq!((lock(&asked).len(), server.requests().len()), (1, 0));
+fn a_proxy_that_refuses_is_asked_once() {
+    for (refusal, words, advice) in [
+        (
+            "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n",
+            "wants a user name and a password",
+            "; check the proxy's URL, which carries them",
+        ),
+        (
+            "HTTP/1.1 401 Unauthorized\r\n\r\n",
+            "wants a user name and a password",
+            "; check the proxy's URL, which carries them",
+        ),
+        (
+            "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
+            "refuses sessions.test (it answered 403)",
+            "; ask whoever runs the proxy",
+        ),
+    ] {
+        let (server, asked) = proxy(refusal, vec![]);
+        let url = format!("http://me:hunter2@{}", server.address());
+        let error = decline(&beyond(url, key())).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::Network, Verdict::NotApplied)
+        );
+        assert!(!error.is_retryable(), "{error}");
+        let told = format!("the proxy {} {words}", server.address());
+        assert!(error.to_string().contains(&told), "{error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        assert!(error.to_string().ends_with(advice), "{error}");
+        assert_eq!((lock(&asked).len(), server.requests().len()), (1, 0));
+    }
 }
 
 #[test]
@@ -401,12 +416,12 @@ fn a_proxy_variable_that_cannot_be_used_is_named_and_nothing_goes_direct() {
 
 #[test]
 fn a_failure_tells_that_a_proxy_is_between_and_never_its_password() {
-    let (server, _asked) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", vec![]);
+    let (server, _asked) = proxy("HTTP/1.1 502 Bad Gateway\r\n\r\n", vec![]);
     let (closing, _asked) = proxy(ESTABLISHED, vec![vec![Step::Close]; 3]);
     let (noise, _asked) = proxy("SSH-2.0-OpenSSH_9.2\r\n\r\n", vec![]);
     let nobody = "127.0.0.1:1".to_owned();
     for (address, words) in [
-        (server.address().to_string(), "the proxy answered 407"),
+        (server.address().to_string(), "the proxy answered 502"),
         (
             noise.address().to_string(),
             "the proxy answered with something that is not HTTP",

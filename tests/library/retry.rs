@@ -507,3 +507,27 @@ fn an_update_is_not_begun_when_the_token_has_eaten_the_deadline() {
     );
     assert_eq!((server.token_requests().len(), server.session_requests().len()), (1, 0));
 }
+
+#[test]
+fn an_update_is_not_sent_when_connecting_leaves_less_than_a_fifth_of_the_deadline() {
+    let server = Server::start(|request| {
+        // The token takes most of the deadline.
+        thread::sleep(Duration::from_millis(2600));
+        if request.is_token() {
+            token("token")
+        } else {
+            confirmed()
+        }
+    });
+    let client = server.builder(client_credentials()).deadline(Duration::from_secs(3));
+    let error = approve(&client.build().unwrap()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.verdict()),
+        (ErrorKind::Timeout, Verdict::NotApplied),
+        "{error}"
+    );
+    let words = "the deadline left too little time to send the update";
+    assert!(error.to_string().contains(words), "{error}");
+    assert!(error.is_retryable());
+    assert_eq!((server.token_requests().len(), server.session_requests().len()), (1, 0));
+}

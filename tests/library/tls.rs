@@ -1,13 +1,14 @@
 //! TLS: nothing of an update leaves before the server has proven who it is, and nothing ever falls back to plain HTTP.
 
 use std::env;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, BufReader, ErrorKind as Io, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
-use didit::{Client, ClientBuilder, Credentials, ErrorKind, StatusUpdate, Verdict};
+use didit::{Client, ClientBuilder, Credentials, ErrorKind, RetryPolicy, StatusUpdate, Verdict};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -15,7 +16,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::support::directory::Directory;
 use crate::support::process::in_child;
 use crate::support::{
-    API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, Stream, answer, confirmed, in_turn, lock, session_id,
+    API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, Stream, answer, confirmed, in_turn, lock, read_request, session_id,
 };
 
 /// A certificate authority of our own.
@@ -440,6 +441,44 @@ fn a_reset_after_the_request_leaves_it_unknown() {
     assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
     assert!(error.is_retryable());
     assert_eq!(server.requests().len(), 3, "safe to repeat, so it was");
+}
+
+/// What the server sees last of a connection over which one update was answered or not.
+fn end_of_connection(answers: bool) -> Result<usize, Io> {
+    let authority = Authority::new("private");
+    let config = authority.certify("127.0.0.1");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let mut socket = listener.accept().unwrap().0;
+        let connection = ServerConnection::new(config).unwrap();
+        let stream = StreamOwned::new(connection, socket.try_clone().unwrap());
+        let mut stream = BufReader::new(stream);
+        // TLS 1.3 sends its tickets with this: something was received, but no answer.
+        read_request(&mut stream, 0, None).unwrap();
+        if let (true, [Step::Send(answer)]) = (answers, &confirmed()[..]) {
+            stream.get_mut().write_all(answer).unwrap();
+        }
+        socket.read(&mut [0]).map_err(|error| error.kind())
+    });
+    let client = Client::builder(Credentials::api_key(API_KEY))
+        .base_url(url)
+        .root_certificates(&authority.pem)
+        .proxy("")
+        .timeout(Duration::from_secs(2))
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    let result = client.update_status(&session_id(), &StatusUpdate::approved());
+    assert_eq!(result.is_ok(), answers, "{result:?}");
+    drop(client);
+    server.join().unwrap()
+}
+
+#[test]
+fn what_is_given_up_over_tls_is_reset_so_that_it_does_not_arrive_later() {
+    assert_eq!(end_of_connection(false), Err(Io::ConnectionReset));
+    assert_eq!(end_of_connection(true), Ok(0));
 }
 
 #[test]
