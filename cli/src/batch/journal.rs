@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use didit::{NewStatus, SessionId};
 use serde::de::IgnoredAny;
@@ -64,19 +64,7 @@ pub struct History {
     same_credential: bool,
 }
 
-pub struct Journal {
-    file: File,
-    state: Mutex<State>,
-    /// How many lines are on disk. Whoever has the lock may sync; the others wait for it.
-    synced: Mutex<u64>,
-}
-
-#[derive(Default)]
-struct State {
-    /// How many lines were written.
-    written: u64,
-    failure: Option<String>,
-}
+pub struct Journal(Mutex<Result<File, String>>);
 
 /// Opens or creates a journal, for this process alone until it ends.
 ///
@@ -127,13 +115,9 @@ impl Journal {
             let line = serde_json::to_string(header).map_err(|error| error.to_string())? + "\n";
             let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
             written.map_err(unusable)?;
-            sync_directory(path);
         }
-        Ok(Journal {
-            file,
-            state: Mutex::default(),
-            synced: Mutex::default(),
-        })
+        sync_directory(path);
+        Ok(Journal(Mutex::new(Ok(file))))
     }
 
     /// Returns once the intent is on disk.
@@ -157,50 +141,24 @@ impl Journal {
     /// # Errors
     /// A line that says why nothing can be written any more.
     pub fn append(&self, line: &str) -> Result<(), String> {
-        let mut state = lock(&self.state);
-        state.check()?;
-        let result = (&self.file).write_all(format!("{line}\n").as_bytes());
-        state.check_written(result)?;
-        state.written += 1;
-        Ok(())
+        self.write(|mut file| file.write_all(format!("{line}\n").as_bytes()))
     }
 
-    /// Returns once all that was written is on disk. Threads that wait while one syncs share the next sync.
+    /// Returns once all that was written is on disk.
     ///
     /// # Errors
     /// As [`append`](Journal::append).
     pub fn sync(&self) -> Result<(), String> {
-        let mine = lock(&self.state).written;
-        let mut synced = lock(&self.synced);
-        let written = {
-            let state = lock(&self.state);
-            state.check()?;
-            state.written
-        };
-        if *synced < mine {
-            let result = self.file.sync_data();
-            lock(&self.state).check_written(result)?;
-            *synced = written;
-        }
-        Ok(())
+        self.write(File::sync_data)
     }
-}
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl State {
     /// After a failure nothing more is written: nobody knows what the file holds.
-    fn check(&self) -> Result<(), String> {
-        self.failure.clone().map_or(Ok(()), Err)
-    }
-
-    fn check_written(&mut self, result: io::Result<()>) -> Result<(), String> {
-        if let Err(error) = result {
-            self.failure = Some(format!("the journal cannot be written: {}", system_message(&error)));
+    fn write(&self, what: impl Fn(&File) -> io::Result<()>) -> Result<(), String> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = what(file.as_ref().map_err(String::clone)?) {
+            *file = Err(format!("the journal cannot be written: {}", system_message(&error)));
         }
-        self.check()
+        file.as_ref().map(drop).map_err(String::clone)
     }
 }
 
