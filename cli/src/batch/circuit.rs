@@ -8,24 +8,22 @@ pub type Time = Duration;
 
 /// So many failures in a row, and no write that got through in between, open it.
 const FAILURES: u32 = 8;
-/// The pauses before each probe, where the server asks for none; the last one is repeated.
-const PAUSES: [u64; 6] = [1, 2, 4, 8, 16, 30];
+/// The pause before the first probe, where the server asks for none; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 pub struct Circuit {
     max_outage: Duration,
     failures: u32,
-    open: Option<Open>,
-    /// The end of a pause that the server asked for. A write that gets through does not cut it short.
-    asked_until: Time,
+    outage: Option<Outage>,
+    /// The end of a pause.
+    until: Time,
 }
 
-struct Open {
-    /// When the outage began; after the first pause, where the server asked for that.
+struct Outage {
+    /// When it began; after the first pause, where the server asked for that.
     since: Time,
-    until: Time,
-    pauses: usize,
-    /// The outage has reached its limit: the next probe is the last.
-    last: bool,
+    next_pause: Duration,
 }
 
 /// What a failure leads to.
@@ -43,69 +41,56 @@ impl Circuit {
         Circuit {
             max_outage,
             failures: 0,
-            open: None,
-            asked_until: Time::ZERO,
+            outage: None,
+            until: Time::ZERO,
         }
     }
 
     pub fn is_open(&self) -> bool {
-        self.open.is_some()
+        self.outage.is_some()
     }
 
     /// How much of a pause is left.
     pub fn remaining_pause(&self, now: Time) -> Option<Duration> {
-        let until = self.open.as_ref().map_or(Time::ZERO, |open| open.until);
-        let left = until.max(self.asked_until).saturating_sub(now);
-        (!left.is_zero()).then_some(left)
+        Some(self.until.saturating_sub(now)).filter(|left| !left.is_zero())
     }
 
-    /// A write got through.
+    /// A write got through. A pause that has begun goes on: the server may have asked for it.
     pub fn record_success(&mut self) {
         self.failures = 0;
-        self.open = None;
+        self.outage = None;
     }
 
     /// A request failed. `asked` is the pause that the server asks for; `at_once` opens the circuit whatever came before.
     pub fn record_failure(&mut self, now: Time, asked: Option<Duration>, at_once: bool, probe: bool) -> Change {
         self.failures += 1;
-        if let Some(asked) = asked {
-            self.asked_until = self.asked_until.max(now + asked);
-            if asked > self.max_outage {
-                return Change::GiveUp;
-            }
-        }
-        let Some(open) = &mut self.open else {
-            if !at_once && asked.is_none() && self.failures < FAILURES {
-                return Change::None;
-            }
-            let open = self.open.insert(Open {
-                since: now + asked.unwrap_or_default(),
-                until: now,
-                pauses: 0,
-                last: false,
-            });
-            open.begin_pause(now, asked, self.max_outage);
-            return Change::Opened(open.until - now);
-        };
-        if !probe {
-            // It was in flight when the circuit opened.
-            return Change::None;
-        }
-        if open.last {
+        let asked_until = now + asked.unwrap_or_default();
+        self.until = self.until.max(asked_until);
+        if asked.is_some_and(|asked| asked > self.max_outage) {
             return Change::GiveUp;
         }
-        open.begin_pause(now, asked, self.max_outage);
-        Change::None
-    }
-}
-
-impl Open {
-    fn begin_pause(&mut self, now: Time, asked: Option<Duration>, max_outage: Duration) {
-        let end = self.since + max_outage;
-        let own = Duration::from_secs(PAUSES[self.pauses.min(PAUSES.len() - 1)]);
-        self.until = now + asked.unwrap_or(own.min(end.saturating_sub(now)));
-        self.last = self.until >= end;
-        self.pauses += 1;
+        let opens = self.outage.is_none();
+        if opens && !at_once && asked.is_none() && self.failures < FAILURES {
+            return Change::None;
+        }
+        let outage = self.outage.get_or_insert(Outage {
+            since: asked_until,
+            next_pause: FIRST_PAUSE,
+        });
+        let left = (outage.since + self.max_outage).saturating_sub(now);
+        match (opens, probe) {
+            // It was in flight when the circuit opened.
+            (false, false) => return Change::None,
+            (false, true) if left.is_zero() => return Change::GiveUp,
+            _ => {}
+        }
+        let pause = asked.unwrap_or(outage.next_pause.min(left));
+        outage.next_pause = MAX_PAUSE.min(outage.next_pause * 2);
+        self.until = self.until.max(now + pause);
+        match opens {
+            true => Change::Opened(pause),
+            false => Change::None,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! What ends a row, and what ends a run. Pure: events and the time come in, tasks and records come out.
 //!
 //! 1. A row ends when Didit says so about its session: applied, already so, or refused. Anything else is a failure.
-//! 2. After a failure that may have changed something the row is in doubt, and its session is read back at once. After any
-//!    other failure the row waits behind the untouched ones, in later runs as well.
+//! 2. After a failure that may have changed something the row is in doubt: its session is read back at once, and then it is
+//!    sent once more. After any other failure, and after a second doubt, the row waits behind all others, in later runs as
+//!    well.
 //! 3. No row is sent a second time before its session was read. If the session shows the opposite decision, somebody may
 //!    have made it, and the row is unknown. A Resubmitted in doubt is unknown too, as it could be applied twice.
 //! 4. Each later run reads unknown rows once more.
@@ -26,9 +27,6 @@ use super::pace::Pace;
 /// A row that fails this often while others get through is left for the next run.
 const MAX_FAILURES: u8 = 10;
 
-/// A session that was read longer ago than this is read once more before its row is sent: somebody may have decided since.
-const MAX_READ_AGE: Duration = Duration::from_secs(10);
-
 /// How long to wait for another worker's answer. News ends the wait sooner.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -48,13 +46,9 @@ pub struct Settings {
 struct Row {
     stage: Stage,
     wanted: NewStatus,
-    /// Whether it may be sent again by itself: Approved and Declined (docs/didit-api.md §4), until Didit refuses them.
-    repeatable: bool,
     in_doubt: bool,
     /// In this run.
     sent: bool,
-    /// This run has not tried to read it back since it was sent.
-    unread: bool,
     /// The result of an earlier run, until this run does something about the row.
     earlier: Option<Outcome>,
     /// A person wants it to be sent once more.
@@ -65,35 +59,22 @@ struct Row {
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
     Untouched,
-    Waiting,
+    /// It was tried, now or earlier, and has not ended.
+    Tried,
     Sending,
     Reading,
     Ended,
 }
 
-/// Where rows wait, first to last.
-#[derive(Clone, Copy, PartialEq)]
-enum Queue {
-    /// Rows in doubt, to be read back before anything else.
-    ReadFirst,
-    /// Rows that were read back and may be sent again.
-    SendNext,
-    Untouched,
-    /// Rows that were tried before, to be read once every row had its turn.
-    ReadLast,
-}
-
-use Queue::{ReadFirst, ReadLast, SendNext, Untouched};
-
 pub struct Model {
     rows: Vec<Row>,
-    queues: [VecDeque<usize>; 4],
+    /// The rows that have not had their turn, the next one first.
+    waiting: VecDeque<usize>,
+    /// What goes out before any other row has its turn: the read of a row that was just sent, or the update of one that was
+    /// just read. A pause sends these rows back to the head of the others.
+    begun: VecDeque<Task>,
     /// How the update of a row that has not ended failed.
     causes: HashMap<usize, String>,
-    /// When the rows in `SendNext` were read.
-    read_at: HashMap<usize, Time>,
-    /// Whether the last request was a read.
-    last_was_read: bool,
     in_flight: usize,
     /// The row that shows whether the circuit may close.
     probe: Option<usize>,
@@ -117,12 +98,38 @@ impl Model {
         wanted: impl Fn(usize) -> NewStatus,
         causes: HashMap<usize, String>,
     ) -> Model {
-        let mut model = Model {
-            rows: Vec::with_capacity(history.len()),
-            queues: Default::default(),
+        let row = |(row, (state, _)): (usize, &(RowState, u64))| Row {
+            stage: match state {
+                RowState::Untouched => Stage::Untouched,
+                RowState::Refused { .. } if !settings.retry_refused => Stage::Ended,
+                RowState::Applied { .. } => Stage::Ended,
+                _ => Stage::Tried,
+            },
+            wanted: wanted(row),
+            in_doubt: matches!(state, RowState::InDoubt { .. } | RowState::Refused { in_doubt: true }),
+            sent: false,
+            earlier: state.outcome().filter(|outcome| *outcome != Outcome::NotApplied),
+            retry: match state {
+                RowState::InDoubt { .. } => settings.retry_unknown,
+                RowState::Refused { .. } => settings.retry_refused,
+                _ => false,
+            },
+            failures: 0,
+        };
+        let rows: Vec<Row> = history.iter().enumerate().map(row).collect();
+        let ended = rows.iter().filter(|row| row.stage == Stage::Ended);
+        let counts = ended.filter_map(|row| row.earlier).collect();
+        let mut waiting: Vec<usize> = (0..rows.len()).filter(|row| rows[*row].stage != Stage::Ended).collect();
+        waiting.sort_by_key(|row| match history[*row] {
+            (RowState::InDoubt { reported: false }, place) => (0, place),
+            (RowState::Untouched, _) => (1, 0),
+            (_, place) => (2, place),
+        });
+        Model {
+            rows,
+            waiting: waiting.into(),
+            begun: VecDeque::new(),
             causes,
-            read_at: HashMap::new(),
-            last_was_read: false,
             in_flight: 0,
             probe: None,
             circuit: Circuit::new(settings.max_outage),
@@ -130,49 +137,9 @@ impl Model {
             writes: Pace::new(settings.writes),
             reads: Pace::new(settings.reads),
             stop: None,
-            counts: Counts::default(),
+            counts,
             confirmed: false,
-        };
-        for (row, (state, _)) in history.iter().enumerate() {
-            let queue = match state {
-                RowState::Untouched => Some(Untouched),
-                RowState::InDoubt { reported: false } => Some(ReadFirst),
-                RowState::NotApplied | RowState::InDoubt { reported: true } => Some(ReadLast),
-                RowState::Refused { .. } if settings.retry_refused => Some(ReadLast),
-                RowState::Refused { .. } | RowState::Applied { .. } => None,
-            };
-            let in_doubt = matches!(state, RowState::InDoubt { .. } | RowState::Refused { in_doubt: true });
-            match queue {
-                Some(queue) => model.queues[queue as usize].push_back(row),
-                None => state
-                    .outcome()
-                    .into_iter()
-                    .for_each(|outcome| model.counts.add(outcome)),
-            }
-            model.rows.push(Row {
-                stage: match queue {
-                    Some(Untouched) => Stage::Untouched,
-                    Some(_) => Stage::Waiting,
-                    None => Stage::Ended,
-                },
-                wanted: wanted(row),
-                repeatable: wanted(row) != NewStatus::Resubmitted,
-                in_doubt,
-                sent: false,
-                unread: false,
-                earlier: state.outcome().filter(|outcome| *outcome != Outcome::NotApplied),
-                retry: match state {
-                    RowState::InDoubt { .. } => settings.retry_unknown,
-                    RowState::Refused { .. } => settings.retry_refused,
-                    _ => false,
-                },
-                failures: 0,
-            });
         }
-        for queue in &mut model.queues {
-            queue.make_contiguous().sort_by_key(|row| history[*row].1);
-        }
-        model
     }
 
     pub fn counts(&self) -> Counts {
@@ -185,7 +152,7 @@ impl Model {
 
     /// How many rows were never tried.
     pub fn untouched(&self) -> usize {
-        self.queues[Untouched as usize].len()
+        self.rows.iter().filter(|row| row.stage == Stage::Untouched).count()
     }
 
     /// What is left of a pause of all workers.
@@ -198,118 +165,84 @@ impl Model {
         self.new_pause.take()
     }
 
-    /// The first reason stands.
+    /// The first reason stands. What this run left in doubt is still read back after a signal, and that is all.
     pub fn stop(&mut self, why: Stop) {
-        self.stop.get_or_insert(why);
+        if self.stop.is_none() {
+            let in_doubt = |row: &usize| self.rows[*row].sent && self.rows[*row].in_doubt;
+            let in_doubt = (0..self.rows.len()).filter(in_doubt);
+            let left = in_doubt.filter(|row| self.rows[*row].stage == Stage::Tried);
+            self.begun = left.map(Task::Read).collect();
+            self.stop = Some(why);
+        }
     }
 
     /// What the answer to a write or a read says about the rate limit.
     pub fn observe(&mut self, now: Time, write: bool, limit: u64, remaining: u64, reset: Option<Duration>) {
-        self.pace(!write).observe(now, limit, remaining, reset);
-    }
-
-    fn pace(&mut self, read: bool) -> &mut Pace {
-        if read { &mut self.reads } else { &mut self.writes }
+        let pace = if write { &mut self.writes } else { &mut self.reads };
+        pace.observe(now, limit, remaining, reset);
     }
 
     pub fn next(&mut self, now: Time) -> Task {
         let open = self.circuit.is_open();
-        // Reads and writes have a pace each, so neither holds the other up.
-        let candidates = match (&self.stop, self.circuit.remaining_pause(now)) {
-            // What this run left in doubt is read back, and that is all.
-            (Some(Stop::Signal), None) if !open => [
-                self.find(ReadFirst, |row| row.unread),
-                self.find(ReadLast, |row| row.unread && row.in_doubt),
-            ],
+        match (&self.stop, self.circuit.remaining_pause(now)) {
+            (Some(Stop::Signal), None) if !open => {}
             (Some(_), _) => return Task::Done,
-            (None, Some(pause)) => return Task::Wait(pause),
-            (None, None) if open && self.probe.is_some() => return Task::Wait(POLL_INTERVAL),
-            (None, None) => {
-                self.read_stale_sessions_again(now);
-                match open {
-                    true => [self.next_probe(), None],
-                    false => [self.next_read(), self.next_write(false)],
+            (None, Some(pause)) => {
+                // What was read before a pause is too old after it: somebody may decide meanwhile.
+                while let Some(Task::Send(row) | Task::Read(row)) = self.begun.pop_back() {
+                    self.waiting.push_front(row);
                 }
+                return Task::Wait(pause);
             }
-        };
-        let mut wait = None;
-        for (queue, index) in candidates.into_iter().flatten() {
-            match self.pace(queue.is_read()).admit(now) {
-                Ok(()) => return self.start(queue, index),
-                Err(time) => wait = Some(time.min(wait.unwrap_or(time))),
-            }
+            (None, None) if open && self.probe.is_some() => return Task::Wait(POLL_INTERVAL),
+            (None, None) => {}
         }
-        match wait {
-            Some(wait) => Task::Wait(wait),
+        let index = if open { self.probe() } else { 0 };
+        let (task, is_turn) = match (self.begun.front(), self.waiting.get(index)) {
+            (Some(task), _) => (*task, false),
+            (None, Some(row)) if self.stop.is_none() => match self.rows[*row].stage {
+                Stage::Untouched => (Task::Send(*row), true),
+                _ => (Task::Read(*row), true),
+            },
             // A row in flight may have to be tried again.
-            None if self.in_flight > 0 && self.stop.is_none() => Task::Wait(POLL_INTERVAL),
-            None => Task::Done,
-        }
-    }
-
-    fn find(&self, queue: Queue, is: impl Fn(&Row) -> bool) -> Option<(Queue, usize)> {
-        let index = self.queues[queue as usize].iter().position(|row| is(&self.rows[*row]));
-        index.map(|index| (queue, index))
-    }
-
-    /// The next row to be read. Rows that may be sent go before those that were tried, or what was read of them would be
-    /// too old by the time that all the others had been read.
-    fn next_read(&self) -> Option<(Queue, usize)> {
-        let empty = |queue| self.queues[queue as usize].is_empty();
-        let tried = || self.find(ReadLast, |_| empty(Untouched) && empty(SendNext));
-        self.find(ReadFirst, |_| true).or_else(tried)
-    }
-
-    /// The next row to be sent; an untouched one only if it may be repeated, if that is asked.
-    fn next_write(&self, repeatable: bool) -> Option<(Queue, usize)> {
-        let untouched = || self.find(Untouched, |row| row.repeatable || !repeatable);
-        self.find(SendNext, |_| true).or_else(untouched)
-    }
-
-    /// One row while the circuit is open. Writes and reads take turns: only a write can close the circuit, and what is in
-    /// doubt can be settled all the same. A write is one that may be repeated, where there is one.
-    fn next_probe(&self) -> Option<(Queue, usize)> {
-        let write = self.next_write(true).or_else(|| self.next_write(false));
-        let read = self.find(ReadFirst, |_| true);
-        let turn = if self.last_was_read {
-            write.or(read)
-        } else {
-            read.or(write)
+            (None, None) if self.stop.is_none() && self.in_flight > 0 => return Task::Wait(POLL_INTERVAL),
+            (None, _) => return Task::Done,
         };
-        turn.or_else(|| self.find(ReadLast, |_| true))
+        // A row is read only when it may be sent, too, and then is sent at once: what was read is never old.
+        let read = matches!(task, Task::Read(_));
+        let write = (read || is_turn) && self.stop.is_none();
+        let mut paces = [read.then_some(&mut self.reads), write.then_some(&mut self.writes)];
+        let wait = paces.iter().flatten().map(|pace| pace.wait(now)).max();
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            return Task::Wait(wait);
+        }
+        paces.iter_mut().flatten().for_each(|pace| pace.count(now));
+        match is_turn {
+            true => drop(self.waiting.remove(index)),
+            false => drop(self.begun.pop_front()),
+        }
+        self.start(task)
     }
 
-    fn read_stale_sessions_again(&mut self, now: Time) {
-        while let Some(row) = self.queues[SendNext as usize].pop_front() {
-            if now - self.read_at[&row] <= MAX_READ_AGE {
-                self.queues[SendNext as usize].push_front(row);
-                return;
-            }
-            self.queues[ReadFirst as usize].push_front(row);
-        }
+    /// Where the next row waits while the circuit is open: only an update can close it, so it is one that needs no read and
+    /// may be repeated, where there is one.
+    fn probe(&self) -> usize {
+        let suits = |row: &Row| row.stage == Stage::Untouched && row.wanted != NewStatus::Resubmitted;
+        self.waiting.iter().position(|row| suits(&self.rows[*row])).unwrap_or(0)
     }
 
-    fn start(&mut self, queue: Queue, index: usize) -> Task {
-        let row = self.queues[queue as usize]
-            .remove(index)
-            .expect("a row that was found there");
-        self.in_flight += 1;
-        if self.circuit.is_open() {
-            self.probe = Some(row);
-        }
-        self.last_was_read = queue.is_read();
-        let state = &mut self.rows[row];
-        if queue.is_read() {
+    fn start(&mut self, task: Task) -> Task {
+        if let Task::Read(row) | Task::Send(row) = task {
+            self.in_flight += 1;
+            self.probe = self.circuit.is_open().then_some(row);
+            let state = &mut self.rows[row];
             state.stage = Stage::Reading;
-            state.unread = false;
-            return Task::Read(row);
+            if let Task::Send(_) = task {
+                (state.stage, state.sent) = (Stage::Sending, true);
+                (state.earlier, state.retry) = (None, false);
+            }
         }
-        state.stage = Stage::Sending;
-        state.earlier = None;
-        state.sent = true;
-        state.unread = true;
-        state.retry = false;
-        Task::Send(row)
+        task
     }
 
     /// The intent to send a row could not be written: it was not sent.
@@ -330,7 +263,7 @@ impl Model {
                 self.confirmed = true;
                 return Some(self.end(row, Outcome::Applied, ""));
             }
-            Answer::ReadBack(found) => return self.read_back(now, row, &found),
+            Answer::ReadBack(found) => return self.read_back(row, &found),
             Answer::Failed(failure) => failure,
         };
         let reason = &failure.reason;
@@ -351,9 +284,9 @@ impl Model {
             FailureKind::Refused if !read && !in_doubt => Some(self.end(row, Outcome::Refused, &refusal)),
             FailureKind::Refused if !read => {
                 // It may be refused because the request before was applied.
-                self.rows[row].repeatable = false;
+                self.rows[row].failures = MAX_FAILURES;
                 self.causes.insert(row, failure.reason);
-                self.queues[ReadFirst as usize].push_front(row);
+                self.begun.push_back(Task::Read(row));
                 None
             }
             FailureKind::NotPermitted if self.confirmed && !in_doubt && !self.circuit.is_open() => {
@@ -368,11 +301,11 @@ impl Model {
     /// Its request is no longer in flight. Returns whether it was the probe.
     fn request_ended(&mut self, row: usize) -> bool {
         self.in_flight -= 1;
-        self.rows[row].stage = Stage::Waiting;
+        self.rows[row].stage = Stage::Tried;
         self.probe.take_if(|probe| *probe == row).is_some()
     }
 
-    fn read_back(&mut self, now: Time, row: usize, found: &SessionStatus) -> Option<Record> {
+    fn read_back(&mut self, row: usize, found: &SessionStatus) -> Option<Record> {
         let state = self.rows[row];
         if *found == state.wanted {
             let outcome = if state.sent && state.in_doubt {
@@ -386,10 +319,12 @@ impl Model {
             found,
             SessionStatus::Approved | SessionStatus::Declined | SessionStatus::Resubmitted
         );
-        let repeats = (state.repeatable || !state.in_doubt) && !decided && state.failures < MAX_FAILURES;
+        let repeatable = state.wanted != NewStatus::Resubmitted || !state.in_doubt;
+        let repeats = repeatable && !decided && state.failures < MAX_FAILURES;
         if state.retry || repeats {
-            self.read_at.insert(row, now);
-            self.queues[SendNext as usize].push_back(row);
+            if self.stop.is_none() {
+                self.begun.push_front(Task::Send(row));
+            }
             return None;
         }
         let advice = match decided {
@@ -420,10 +355,12 @@ impl Model {
         if given_up && read {
             return Some(self.unreadable(row, &failure.reason));
         }
-        if in_doubt || !given_up {
+        let last = given_up || self.stop.is_some();
+        if !read && (failure.in_doubt && first || in_doubt && last) {
+            self.begun.push_back(Task::Read(row));
+        } else if !given_up {
             // A session that the server fails at again and again holds up no others.
-            let queue = if failure.in_doubt && first { ReadFirst } else { ReadLast };
-            self.queues[queue as usize].push_back(row);
+            self.waiting.push_back(row);
         }
         (!in_doubt).then(|| self.record(row, Outcome::NotApplied, ""))
     }
@@ -502,12 +439,6 @@ impl Model {
             records.push(record);
         }
         records
-    }
-}
-
-impl Queue {
-    fn is_read(self) -> bool {
-        matches!(self, ReadFirst | ReadLast)
     }
 }
 
@@ -860,22 +791,32 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_too_long_ago_is_read_again_before_it_is_sent() {
+    fn a_row_is_sent_as_soon_as_it_was_read_and_read_again_after_a_pause() {
         let unknown = RowState::InDoubt { reported: true };
-        let mut model = model(&[(RESUBMITTED, unknown)], |settings| settings.retry_unknown = true);
-        for now in [at(0), at(60)] {
+        let rows = [(RESUBMITTED, unknown), (APPROVED, RowState::Untouched)];
+        let mut model = model(&rows, |settings| {
+            (settings.retry_unknown, settings.writes, settings.max_outage) = (true, 1, at(600));
+        });
+        assert_eq!(next(&mut model, at(0)), Task::Send(1));
+        assert_eq!(next(&mut model, at(0)), Task::Wait(at(60)), "it may not be sent yet");
+        for now in [at(60), at(120)] {
             assert_eq!(next(&mut model, now), Task::Read(0));
             assert!(
                 model
                     .answered(now, 0, Answer::ReadBack(SessionStatus::InReview))
                     .is_none()
             );
+            if now == at(60) {
+                model.answered(now, 1, failed(FailureKind::RateLimited, false));
+                assert_eq!(next(&mut model, now), Task::Wait(at(1)));
+            }
         }
-        assert_eq!(next(&mut model, at(61)), Task::Send(0));
-        model.answered(at(61), 0, other(true));
+        assert_eq!(next(&mut model, at(120)), Task::Send(0));
+        model.answered(at(120), 0, other(true));
+        assert_eq!(next(&mut model, at(120)), Task::Wait(at(2)));
         // It was sent once more, and that is all.
-        assert_eq!(next(&mut model, at(62)), Task::Read(0));
-        let record = model.answered(at(62), 0, Answer::ReadBack(SessionStatus::InReview));
+        assert_eq!(next(&mut model, at(180)), Task::Read(0));
+        let record = model.answered(at(180), 0, Answer::ReadBack(SessionStatus::InReview));
         assert_eq!(outcome(record), Some(Outcome::Unknown));
     }
 
