@@ -62,8 +62,9 @@ impl Circuit {
     }
 
     /// A request failed. `asked` is the pause that the server asks for; `at_once` opens the circuit whatever came before.
-    pub fn record_failure(&mut self, now: Time, asked: Option<Duration>, at_once: bool, probe: bool) -> Change {
+    pub fn record_failure(&mut self, now: Time, asked: Option<Duration>, at_once: bool) -> Change {
         self.failures += 1;
+        let pausing = now < self.until;
         let asked_until = now + asked.unwrap_or_default();
         self.until = self.until.max(asked_until);
         if asked.is_some_and(|asked| asked > self.max_outage) {
@@ -78,10 +79,10 @@ impl Circuit {
             next_pause: FIRST_PAUSE,
         });
         let left = (outage.since + self.max_outage).saturating_sub(now);
-        match (opens, probe) {
-            // It was in flight when the circuit opened.
-            (false, false) => return Change::None,
-            (false, true) if left.is_zero() => return Change::GiveUp,
+        match (opens, pausing) {
+            // It was in flight when the pause began.
+            (false, true) => return Change::None,
+            (false, false) if left.is_zero() => return Change::GiveUp,
             _ => {}
         }
         let pause = asked.unwrap_or(outage.next_pause.min(left));
@@ -103,13 +104,10 @@ mod tests {
     fn opened(max_outage: u64) -> Circuit {
         let mut circuit = Circuit::new(SECOND * max_outage as u32);
         for _ in 0..FAILURES - 1 {
-            assert_eq!(circuit.record_failure(Time::ZERO, None, false, false), Change::None);
+            assert_eq!(circuit.record_failure(Time::ZERO, None, false), Change::None);
         }
         assert_eq!(circuit.remaining_pause(Time::ZERO), None);
-        assert_eq!(
-            circuit.record_failure(Time::ZERO, None, false, false),
-            Change::Opened(SECOND)
-        );
+        assert_eq!(circuit.record_failure(Time::ZERO, None, false), Change::Opened(SECOND));
         circuit
     }
 
@@ -121,7 +119,7 @@ mod tests {
             let pause = circuit.remaining_pause(now).unwrap_or_default();
             pauses.push(pause.as_secs_f64());
             now += pause;
-            if circuit.record_failure(now, asked, false, true) == Change::GiveUp {
+            if circuit.record_failure(now, asked, false) == Change::GiveUp {
                 return pauses;
             }
             assert!(pauses.len() < 100);
@@ -133,7 +131,7 @@ mod tests {
         let mut circuit = Circuit::new(60 * SECOND);
         for _ in 0..3 {
             for _ in 0..FAILURES - 1 {
-                assert_eq!(circuit.record_failure(Time::ZERO, None, false, false), Change::None);
+                assert_eq!(circuit.record_failure(Time::ZERO, None, false), Change::None);
             }
             circuit.record_success();
         }
@@ -151,7 +149,7 @@ mod tests {
         );
         let mut none = Circuit::new(Duration::ZERO);
         assert_eq!(
-            none.record_failure(Time::ZERO, None, true, false),
+            none.record_failure(Time::ZERO, None, true),
             Change::Opened(Duration::ZERO)
         );
         assert_eq!(pauses(&mut none, None), [0.0]);
@@ -162,12 +160,12 @@ mod tests {
         let mut circuit = Circuit::new(60 * SECOND);
         let asked = Some(45 * SECOND);
         assert_eq!(
-            circuit.record_failure(Time::ZERO, asked, true, false),
+            circuit.record_failure(Time::ZERO, asked, true),
             Change::Opened(45 * SECOND)
         );
         assert_eq!(pauses(&mut circuit, asked), [45.0, 45.0, 45.0]);
         let mut circuit = Circuit::new(60 * SECOND);
-        circuit.record_failure(Time::ZERO, asked, true, false);
+        circuit.record_failure(Time::ZERO, asked, true);
         assert_eq!(pauses(&mut circuit, None), [45.0, 2.0, 4.0, 8.0, 16.0, 30.0]);
     }
 
@@ -175,11 +173,11 @@ mod tests {
     fn a_pause_longer_than_an_outage_may_last_is_not_waited_for() {
         let mut circuit = Circuit::new(60 * SECOND);
         assert_eq!(
-            circuit.record_failure(Time::ZERO, Some(61 * SECOND), true, false),
+            circuit.record_failure(Time::ZERO, Some(61 * SECOND), true),
             Change::GiveUp
         );
         assert_eq!(
-            circuit.record_failure(Time::ZERO, Some(60 * SECOND), true, false),
+            circuit.record_failure(Time::ZERO, Some(60 * SECOND), true),
             Change::Opened(60 * SECOND)
         );
     }
@@ -187,10 +185,10 @@ mod tests {
     #[test]
     fn a_write_that_got_through_does_not_cut_short_what_the_server_asked_for() {
         let mut circuit = Circuit::new(60 * SECOND);
-        circuit.record_failure(Time::ZERO, Some(10 * SECOND), true, false);
+        circuit.record_failure(Time::ZERO, Some(10 * SECOND), true);
         // Another worker's answer of the same moment, and one that asks for less.
         circuit.record_success();
-        circuit.record_failure(SECOND, Some(SECOND), true, false);
+        circuit.record_failure(SECOND, Some(SECOND), true);
         assert_eq!(circuit.remaining_pause(SECOND), Some(9 * SECOND));
         circuit.record_success();
         assert_eq!(circuit.remaining_pause(10 * SECOND), None);
@@ -200,7 +198,7 @@ mod tests {
     fn what_was_under_way_when_it_opened_does_not_lengthen_the_outage() {
         let mut circuit = opened(60);
         for _ in 0..20 {
-            assert_eq!(circuit.record_failure(Time::ZERO, None, false, false), Change::None);
+            assert_eq!(circuit.record_failure(Time::ZERO, None, false), Change::None);
         }
         assert_eq!(circuit.remaining_pause(Time::ZERO), Some(SECOND));
     }

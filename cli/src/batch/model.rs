@@ -76,8 +76,6 @@ pub struct Model {
     /// How the update of a row that has not ended failed.
     causes: HashMap<usize, String>,
     in_flight: usize,
-    /// The row that shows whether the circuit may close.
-    probe: Option<usize>,
     circuit: Circuit,
     /// A pause that has just begun, and why.
     new_pause: Option<(Duration, String)>,
@@ -87,6 +85,13 @@ pub struct Model {
     counts: Counts,
     /// An update was confirmed in this run.
     confirmed: bool,
+}
+
+impl Row {
+    fn begin_to_send(&mut self) {
+        (self.stage, self.sent) = (Stage::Sending, true);
+        (self.earlier, self.retry) = (None, false);
+    }
 }
 
 impl Model {
@@ -131,7 +136,6 @@ impl Model {
             begun: VecDeque::new(),
             causes,
             in_flight: 0,
-            probe: None,
             circuit: Circuit::new(settings.max_outage),
             new_pause: None,
             writes: Pace::new(settings.writes),
@@ -194,7 +198,8 @@ impl Model {
                 }
                 return Task::Wait(pause);
             }
-            (None, None) if open && self.probe.is_some() => return Task::Wait(POLL_INTERVAL),
+            // One at a time.
+            (None, None) if open && self.in_flight > 0 => return Task::Wait(POLL_INTERVAL),
             (None, None) => {}
         }
         let index = if open { self.probe() } else { 0 };
@@ -221,7 +226,13 @@ impl Model {
             true => drop(self.waiting.remove(index)),
             false => drop(self.begun.pop_front()),
         }
-        self.start(task)
+        self.in_flight += 1;
+        match task {
+            Task::Send(row) => self.rows[row].begin_to_send(),
+            Task::Read(row) => self.rows[row].stage = Stage::Reading,
+            _ => {}
+        }
+        task
     }
 
     /// Where the next row waits while the circuit is open: only an update can close it, so it is one that needs no read and
@@ -229,20 +240,6 @@ impl Model {
     fn probe(&self) -> usize {
         let suits = |row: &Row| row.stage == Stage::Untouched && row.wanted != NewStatus::Resubmitted;
         self.waiting.iter().position(|row| suits(&self.rows[*row])).unwrap_or(0)
-    }
-
-    fn start(&mut self, task: Task) -> Task {
-        if let Task::Read(row) | Task::Send(row) = task {
-            self.in_flight += 1;
-            self.probe = self.circuit.is_open().then_some(row);
-            let state = &mut self.rows[row];
-            state.stage = Stage::Reading;
-            if let Task::Send(_) = task {
-                (state.stage, state.sent) = (Stage::Sending, true);
-                (state.earlier, state.retry) = (None, false);
-            }
-        }
-        task
     }
 
     /// The intent to send a row could not be written: it was not sent.
@@ -255,7 +252,7 @@ impl Model {
     /// How the request that a `Send` or `Read` asked for ended. Returns a result, if that decides one.
     pub fn answered(&mut self, now: Time, row: usize, answer: Answer) -> Option<Record> {
         let read = self.rows[row].stage == Stage::Reading;
-        let probe = self.request_ended(row);
+        self.request_ended(row);
         let in_doubt = self.rows[row].in_doubt;
         let failure = match answer {
             Answer::Applied => {
@@ -290,19 +287,17 @@ impl Model {
                 None
             }
             FailureKind::NotPermitted if self.confirmed && !in_doubt && !self.circuit.is_open() => {
-                self.failure(now, &failure, probe);
+                self.failure(now, &failure);
                 Some(self.end(row, Outcome::Refused, &refusal))
             }
             FailureKind::Refused | FailureKind::NotPermitted if read && in_doubt => Some(self.unreadable(row, reason)),
-            _ => self.try_again(now, row, &failure, read, probe),
+            _ => self.try_again(now, row, &failure, read),
         }
     }
 
-    /// Its request is no longer in flight. Returns whether it was the probe.
-    fn request_ended(&mut self, row: usize) -> bool {
+    fn request_ended(&mut self, row: usize) {
         self.in_flight -= 1;
         self.rows[row].stage = Stage::Tried;
-        self.probe.take_if(|probe| *probe == row).is_some()
     }
 
     fn read_back(&mut self, row: usize, found: &SessionStatus) -> Option<Record> {
@@ -335,13 +330,14 @@ impl Model {
     }
 
     /// A failure that says nothing about the row.
-    fn try_again(&mut self, now: Time, row: usize, failure: &Failure, read: bool, probe: bool) -> Option<Record> {
-        self.failure(now, failure, probe);
+    fn try_again(&mut self, now: Time, row: usize, failure: &Failure, read: bool) -> Option<Record> {
+        let open = self.circuit.is_open();
+        self.failure(now, failure);
         let state = &mut self.rows[row];
         state.earlier = None;
         state.in_doubt |= failure.in_doubt;
-        // A probe fails because nothing gets through.
-        state.failures += u8::from(!probe);
+        // While the circuit is open, it fails because nothing gets through.
+        state.failures += u8::from(!open);
         let (first, given_up) = (state.failures <= 1, state.failures >= MAX_FAILURES);
         let in_doubt = state.in_doubt;
         // That a repetition or a read changed nothing says nothing about the request before.
@@ -366,13 +362,13 @@ impl Model {
     }
 
     /// What a failure means for all workers.
-    fn failure(&mut self, now: Time, failure: &Failure, probe: bool) {
+    fn failure(&mut self, now: Time, failure: &Failure) {
         let reason = || failure.reason.clone();
         if failure.kind == FailureKind::Credentials {
             return self.stop(Stop::Credentials(reason() + &failure.verdict));
         }
         let at_once = failure.kind == FailureKind::RateLimited;
-        match self.circuit.record_failure(now, failure.retry_after, at_once, probe) {
+        match self.circuit.record_failure(now, failure.retry_after, at_once) {
             Change::None => {}
             Change::Opened(pause) => self.new_pause = Some((pause, reason())),
             Change::GiveUp => self.stop(Stop::Outage(reason(), failure.retry_after)),
