@@ -266,7 +266,9 @@ impl Batch {
         });
         let beside = self.file.as_deref().filter(|file| can_have_a_journal_beside_it(file));
         if let (None, Some(file)) = (&self.journal, beside) {
-            let mut name = file.as_os_str().to_owned();
+            // Two names of one input must not have two journals: all its rows would be sent twice.
+            let target = file.canonicalize().ok().filter(|_| file.is_symlink());
+            let mut name = target.unwrap_or(file.into()).into_os_string();
             name.push(".journal");
             self.journal = Some(name.into());
         }

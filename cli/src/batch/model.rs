@@ -348,7 +348,7 @@ impl Model {
                 false => drop(self.causes.insert(row, cause)),
             }
         }
-        if given_up && read {
+        if given_up && read && in_doubt {
             return Some(self.unreadable(row, &failure.reason));
         }
         let last = given_up || self.stop.is_some();
@@ -428,7 +428,7 @@ impl Model {
             let (earlier, in_doubt) = (state.earlier, state.in_doubt);
             let mut record = match earlier {
                 Some(outcome) => self.end(row, outcome, "this is from an earlier run: this one did not get to it"),
-                None if in_doubt => self.end(row, Outcome::Unknown, "it was not read back in this run"),
+                None if in_doubt => self.end(row, Outcome::Unknown, "the run ended before that was settled"),
                 None => self.record(row, Outcome::NotApplied, ""),
             };
             record.journaled = earlier.is_some() || !in_doubt;
@@ -716,7 +716,7 @@ mod tests {
             assert!(!record.reason.contains("no read"), "{record:?}");
         }
         // Of an earlier run's row nothing is known but that it could not be read.
-        for (in_doubt, told) in [(false, "no read"), (true, "it was not read back in this run")] {
+        for (in_doubt, told) in [(false, "no read"), (true, "the run ended before that was settled")] {
             let mut model = model(&[(APPROVED, RowState::Refused { in_doubt })], |settings| {
                 settings.retry_refused = true;
             });
@@ -933,5 +933,38 @@ mod tests {
             (model.counts().unknown, model.counts().refused, model.untouched()),
             (1, 1, 1)
         );
+    }
+
+    #[test]
+    fn a_row_that_was_read_back_is_not_told_as_not_read_back() {
+        let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+        assert_eq!(next(&mut model, at(0)), Task::Send(0));
+        model.answered(at(0), 0, other(true));
+        assert_eq!(next(&mut model, at(0)), Task::Read(0));
+        model.stop(Stop::Signal);
+        assert_eq!(model.answered(at(0), 0, in_review()), None);
+        assert_eq!(next(&mut model, at(0)), Task::Done);
+        let record = model.finish().remove(0);
+        assert_eq!(record.outcome, Outcome::Unknown);
+        assert!(!record.reason.contains("not read back"), "{record:?}");
+    }
+
+    #[test]
+    fn a_row_that_certainly_was_not_applied_is_not_told_as_unknown() {
+        let mut rows = vec![(APPROVED, RowState::NotApplied)];
+        rows.extend([(APPROVED, RowState::Untouched); 40]);
+        let mut model = model(&rows, |_| {});
+        let mut told = None;
+        loop {
+            match next(&mut model, at(0)) {
+                Task::Send(row) => drop(model.answered(at(0), row, Answer::Applied)),
+                Task::Read(row) => {
+                    told = model.answered(at(0), row, other(false)).or(told);
+                    model.circuit.record_success();
+                }
+                _ => break,
+            }
+        }
+        assert_eq!(told.map(|record| record.outcome), Some(Outcome::NotApplied));
     }
 }

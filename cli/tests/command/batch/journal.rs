@@ -244,3 +244,15 @@ fn a_journal_that_others_could_read_is_its_owners_alone_from_then_on() {
     batch(&sandbox, &file, &[]).exits(0);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+#[cfg(unix)]
+#[test]
+fn an_input_with_two_names_has_one_journal() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let (file, link) = (dir.file("rows.csv", csv(3)), dir.path("link.csv"));
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    batch(&sandbox, &file, &[]).exits(0);
+    let again = batch(&sandbox, &link, &[]).exits(0);
+    assert!(again.err.contains("nothing is left to do"), "{again}");
+    assert_eq!(sandbox.updates().len(), 3);
+}
