@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::args::Args;
-use crate::report::{Exit, print_all};
+use crate::terminal::{Exit, print_all};
 
 pub fn completions(shell: Shell) -> Exit {
     let mut script = Vec::new();

@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use super::csv;
 use crate::args::{Format, node};
-use crate::one::status_update;
-use crate::report::{counted, system_message};
+use crate::session::status_update;
+use crate::terminal::{counted, system_message};
 
 pub struct Input {
     text: String,

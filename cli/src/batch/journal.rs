@@ -14,11 +14,11 @@ use didit::{NewStatus, SessionId};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::events::{Outcome, RowState};
 use super::input::Input;
+use super::lines::{RowResult, now};
 use super::model::NO_ANSWER;
-use super::results::{RowResult, now};
-use crate::report::system_message;
+use super::rows::{Outcome, RowState};
+use crate::terminal::system_message;
 
 /// What a journal belongs to.
 #[derive(Deserialize, PartialEq, Serialize)]

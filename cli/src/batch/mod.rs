@@ -1,18 +1,18 @@
 //! Many sessions: the whole input is checked, then sent as the model says.
 
-mod circuit;
 mod csv;
-mod events;
 mod input;
 mod journal;
+mod lines;
 mod model;
+mod outage;
 mod pace;
 mod progress;
-mod results;
+mod rows;
+mod run;
 mod signals;
 #[cfg(test)]
 mod simulation;
-mod workers;
 
 use std::env;
 use std::ffi::OsString;
@@ -21,13 +21,13 @@ use std::path::Path;
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
 use crate::args::{Batch, Output, Retry};
-use crate::report::{Exit, counted, diagnose, print_all, system_message};
-use events::{Counts, RowState};
+use crate::terminal::{Exit, counted, diagnose, print_all, system_message};
 use input::{Input, fingerprint};
 use journal::{Header, History, Journal, VERSION};
+use lines::{Lines, Summary};
 use model::{Model, Settings};
-use results::{Lines, Summary};
-use workers::Run;
+use rows::{Counts, RowState};
+use run::Run;
 
 /// Only so many problems of an input are printed one by one.
 const MAX_SHOWN: usize = 20;

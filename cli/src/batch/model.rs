@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use didit::{NewStatus, SessionStatus};
 
-use super::circuit::{Change, Circuit, Time};
-use super::events::{Answer, Counts, Failure, FailureKind, Outcome, Record, RowState, Stop, Task};
+use super::outage::{Change, Circuit, Time};
 use super::pace::Pace;
+use super::rows::{Answer, Counts, Failure, FailureKind, Outcome, Record, RowState, Stop, Task};
 
 /// A row that fails this often while others get through is left for the next run.
 const MAX_FAILURES: u8 = 10;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::circuit::Time;
+use super::outage::Time;
 
 const WINDOW: Duration = Duration::from_secs(60);
 

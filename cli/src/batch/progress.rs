@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::events::Counts;
-use crate::report::{BAR, diagnose, in_words};
+use super::rows::Counts;
+use crate::terminal::{BAR, diagnose, in_words};
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);

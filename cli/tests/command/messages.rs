@@ -479,7 +479,7 @@ fn seldom() -> Rows {
         "signals cannot be handled: {}; nothing was sent",
         &[("{}", "REASON")],
     );
-    let bug = include_str!("../../src/report.rs");
+    let bug = include_str!("../../src/terminal.rs");
     let text =
         "stopped by a bug{place}; whether anything was applied is unknown; read the session back before anything else";
     let bug = quoted(bug, text, &[("{place}", " at FILE:LINE:COLUMN")]);

@@ -7,10 +7,10 @@ use didit::{Error, NewStatus, SessionId};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::events::{Counts, Outcome, Record};
 use super::input::Input;
+use super::rows::{Counts, Outcome, Record};
 use crate::args::Output;
-use crate::report::{Exit, counted, escaped, print, unprintable};
+use crate::terminal::{Exit, counted, escaped, print, unprintable};
 
 /// The result of a row, as it is printed.
 pub struct RowResult {

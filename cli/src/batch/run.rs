@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use didit::{Client, Error, ErrorKind, Verdict};
 
-use super::events::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
 use super::input::Input;
 use super::journal::Journal;
+use super::lines::{Lines, RowResult, Summary};
 use super::model::Model;
 use super::progress::Progress;
-use super::results::{Lines, RowResult, Summary};
+use super::rows::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
 use super::signals;
 use crate::args::Output;
-use crate::report::{Exit, diagnose, in_words, split_verdict};
+use crate::terminal::{Exit, diagnose, in_words, split_verdict};
 
 /// How long it may take to notice a signal.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);

@@ -4,7 +4,7 @@ use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, S
 use serde_json::{Value, json};
 
 use crate::args::{Output, Update};
-use crate::report::{Exit, add_reason, diagnose, escaped, print, print_all, split_verdict, system_message};
+use crate::terminal::{Exit, add_reason, diagnose, escaped, print, print_all, split_verdict, system_message};
 
 struct Failure {
     error: Error,
