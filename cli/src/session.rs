@@ -4,7 +4,7 @@ use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, S
 use serde_json::{Value, json};
 
 use crate::args::{Output, Update};
-use crate::terminal::{Exit, add_reason, diagnose, escaped, print, print_all, split_verdict, system_message};
+use crate::terminal::{Exit, add_reason, escaped, print, print_all, say, split_verdict, system_message};
 
 struct Failure {
     error: Error,
@@ -34,7 +34,7 @@ pub fn update(options: &Update, output: Output) -> Exit {
     if output.json || !output.quiet {
         if let Err(error) = print(&line(&object, &text, output)) {
             // The exit status is about the decision, which is made: any other would have it repeated.
-            diagnose(&format!(
+            say(&format!(
                 "{text}; standard output cannot be written: {}",
                 system_message(&error)
             ));
@@ -162,7 +162,7 @@ fn line(object: &Value, text: &str, output: Output) -> String {
 
 /// Prints a failure: the line on standard error, and with `--json` the object as well.
 fn failed(error: &Error, line: &str, mut object: Value, output: Output) -> Exit {
-    diagnose(line);
+    say(line);
     if output.json {
         add_reason(&mut object, error, line);
         print_all(&format!("{object}\n"));

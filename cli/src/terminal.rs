@@ -1,13 +1,13 @@
 //! What is printed, and what the exit status says.
 
 use std::borrow::Cow;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::panic;
 use std::process::{self, ExitCode};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use didit::{Error, ErrorKind as Kind, Verdict};
+use didit::{Error, ErrorKind, Verdict};
 use indicatif::ProgressBar;
 use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::Value;
@@ -37,9 +37,9 @@ impl Exit {
         let by_didit = error.message().is_some() && error.status() != Some(407);
         match error.kind() {
             _ if error.verdict() == Verdict::Unknown => Exit::Unknown,
-            Kind::Config | Kind::InvalidInput => Exit::Usage,
-            Kind::Authentication if by_didit => Exit::Credentials,
-            Kind::Forbidden | Kind::NotFound | Kind::Rejected if by_didit => Exit::Refused,
+            ErrorKind::Config | ErrorKind::InvalidInput => Exit::Usage,
+            ErrorKind::Authentication if by_didit => Exit::Credentials,
+            ErrorKind::Forbidden | ErrorKind::NotFound | ErrorKind::Rejected if by_didit => Exit::Refused,
             _ => Exit::NotDone,
         }
     }
@@ -57,7 +57,7 @@ fn without_bar<T>(write: impl FnOnce() -> T) -> T {
 }
 
 /// One line on standard error. Nobody may be reading it, which changes nothing.
-pub fn diagnose(text: &str) {
+pub fn say(text: &str) {
     let _ = without_bar(|| writeln!(io::stderr(), "didit: {}", escaped(text)));
 }
 
@@ -65,7 +65,7 @@ pub fn diagnose(text: &str) {
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match without_bar(|| out.write_all(text.as_bytes()).and_then(|()| out.flush())) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
 }
@@ -106,7 +106,7 @@ pub fn split_verdict(error: &Error) -> (String, String) {
 
 /// Says that a result could not be printed, and ends a command that had nothing else to do.
 pub fn unprintable(error: &io::Error) -> Exit {
-    diagnose(&format!("standard output cannot be written: {}", system_message(error)));
+    say(&format!("standard output cannot be written: {}", system_message(error)));
     Exit::NotDone
 }
 
@@ -138,7 +138,7 @@ pub fn add_reason(object: &mut Value, error: &Error, reason: &str) {
 pub fn end_panics_with_a_verdict() {
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
-        diagnose(&format!(
+        say(&format!(
             "stopped by a bug{place}; whether anything was applied is unknown; read the session back before anything else"
         ));
         process::exit(Exit::Unknown as i32)
@@ -179,7 +179,7 @@ impl Log for StderrLog {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            diagnose(&record.args().to_string());
+            say(&record.args().to_string());
         }
     }
 

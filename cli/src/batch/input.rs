@@ -37,7 +37,7 @@ struct Row {
 /// A line of NDJSON.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
-struct Line {
+struct NdjsonRow {
     session_id: SessionId,
     /// Read here rather than in `update`: an empty one is left out, as in a CSV.
     #[serde(default)]
@@ -124,8 +124,8 @@ impl Input {
         while let Some(record) = records.next() {
             let (line, start) = record?;
             let parsed = match format {
-                Format::Csv => parse_fields(&records.fields, &input.columns),
-                Format::Ndjson => parse_line(&input.text[start..]),
+                Format::Csv => parse_csv(&records.fields, &input.columns),
+                Format::Ndjson => parse_ndjson(&input.text[start..]),
             };
             let checked = parsed.and_then(|(id, update)| match check(&update) {
                 Ok(()) => Ok((id, update)),
@@ -181,11 +181,11 @@ impl Input {
     pub fn row(&self, row: usize) -> (SessionId, StatusUpdate) {
         let text = &self.text[self.rows[row].start as usize..];
         let row = match self.format {
-            Format::Ndjson => parse_line(text),
+            Format::Ndjson => parse_ndjson(text),
             Format::Csv => {
                 let mut record = Vec::new();
                 let read = csv::record(text, &mut record).map_err(|(_, problem)| problem.to_owned());
-                read.and_then(|_| parse_fields(&record, &self.columns))
+                read.and_then(|_| parse_csv(&record, &self.columns))
             }
         };
         row.expect("a row that was checked")
@@ -280,7 +280,7 @@ fn header(text: &str) -> Result<Vec<usize>, String> {
     }
 }
 
-fn parse_fields(record: &[Cow<'_, str>], columns: &[usize]) -> Result<(SessionId, StatusUpdate), String> {
+fn parse_csv(record: &[Cow<'_, str>], columns: &[usize]) -> Result<(SessionId, StatusUpdate), String> {
     if record.len() != columns.len() {
         let hint = match record.len() > columns.len() {
             true => "; a field with a comma in it has to be in quotes",
@@ -315,12 +315,12 @@ fn given(field: &str) -> Option<&str> {
     Some(field.trim()).filter(|field| !field.is_empty())
 }
 
-fn parse_line(text: &str) -> Result<(SessionId, StatusUpdate), String> {
+fn parse_ndjson(text: &str) -> Result<(SessionId, StatusUpdate), String> {
     let (line, whole) = match text.split_once(['\r', '\n']) {
         Some((line, _)) => (line, true),
         None => (text, false),
     };
-    let line: Line = serde_json::from_str(line).map_err(|error| {
+    let row: NdjsonRow = serde_json::from_str(line).map_err(|error| {
         if error.is_eof() && !whole {
             return "the last line is cut off".into();
         }
@@ -332,11 +332,11 @@ fn parse_line(text: &str) -> Result<(SessionId, StatusUpdate), String> {
             error.column()
         )
     })?;
-    let update = match line.comment.filter(|text| !text.is_empty()) {
-        Some(text) => line.update.comment(text),
-        None => line.update,
+    let update = match row.comment.filter(|text| !text.is_empty()) {
+        Some(text) => row.update.comment(text),
+        None => row.update,
     };
-    Ok((line.session_id, update))
+    Ok((row.session_id, update))
 }
 
 #[cfg(test)]

@@ -41,9 +41,9 @@ struct Intent<'a> {
     at: u64,
 }
 
-/// A line that is read back.
+/// An intent or a result, as it is read.
 #[derive(Deserialize)]
-struct Line {
+struct Entry {
     line: u32,
     intent: Option<IgnoredAny>,
     result: Option<Outcome>,
@@ -190,8 +190,8 @@ impl History {
             let text = std::str::from_utf8(&bytes).unwrap_or_default();
             if number == 1 {
                 history.same_credential = check_header(text, header)?;
-            } else if let Some((row, line)) = parse(text, input) {
-                history.add(row, line);
+            } else if let Some((row, entry)) = parse(text, input) {
+                history.add(row, entry);
             } else if bytes.contains(&0) && nothing_was_sent_after(&mut reader, input)? {
                 break;
             } else {
@@ -210,18 +210,18 @@ impl History {
         Ok(history)
     }
 
-    fn add(&mut self, row: usize, line: Line) {
+    fn add(&mut self, row: usize, entry: Entry) {
         let (state, place) = &mut self.rows[row];
         let before = *state;
-        *state = match line.result {
-            Some(outcome) => before.after_result(outcome, line.in_doubt),
+        *state = match entry.result {
+            Some(outcome) => before.after_result(outcome, entry.in_doubt),
             None => before.after_intent(),
         };
         // Once a row was applied, that is the result to be printed, whatever follows.
         if !matches!(before, RowState::Applied { .. }) {
             *place = self.whole;
         }
-        match (line.cause, *state) {
+        match (entry.cause, *state) {
             (Some(cause), RowState::InDoubt { .. } | RowState::NotApplied) => drop(self.causes.insert(row, cause)),
             _ => drop(self.causes.remove(&row)),
         }
@@ -260,7 +260,7 @@ impl History {
             reader.seek_relative((place - at) as i64).map_err(unusable)?;
             at = place + read_line(&mut reader, &mut bytes)? as u64;
             let json = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-            if let Ok(Line {
+            if let Ok(Entry {
                 line,
                 result: Some(outcome),
                 reason,
@@ -286,10 +286,10 @@ fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> Result<usize, St
 }
 
 /// The row that a line is about, and what it says.
-fn parse(text: &str, input: &Input) -> Option<(usize, Line)> {
-    let line: Line = serde_json::from_str(text).ok()?;
-    let row = input.at_line(line.line)?;
-    (line.intent.is_some() || line.result.is_some()).then_some((row, line))
+fn parse(text: &str, input: &Input) -> Option<(usize, Entry)> {
+    let entry: Entry = serde_json::from_str(text).ok()?;
+    let row = input.at_line(entry.line)?;
+    (entry.intent.is_some() || entry.result.is_some()).then_some((row, entry))
 }
 
 /// Any other file is left as it is. A power cut may leave NULs where the first line was being written.
@@ -305,7 +305,7 @@ fn nothing_was_sent_after(reader: &mut impl BufRead, input: &Input) -> Result<bo
     let mut bytes = Vec::new();
     while read_line(reader, &mut bytes)? > 0 {
         let text = std::str::from_utf8(&bytes).unwrap_or_default();
-        if parse(text, input).is_some_and(|(_, line)| line.intent.is_some()) {
+        if parse(text, input).is_some_and(|(_, entry)| entry.intent.is_some()) {
             return Ok(false);
         }
         bytes.clear();

@@ -21,7 +21,7 @@ use std::path::Path;
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
 use crate::args::{Batch, Output, Retry};
-use crate::terminal::{Exit, counted, diagnose, print_all, system_message};
+use crate::terminal::{Exit, counted, print_all, say, system_message};
 use input::{Input, fingerprint};
 use journal::{Header, History, Journal, VERSION};
 use lines::{Lines, Summary};
@@ -36,7 +36,7 @@ pub fn run(options: &Batch, output: Output) -> Exit {
     let client = match client(options) {
         Ok(client) => client,
         Err(error) => {
-            diagnose(&error.to_string());
+            say(&error.to_string());
             return Exit::of(&error);
         }
     };
@@ -45,7 +45,7 @@ pub fn run(options: &Batch, output: Output) -> Exit {
     };
     run_checked(options, &client, &input, output).unwrap_or_else(|problem| {
         let journal = options.journal.as_deref().unwrap_or(Path::new(""));
-        diagnose(&format!("journal {}: {problem}", journal.display()));
+        say(&format!("journal {}: {problem}", journal.display()));
         Exit::Usage
     })
 }
@@ -70,7 +70,7 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
     let mut complain = |problem: String| {
         problems += 1;
         if problems <= MAX_SHOWN {
-            diagnose(&format!("{name}: {problem}"));
+            say(&format!("{name}: {problem}"));
         }
     };
     let text = input::read(options.file.as_deref());
@@ -78,11 +78,11 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
     let input = text.and_then(|text| Input::parse(text, options.format, check, &mut complain));
     let input = input.map_err(&mut complain).ok();
     if problems > MAX_SHOWN {
-        diagnose(&format!("{name}: and {} more", problems - MAX_SHOWN));
+        say(&format!("{name}: and {} more", problems - MAX_SHOWN));
     }
     if problems > 0 {
         let problems = counted(problems, "problem");
-        diagnose(&format!(
+        say(&format!(
             "{problems}: nothing was sent; correct the input and run again"
         ));
         return None;
@@ -140,7 +140,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
     match Run::new(client, input, &journal, model) {
         Ok(run) => Ok(run.go(options.jobs, output, lines)),
         Err(error) => {
-            diagnose(&format!(
+            say(&format!(
                 "signals cannot be handled: {}; nothing was sent",
                 system_message(&error)
             ));

@@ -50,9 +50,9 @@ struct Row {
     /// In this run.
     sent: bool,
     /// The result of an earlier run, until this run does something about the row.
-    earlier: Option<Outcome>,
+    earlier_result: Option<Outcome>,
     /// A person wants it to be sent once more.
-    retry: bool,
+    overridden: bool,
     failures: u8,
 }
 
@@ -90,7 +90,7 @@ pub struct Model {
 impl Row {
     fn begin_to_send(&mut self) {
         (self.stage, self.sent) = (Stage::Sending, true);
-        (self.earlier, self.retry) = (None, false);
+        (self.earlier_result, self.overridden) = (None, false);
     }
 }
 
@@ -113,8 +113,8 @@ impl Model {
             wanted: wanted(row),
             in_doubt: matches!(state, RowState::InDoubt { .. } | RowState::Refused { in_doubt: true }),
             sent: false,
-            earlier: state.outcome().filter(|outcome| *outcome != Outcome::NotApplied),
-            retry: match state {
+            earlier_result: state.outcome().filter(|outcome| *outcome != Outcome::NotApplied),
+            overridden: match state {
                 RowState::InDoubt { .. } => settings.retry_unknown,
                 RowState::Refused { .. } => settings.retry_refused,
                 _ => false,
@@ -123,7 +123,7 @@ impl Model {
         };
         let rows: Vec<Row> = history.iter().enumerate().map(row).collect();
         let ended = rows.iter().filter(|row| row.stage == Stage::Ended);
-        let counts = ended.filter_map(|row| row.earlier).collect();
+        let counts = ended.filter_map(|row| row.earlier_result).collect();
         let mut waiting: Vec<usize> = (0..rows.len()).filter(|row| rows[*row].stage != Stage::Ended).collect();
         waiting.sort_by_key(|row| match history[*row] {
             (RowState::InDoubt { reported: false }, place) => (0, place),
@@ -181,9 +181,9 @@ impl Model {
     }
 
     /// What the answer to a write or a read says about the rate limit.
-    pub fn observe(&mut self, now: Time, write: bool, limit: u64, remaining: u64, reset: Option<Duration>) {
+    pub fn heed_rate_limit(&mut self, now: Time, write: bool, limit: u64, remaining: u64, reset: Option<Duration>) {
         let pace = if write { &mut self.writes } else { &mut self.reads };
-        pace.observe(now, limit, remaining, reset);
+        pace.heed_rate_limit(now, limit, remaining, reset);
     }
 
     pub fn next(&mut self, now: Time) -> Task {
@@ -256,7 +256,7 @@ impl Model {
         let in_doubt = self.rows[row].in_doubt;
         let failure = match answer {
             Answer::Applied => {
-                self.circuit.record_success();
+                self.circuit.got_through();
                 self.confirmed = true;
                 return Some(self.end(row, Outcome::Applied, ""));
             }
@@ -270,7 +270,7 @@ impl Model {
         };
         let refused = matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
         if refused && !read {
-            self.circuit.record_success();
+            self.circuit.got_through();
         }
         match failure.kind {
             FailureKind::NoSession if in_doubt => {
@@ -316,7 +316,7 @@ impl Model {
         );
         let repeatable = state.wanted != NewStatus::Resubmitted || !state.in_doubt;
         let repeats = repeatable && !decided && state.failures < MAX_FAILURES;
-        if state.retry || repeats {
+        if state.overridden || repeats {
             if self.stop.is_none() {
                 self.begun.push_front(Task::Send(row));
             }
@@ -334,7 +334,7 @@ impl Model {
         let open = self.circuit.is_open();
         self.failure(now, failure);
         let state = &mut self.rows[row];
-        state.earlier = None;
+        state.earlier_result = None;
         state.in_doubt |= failure.in_doubt;
         // While the circuit is open, it fails because nothing gets through.
         state.failures += u8::from(!open);
@@ -368,7 +368,7 @@ impl Model {
             return self.stop(Stop::Credentials(reason() + &failure.verdict));
         }
         let at_once = failure.kind == FailureKind::RateLimited;
-        match self.circuit.record_failure(now, failure.retry_after, at_once) {
+        match self.circuit.failed(now, failure.retry_after, at_once) {
             Change::None => {}
             Change::Opened(pause) => self.new_pause = Some((pause, reason())),
             Change::GiveUp => self.stop(Stop::Outage(reason(), failure.retry_after)),
@@ -425,13 +425,13 @@ impl Model {
                 state.in_doubt = true;
                 self.causes.insert(row, NO_ANSWER.into());
             }
-            let (earlier, in_doubt) = (state.earlier, state.in_doubt);
-            let mut record = match earlier {
+            let (earlier_result, in_doubt) = (state.earlier_result, state.in_doubt);
+            let mut record = match earlier_result {
                 Some(outcome) => self.end(row, outcome, "this is from an earlier run: this one did not get to it"),
                 None if in_doubt => self.end(row, Outcome::Unknown, "the run ended before that was settled"),
                 None => self.record(row, Outcome::NotApplied, ""),
             };
-            record.journaled = earlier.is_some() || !in_doubt;
+            record.journaled = earlier_result.is_some() || !in_doubt;
             records.push(record);
         }
         records
@@ -960,7 +960,7 @@ mod tests {
                 Task::Send(row) => drop(model.answered(at(0), row, Answer::Applied)),
                 Task::Read(row) => {
                     told = model.answered(at(0), row, other(false)).or(told);
-                    model.circuit.record_success();
+                    model.circuit.got_through();
                 }
                 _ => break,
             }

@@ -56,13 +56,13 @@ impl Circuit {
     }
 
     /// A write got through. A pause that has begun goes on: the server may have asked for it.
-    pub fn record_success(&mut self) {
+    pub fn got_through(&mut self) {
         self.failures = 0;
         self.outage = None;
     }
 
     /// A request failed. `asked` is the pause that the server asks for; `at_once` opens the circuit whatever came before.
-    pub fn record_failure(&mut self, now: Time, asked: Option<Duration>, at_once: bool) -> Change {
+    pub fn failed(&mut self, now: Time, asked: Option<Duration>, at_once: bool) -> Change {
         self.failures += 1;
         let pausing = now < self.until;
         let asked_until = now + asked.unwrap_or_default();
@@ -104,10 +104,10 @@ mod tests {
     fn opened(max_outage: u64) -> Circuit {
         let mut circuit = Circuit::new(SECOND * max_outage as u32);
         for _ in 0..FAILURES - 1 {
-            assert_eq!(circuit.record_failure(Time::ZERO, None, false), Change::None);
+            assert_eq!(circuit.failed(Time::ZERO, None, false), Change::None);
         }
         assert_eq!(circuit.remaining_pause(Time::ZERO), None);
-        assert_eq!(circuit.record_failure(Time::ZERO, None, false), Change::Opened(SECOND));
+        assert_eq!(circuit.failed(Time::ZERO, None, false), Change::Opened(SECOND));
         circuit
     }
 
@@ -119,7 +119,7 @@ mod tests {
             let pause = circuit.remaining_pause(now).unwrap_or_default();
             pauses.push(pause.as_secs_f64());
             now += pause;
-            if circuit.record_failure(now, asked, false) == Change::GiveUp {
+            if circuit.failed(now, asked, false) == Change::GiveUp {
                 return pauses;
             }
             assert!(pauses.len() < 100);
@@ -131,9 +131,9 @@ mod tests {
         let mut circuit = Circuit::new(60 * SECOND);
         for _ in 0..3 {
             for _ in 0..FAILURES - 1 {
-                assert_eq!(circuit.record_failure(Time::ZERO, None, false), Change::None);
+                assert_eq!(circuit.failed(Time::ZERO, None, false), Change::None);
             }
-            circuit.record_success();
+            circuit.got_through();
         }
         assert!(!circuit.is_open());
         assert!(opened(60).is_open());
@@ -148,10 +148,7 @@ mod tests {
             [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 9.0]
         );
         let mut none = Circuit::new(Duration::ZERO);
-        assert_eq!(
-            none.record_failure(Time::ZERO, None, true),
-            Change::Opened(Duration::ZERO)
-        );
+        assert_eq!(none.failed(Time::ZERO, None, true), Change::Opened(Duration::ZERO));
         assert_eq!(pauses(&mut none, None), [0.0]);
     }
 
@@ -159,25 +156,19 @@ mod tests {
     fn a_pause_that_was_asked_for_does_not_count_unless_it_is_asked_for_again() {
         let mut circuit = Circuit::new(60 * SECOND);
         let asked = Some(45 * SECOND);
-        assert_eq!(
-            circuit.record_failure(Time::ZERO, asked, true),
-            Change::Opened(45 * SECOND)
-        );
+        assert_eq!(circuit.failed(Time::ZERO, asked, true), Change::Opened(45 * SECOND));
         assert_eq!(pauses(&mut circuit, asked), [45.0, 45.0, 45.0]);
         let mut circuit = Circuit::new(60 * SECOND);
-        circuit.record_failure(Time::ZERO, asked, true);
+        circuit.failed(Time::ZERO, asked, true);
         assert_eq!(pauses(&mut circuit, None), [45.0, 2.0, 4.0, 8.0, 16.0, 30.0]);
     }
 
     #[test]
     fn a_pause_longer_than_an_outage_may_last_is_not_waited_for() {
         let mut circuit = Circuit::new(60 * SECOND);
+        assert_eq!(circuit.failed(Time::ZERO, Some(61 * SECOND), true), Change::GiveUp);
         assert_eq!(
-            circuit.record_failure(Time::ZERO, Some(61 * SECOND), true),
-            Change::GiveUp
-        );
-        assert_eq!(
-            circuit.record_failure(Time::ZERO, Some(60 * SECOND), true),
+            circuit.failed(Time::ZERO, Some(60 * SECOND), true),
             Change::Opened(60 * SECOND)
         );
     }
@@ -185,12 +176,12 @@ mod tests {
     #[test]
     fn a_write_that_got_through_does_not_cut_short_what_the_server_asked_for() {
         let mut circuit = Circuit::new(60 * SECOND);
-        circuit.record_failure(Time::ZERO, Some(10 * SECOND), true);
+        circuit.failed(Time::ZERO, Some(10 * SECOND), true);
         // Another worker's answer of the same moment, and one that asks for less.
-        circuit.record_success();
-        circuit.record_failure(SECOND, Some(SECOND), true);
+        circuit.got_through();
+        circuit.failed(SECOND, Some(SECOND), true);
         assert_eq!(circuit.remaining_pause(SECOND), Some(9 * SECOND));
-        circuit.record_success();
+        circuit.got_through();
         assert_eq!(circuit.remaining_pause(10 * SECOND), None);
     }
 
@@ -198,7 +189,7 @@ mod tests {
     fn what_was_under_way_when_it_opened_does_not_lengthen_the_outage() {
         let mut circuit = opened(60);
         for _ in 0..20 {
-            assert_eq!(circuit.record_failure(Time::ZERO, None, false), Change::None);
+            assert_eq!(circuit.failed(Time::ZERO, None, false), Change::None);
         }
         assert_eq!(circuit.remaining_pause(Time::ZERO), Some(SECOND));
     }

@@ -37,7 +37,7 @@ impl Pace {
 
     /// What an answer says about the rate limit: under 15 % what is left is spread over the time until there is more
     /// (docs/didit-api.md §7).
-    pub fn observe(&mut self, now: Time, limit: u64, remaining: u64, reset: Option<Duration>) {
+    pub fn heed_rate_limit(&mut self, now: Time, limit: u64, remaining: u64, reset: Option<Duration>) {
         let low = remaining.saturating_mul(100) < limit.saturating_mul(15);
         // Without a time, and whatever another clock says, it is no longer than the window.
         let reset = reset.map_or(WINDOW, |reset| reset.min(WINDOW));
@@ -97,7 +97,7 @@ mod tests {
         let count = |remaining, reset| {
             let mut pace = Pace::new(6000);
             pace.count(Time::ZERO);
-            pace.observe(Time::ZERO, 100, remaining, reset);
+            pace.heed_rate_limit(Time::ZERO, 100, remaining, reset);
             run(&mut pace, Time::ZERO, 10 * SECOND).len()
         };
         assert_eq!(count(15, Some(10 * SECOND)), 1000 - 1);
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(count(0, Some(10 * SECOND)), 0);
         // A clock that is wrong does not stop it for longer than the window.
         let mut pace = Pace::new(6000);
-        pace.observe(Time::ZERO, 100, 0, Some(86_400 * SECOND));
+        pace.heed_rate_limit(Time::ZERO, 100, 0, Some(86_400 * SECOND));
         assert_eq!(pace.wait(Time::ZERO), WINDOW);
     }
 }

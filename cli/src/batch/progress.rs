@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::rows::Counts;
-use crate::terminal::{BAR, diagnose, in_words};
+use crate::terminal::{BAR, in_words, say};
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -82,7 +82,7 @@ impl Progress {
             }
             How::Lines { next } if now >= *next => {
                 *next = now + LINE_EVERY;
-                diagnose(&format!("{done} of {} rows done, {text}", self.total));
+                say(&format!("{done} of {} rows done, {text}", self.total));
             }
             _ => {}
         }

@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::rows::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
 use super::signals;
 use crate::args::Output;
-use crate::terminal::{Exit, diagnose, in_words, split_verdict};
+use crate::terminal::{Exit, in_words, say, split_verdict};
 
 /// How long it may take to notice a signal.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
@@ -83,12 +83,12 @@ impl<'a> Run<'a> {
             // Said here, as all workers may be waiting for answers.
             if !stopping && self.signal.load(Ordering::Relaxed) {
                 stopping = true;
-                diagnose("stopping once the requests in flight have ended; a second signal stops at once");
+                say("stopping once the requests in flight have ended; a second signal stops at once");
             }
             for message in message.into_iter().chain(messages.try_iter()) {
                 match message {
                     Message::Result(result) => lines.add(&result),
-                    Message::Note(note) => diagnose(&note),
+                    Message::Note(note) => say(&note),
                 }
             }
             lines.print();
@@ -119,10 +119,10 @@ impl<'a> Run<'a> {
         lines.add_summary(&summary.to_json());
         let printed = lines.print();
         if !output.quiet {
-            diagnose(&summary.to_string());
+            say(&summary.to_string());
         }
         if let Some(why) = &summary.stopped {
-            diagnose(&format!("stopped: {why}"));
+            say(&format!("stopped: {why}"));
         }
         if !output.quiet {
             self.advise(&summary, before);
@@ -136,15 +136,15 @@ impl<'a> Run<'a> {
     /// What to do next.
     fn advise(&self, summary: &Summary, before: usize) {
         if summary.stopped.is_some() || summary.not_sent > 0 {
-            diagnose("run the same command again to go on with the rows that are left");
+            say("run the same command again to go on with the rows that are left");
         } else if before == self.input.len() && before > 0 {
-            diagnose(match summary.counts.refused {
+            say(match summary.counts.refused {
                 0 => "nothing is left to do",
                 _ => "nothing is left to do; --retry refused sends the refused rows once more",
             });
         }
         if summary.counts.unknown > 0 {
-            diagnose(
+            say(
                 "the same command reads unknown rows back once more; look at their sessions: --retry unknown sends all \
                  those again that have another status",
             );
@@ -206,11 +206,11 @@ impl<'a> Run<'a> {
         let mut model = self.model();
         let now = self.start.elapsed();
         if let Some(limit) = self.client.rate_limit() {
-            model.observe(now, write, limit.limit, limit.remaining, limit.reset_after);
+            model.heed_rate_limit(now, write, limit.limit, limit.remaining, limit.reset_after);
         }
         let record = model.answered(now, row, answer);
         if let Some((pause, reason)) = model.take_new_pause() {
-            say(
+            post(
                 sender,
                 Message::Note(format!("pausing for {}: {reason}", in_words(pause))),
             );
@@ -220,7 +220,7 @@ impl<'a> Run<'a> {
             let ended = record.outcome != Outcome::NotApplied;
             let result = self.journal_result(&mut model, record, error);
             if ended {
-                say(sender, Message::Result(result));
+                post(sender, Message::Result(result));
             }
         }
     }
@@ -238,7 +238,7 @@ impl<'a> Run<'a> {
     }
 }
 
-fn say(sender: &Sender<Message>, message: Message) {
+fn post(sender: &Sender<Message>, message: Message) {
     // The main thread listens until the last worker is gone.
     let _ = sender.send(message);
 }
