@@ -22,7 +22,7 @@ pub fn update(options: &Update, output: Output) -> Exit {
             object["result"] = match exit {
                 Exit::Unknown => "unknown".into(),
                 Exit::Refused => "refused".into(),
-                _ => "not_sent".into(),
+                _ => "not_applied".into(),
             };
             if let Some(found) = &failure.read_back {
                 object["status"] = found.as_ref().ok().map(ToString::to_string).into();

@@ -165,7 +165,7 @@ impl Journal {
 impl History {
     pub fn empty(input: &Input) -> History {
         History {
-            rows: vec![(RowState::Untouched, 0); input.len()],
+            rows: vec![Default::default(); input.len()],
             causes: HashMap::new(),
             whole: 0,
             same_credential: true,
@@ -201,7 +201,7 @@ impl History {
         }
         // Only now, as most intents are followed by a result.
         for (row, (state, _)) in history.rows.iter().enumerate() {
-            if *state == (RowState::InDoubt { reported: false }) {
+            if state.is_interrupted() {
                 let (id, update) = input.row(row);
                 let cause = format!("setting session {id} to {}: {NO_ANSWER}", update.new_status());
                 history.causes.insert(row, cause);
@@ -213,16 +213,13 @@ impl History {
     fn add(&mut self, row: usize, entry: Entry) {
         let (state, place) = &mut self.rows[row];
         let before = *state;
-        *state = match entry.result {
-            Some(outcome) => before.after_result(outcome, entry.in_doubt),
-            None => before.after_intent(),
-        };
+        *state = before.after(entry.result, entry.in_doubt);
         // Once a row was applied, that is the result to be printed, whatever follows.
-        if !matches!(before, RowState::Applied { .. }) {
+        if !before.is_applied() {
             *place = self.whole;
         }
-        match (entry.cause, *state) {
-            (Some(cause), RowState::InDoubt { .. } | RowState::NotApplied) => drop(self.causes.insert(row, cause)),
+        match (entry.cause, state.outcome()) {
+            (Some(cause), Some(Outcome::NotApplied | Outcome::Unknown)) => drop(self.causes.insert(row, cause)),
             _ => drop(self.causes.remove(&row)),
         }
     }
@@ -230,8 +227,8 @@ impl History {
     /// Refuses the journal of other credentials, unless nothing was ever sent with those, as when they were mistyped.
     pub fn check_credential(&mut self, input: &Input) -> Result<(), String> {
         if !self.same_credential {
-            let unsent = |state| matches!(state, RowState::Untouched | RowState::NotApplied);
-            if !self.rows.iter().all(|(state, _)| unsent(*state)) {
+            let unsent = |state: &RowState| matches!(state.outcome(), None | Some(Outcome::NotApplied));
+            if !self.rows.iter().all(|(state, _)| unsent(state)) {
                 return Err(OTHER_CREDENTIAL.into());
             }
             *self = History::empty(input);
@@ -243,13 +240,13 @@ impl History {
     pub fn results(
         &self,
         mut file: &File,
-        is_wanted: impl Fn(RowState) -> bool,
+        is_wanted: impl Fn(Outcome) -> bool,
         add: &mut dyn FnMut(RowResult),
     ) -> Result<(), String> {
         let wanted = self
             .rows
             .iter()
-            .filter(|(state, _)| *state != RowState::Untouched && is_wanted(*state));
+            .filter(|(state, _)| state.outcome().is_some_and(&is_wanted));
         let mut places: Vec<u64> = wanted.map(|(_, place)| *place).collect();
         places.sort_unstable();
         file.rewind().map_err(unusable)?;
@@ -390,14 +387,16 @@ mod tests {
         ];
         let whole = lines.map(|line| line + "\n").concat();
         let ends: Vec<usize> = whole.match_indices('\n').map(|(at, _)| at + 1).collect();
-        let doubt = RowState::InDoubt { reported: false };
+        let untouched = RowState::default();
+        let state = |result, in_doubt| untouched.after(result, in_doubt);
+        let (doubt, applied) = (state(None, false), state(Some(Outcome::Applied), false));
         let expected = [
-            [RowState::Untouched; 2],
-            [RowState::Untouched; 2],
-            [doubt, RowState::Untouched],
+            [untouched; 2],
+            [untouched; 2],
+            [doubt, untouched],
             [doubt; 2],
-            [RowState::Applied { already: false }, doubt],
-            [RowState::Applied { already: false }, RowState::NotApplied],
+            [applied, doubt],
+            [applied, state(Some(Outcome::NotApplied), false)],
         ];
         for cut in 0..=whole.len() {
             let lines = ends.iter().filter(|end| **end <= cut).count();

@@ -74,16 +74,16 @@ impl RowResult {
 /// How a run ended.
 pub struct Summary {
     pub counts: Counts,
-    pub not_sent: usize,
+    pub not_applied: usize,
     pub exit: Exit,
     pub stopped: Option<String>,
 }
 
 impl Summary {
     pub fn new(counts: Counts, total: usize) -> Summary {
-        let not_sent = total - counts.ended();
+        let not_applied = total - counts.ended();
         // The gravest outcome decides.
-        let exit = match (counts.unknown, not_sent, counts.refused) {
+        let exit = match (counts.unknown, not_applied, counts.refused) {
             (1.., ..) => Exit::Unknown,
             (_, 1.., _) => Exit::NotDone,
             (.., 1..) => Exit::RowsRefused,
@@ -91,7 +91,7 @@ impl Summary {
         };
         Summary {
             counts,
-            not_sent,
+            not_applied,
             exit,
             stopped: None,
         }
@@ -99,7 +99,7 @@ impl Summary {
 
     pub fn to_json(&self) -> Value {
         let mut object = json!(self.counts);
-        object["not_sent"] = self.not_sent.into();
+        object["not_applied"] = self.not_applied.into();
         object["exit"] = (self.exit as u8).into();
         object["stopped"] = self.stopped.as_deref().into();
         object
@@ -108,11 +108,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (counts, not_sent) = (&self.counts, self.not_sent);
+        let (counts, not_applied) = (&self.counts, self.not_applied);
         write!(
             f,
-            "{}: {} applied, {} already so, {} refused, {} unknown, {not_sent} not sent",
-            counted(counts.ended() + not_sent, "row"),
+            "{}: {} applied, {} already so, {} refused, {} unknown, {not_applied} not applied",
+            counted(counts.ended() + not_applied, "row"),
             counts.applied,
             counts.already,
             counts.refused,
@@ -143,7 +143,7 @@ impl Lines {
             _ if self.json => return self.push(&result.json),
             Outcome::Applied | Outcome::Already => return,
             Outcome::Refused => "refused",
-            Outcome::NotApplied => "not sent",
+            Outcome::NotApplied => "not applied",
             Outcome::Unknown => "unknown",
         };
         self.push(&format!("line {}: {word}: {}", result.line, escaped(&result.reason)));
@@ -151,10 +151,10 @@ impl Lines {
 
     /// Rows that the run did not get to.
     pub fn add_untouched(&mut self, rows: usize) {
-        let reason = "the run did not get that far; nothing was changed";
+        let reason = "not sent before the run ended";
         self.push(&match self.json {
-            true => json!({"rows": rows, "result": "not_sent", "reason": reason}).to_string(),
-            false => format!("{}: not sent: {reason}", counted(rows, "row")),
+            true => json!({"rows": rows, "result": Outcome::NotApplied, "reason": reason}).to_string(),
+            false => format!("{}: not applied: {reason}", counted(rows, "row")),
         });
     }
 
@@ -195,14 +195,14 @@ mod tests {
 
     #[test]
     fn the_gravest_end_of_a_row_decides() {
-        let exit = |unknown, not_sent, refused| {
+        let exit = |unknown, not_applied, refused| {
             let counts = Counts {
                 applied: 3,
                 already: 1,
                 refused,
                 unknown,
             };
-            Summary::new(counts, 4 + refused + unknown + not_sent).exit
+            Summary::new(counts, 4 + refused + unknown + not_applied).exit
         };
         assert_eq!(exit(0, 0, 0), Exit::Done);
         assert_eq!(exit(0, 0, 2), Exit::RowsRefused);

@@ -26,7 +26,7 @@ use input::{Input, fingerprint};
 use journal::{Header, History, Journal, VERSION};
 use lines::{Lines, Summary};
 use model::{Model, Settings};
-use rows::{Counts, RowState};
+use rows::{Counts, Outcome};
 use run::Run;
 
 /// Only so many problems of an input are printed one by one.
@@ -112,9 +112,9 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
         history.check_credential(input)?;
     }
     let retry_refused = options.retry.contains(&Retry::Refused);
-    let is_printed = |state| match state {
-        RowState::Applied { .. } => output.json,
-        RowState::Refused { .. } if !options.dry_run => !retry_refused,
+    let is_printed = |outcome| match outcome {
+        Outcome::Applied | Outcome::Already => output.json,
+        Outcome::Refused if !options.dry_run => !retry_refused,
         _ => options.dry_run && output.json,
     };
     let mut lines = Lines::new(output);
@@ -176,7 +176,7 @@ fn end_dry_run(input: &Input, history: &History, output: Output, mut lines: Line
          nothing was sent\n",
         counted(total, "row")
     );
-    let left = summary.not_sent + summary.counts.unknown;
+    let left = summary.not_applied + summary.counts.unknown;
     if left < total || summary.counts.unknown > 0 {
         text += &format!("by the journal: {left} left of {summary}\n");
     }

@@ -1,19 +1,20 @@
-//! What ends a row, and what ends a run. Pure: events and the time come in, tasks and records come out.
+//! What goes out next, and what ends a row or a run. Pure: events and the time come in, tasks and records come out.
 //!
-//! 1. A row ends when Didit says so about its session: applied, already so, or refused. Anything else is a failure.
-//! 2. After a failure that may have changed something the row is in doubt: its session is read back at once, and then it is
-//!    sent once more. After any other failure, and after a second doubt, the row waits behind all others, in later runs as
-//!    well.
-//! 3. No row is sent a second time before its session was read. If the session shows the opposite decision, somebody may
-//!    have made it, and the row is unknown. A Resubmitted in doubt is unknown too, as it could be applied twice.
-//! 4. Each later run reads unknown rows once more.
-//! 5. Eight failures in a row, a 429, or an answer that asks for a pause open the circuit: all workers pause for as long as
-//!    the server asks, else 1, 2, 4, 8, 16, 30 s, with one try after each pause. An update that gets through closes it.
-//! 6. When it has been open for `--max-outage` seconds, or a longer pause is asked for, or the credentials are refused, the
-//!    run stops.
-//! 7. A row that fails ten times while others get through is left for the next run.
-//! 8. `--retry unknown` and `--retry refused` send such rows once more: that is for a person to decide.
-//! 9. The first signal lets requests in flight end and reads back what they left in doubt. The second ends at once.
+//! 1. Untouched rows go out in file order, at most `--rate` per minute.
+//! 2. Didit's success, or its refusal of that session, ends a row.
+//! 3. Any other failure is not about the row; the row waits behind all others. 402 and 403 leave the row for the next run at
+//!    once (a row in doubt as unknown).
+//! 4. A failure that may have changed something is a doubt: the first time in a run, the session is read before the next
+//!    untouched row goes out.
+//! 5. Before any second send the session is read: the wanted status ends the row as applied (already, if no recorded attempt
+//!    may have been applied), somebody else's decision makes it unknown, otherwise it is sent.
+//! 6. A Resubmitted in doubt is never sent again by itself.
+//! 7. Ten failures while others get through: left for the next run.
+//! 8. Eight failures in a row, or a requested pause, open the circuit: all workers pause (1, 2, 4, … 30 s), then one request at
+//!    a time until an update gets through.
+//! 9. After `--max-outage` of that, a longer requested pause, or refused credentials, the run stops.
+//! 10. Ctrl-C finishes requests in flight and reads doubts back, saying how many and how long; a second one stops at once. The
+//!     next run takes doubts first, then untouched rows, then the rest.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -46,12 +47,13 @@ pub struct Settings {
 struct Row {
     stage: Stage,
     wanted: NewStatus,
+    /// An attempt may have been applied.
     in_doubt: bool,
-    /// In this run.
-    sent: bool,
+    /// An attempt of this run may have been applied.
+    doubted: bool,
     /// The result of an earlier run, until this run does something about the row.
     earlier_result: Option<Outcome>,
-    /// A person wants it to be sent once more.
+    /// `--retry`: a person wants it to be sent once more, whatever its session shows.
     overridden: bool,
     failures: u8,
 }
@@ -83,15 +85,6 @@ pub struct Model {
     reads: Pace,
     stop: Option<Stop>,
     counts: Counts,
-    /// An update was confirmed in this run.
-    confirmed: bool,
-}
-
-impl Row {
-    fn begin_to_send(&mut self) {
-        (self.stage, self.sent) = (Stage::Sending, true);
-        (self.earlier_result, self.overridden) = (None, false);
-    }
 }
 
 impl Model {
@@ -103,31 +96,35 @@ impl Model {
         wanted: impl Fn(usize) -> NewStatus,
         causes: HashMap<usize, String>,
     ) -> Model {
-        let row = |(row, (state, _)): (usize, &(RowState, u64))| Row {
-            stage: match state {
-                RowState::Untouched => Stage::Untouched,
-                RowState::Refused { .. } if !settings.retry_refused => Stage::Ended,
-                RowState::Applied { .. } => Stage::Ended,
-                _ => Stage::Tried,
-            },
-            wanted: wanted(row),
-            in_doubt: matches!(state, RowState::InDoubt { .. } | RowState::Refused { in_doubt: true }),
-            sent: false,
-            earlier_result: state.outcome().filter(|outcome| *outcome != Outcome::NotApplied),
-            overridden: match state {
-                RowState::InDoubt { .. } => settings.retry_unknown,
-                RowState::Refused { .. } => settings.retry_refused,
+        let row = |(row, (state, _)): (usize, &(RowState, u64))| {
+            let outcome = state.outcome();
+            let overridden = match outcome {
+                Some(Outcome::Unknown) => settings.retry_unknown,
+                Some(Outcome::Refused) => settings.retry_refused,
                 _ => false,
-            },
-            failures: 0,
+            };
+            Row {
+                stage: match outcome {
+                    None => Stage::Untouched,
+                    Some(Outcome::Refused) if !overridden => Stage::Ended,
+                    Some(Outcome::Applied | Outcome::Already) => Stage::Ended,
+                    _ => Stage::Tried,
+                },
+                wanted: wanted(row),
+                in_doubt: state.in_doubt,
+                doubted: false,
+                earlier_result: outcome.filter(|outcome| *outcome != Outcome::NotApplied),
+                overridden,
+                failures: 0,
+            }
         };
         let rows: Vec<Row> = history.iter().enumerate().map(row).collect();
         let ended = rows.iter().filter(|row| row.stage == Stage::Ended);
         let counts = ended.filter_map(|row| row.earlier_result).collect();
         let mut waiting: Vec<usize> = (0..rows.len()).filter(|row| rows[*row].stage != Stage::Ended).collect();
         waiting.sort_by_key(|row| match history[*row] {
-            (RowState::InDoubt { reported: false }, place) => (0, place),
-            (RowState::Untouched, _) => (1, 0),
+            (state, place) if state.is_interrupted() => (0, place),
+            _ if rows[*row].stage == Stage::Untouched => (1, 0),
             (_, place) => (2, place),
         });
         Model {
@@ -142,7 +139,6 @@ impl Model {
             reads: Pace::new(settings.reads),
             stop: None,
             counts,
-            confirmed: false,
         }
     }
 
@@ -172,9 +168,8 @@ impl Model {
     /// The first reason stands. What this run left in doubt is still read back after a signal, and that is all.
     pub fn stop(&mut self, why: Stop) {
         if self.stop.is_none() {
-            let in_doubt = |row: &usize| self.rows[*row].sent && self.rows[*row].in_doubt;
-            let in_doubt = (0..self.rows.len()).filter(in_doubt);
-            let left = in_doubt.filter(|row| self.rows[*row].stage == Stage::Tried);
+            let left = |row: &Row| row.stage == Stage::Tried && row.in_doubt && row.earlier_result.is_none();
+            let left = (0..self.rows.len()).filter(|row| left(&self.rows[*row]));
             self.begun = left.map(Task::Read).collect();
             self.stop = Some(why);
         }
@@ -228,7 +223,10 @@ impl Model {
         }
         self.in_flight += 1;
         match task {
-            Task::Send(row) => self.rows[row].begin_to_send(),
+            Task::Send(row) => {
+                let row = &mut self.rows[row];
+                (row.stage, row.earlier_result, row.overridden) = (Stage::Sending, None, false);
+            }
             Task::Read(row) => self.rows[row].stage = Stage::Reading,
             _ => {}
         }
@@ -242,8 +240,8 @@ impl Model {
         self.waiting.iter().position(|row| suits(&self.rows[*row])).unwrap_or(0)
     }
 
-    /// The intent to send a row could not be written: it was not sent.
-    pub fn not_sent(&mut self, row: usize, reason: String) {
+    /// The intent to send a row could not be written, so it was not sent.
+    pub fn not_journaled(&mut self, row: usize, reason: String) {
         self.request_ended(row);
         self.causes.entry(row).or_insert_with(|| reason.clone());
         self.stop(Stop::Failed(reason));
@@ -257,7 +255,6 @@ impl Model {
         let failure = match answer {
             Answer::Applied => {
                 self.circuit.got_through();
-                self.confirmed = true;
                 return Some(self.end(row, Outcome::Applied, ""));
             }
             Answer::ReadBack(found) => return self.read_back(row, &found),
@@ -286,11 +283,6 @@ impl Model {
                 self.begun.push_back(Task::Read(row));
                 None
             }
-            FailureKind::NotPermitted if self.confirmed && !in_doubt && !self.circuit.is_open() => {
-                self.failure(now, &failure);
-                Some(self.end(row, Outcome::Refused, &refusal))
-            }
-            FailureKind::Refused | FailureKind::NotPermitted if read && in_doubt => Some(self.unreadable(row, reason)),
             _ => self.try_again(now, row, &failure, read),
         }
     }
@@ -303,10 +295,9 @@ impl Model {
     fn read_back(&mut self, row: usize, found: &SessionStatus) -> Option<Record> {
         let state = self.rows[row];
         if *found == state.wanted {
-            let outcome = if state.sent && state.in_doubt {
-                Outcome::Applied
-            } else {
-                Outcome::Already
+            let outcome = match state.in_doubt {
+                true => Outcome::Applied,
+                false => Outcome::Already,
             };
             return Some(self.end(row, outcome, ""));
         }
@@ -329,32 +320,36 @@ impl Model {
         Some(self.end(row, Outcome::Unknown, &format!("the session is {found} now; {advice}")))
     }
 
-    /// A failure that says nothing about the row.
+    /// A failure that is not about the row.
     fn try_again(&mut self, now: Time, row: usize, failure: &Failure, read: bool) -> Option<Record> {
         let open = self.circuit.is_open();
         self.failure(now, failure);
         let state = &mut self.rows[row];
         state.earlier_result = None;
+        let first_doubt = failure.in_doubt && !state.doubted;
+        state.doubted |= failure.in_doubt;
         state.in_doubt |= failure.in_doubt;
         // While the circuit is open, it fails because nothing gets through.
         state.failures += u8::from(!open);
-        let (first, given_up) = (state.failures <= 1, state.failures >= MAX_FAILURES);
-        let in_doubt = state.in_doubt;
+        // Of refusals, only those of a read come here.
+        let at_once = matches!(failure.kind, FailureKind::NotPermitted | FailureKind::Refused);
+        let (in_doubt, left) = (state.in_doubt, at_once || state.failures >= MAX_FAILURES);
+        if in_doubt && left && (read || at_once) {
+            let what = if read { "read back" } else { "sent again" };
+            let reason = format!("it cannot be {what} ({})", failure.reason);
+            return Some(self.end(row, Outcome::Unknown, &reason));
+        }
         // That a repetition or a read changed nothing says nothing about the request before.
         if failure.in_doubt || !in_doubt {
             let cause = [failure.reason.as_str(), &failure.verdict].concat();
-            match read {
+            match read && !left {
                 true => drop(self.causes.entry(row).or_insert(cause)),
                 false => drop(self.causes.insert(row, cause)),
             }
         }
-        if given_up && read && in_doubt {
-            return Some(self.unreadable(row, &failure.reason));
-        }
-        let last = given_up || self.stop.is_some();
-        if !read && (failure.in_doubt && first || in_doubt && last) {
+        if !read && (first_doubt || in_doubt && (left || self.stop.is_some())) {
             self.begun.push_back(Task::Read(row));
-        } else if !given_up {
+        } else if !left {
             // A session that the server fails at again and again holds up no others.
             self.waiting.push_back(row);
         }
@@ -373,10 +368,6 @@ impl Model {
             Change::Opened(pause) => self.new_pause = Some((pause, reason())),
             Change::GiveUp => self.stop(Stop::Outage(reason(), failure.retry_after)),
         }
-    }
-
-    fn unreadable(&mut self, row: usize, reason: &str) -> Record {
-        self.end(row, Outcome::Unknown, &format!("it cannot be read back ({reason})"))
     }
 
     fn end(&mut self, row: usize, outcome: Outcome, reason: &str) -> Record {
@@ -427,7 +418,7 @@ impl Model {
             }
             let (earlier_result, in_doubt) = (state.earlier_result, state.in_doubt);
             let mut record = match earlier_result {
-                Some(outcome) => self.end(row, outcome, "this is from an earlier run: this one did not get to it"),
+                Some(outcome) => self.end(row, outcome, "this is from an earlier run: this one did not settle it"),
                 None if in_doubt => self.end(row, Outcome::Unknown, "the run ended before that was settled"),
                 None => self.record(row, Outcome::NotApplied, ""),
             };
@@ -456,6 +447,25 @@ mod tests {
         change(&mut settings);
         let history: Vec<(RowState, u64)> = rows.iter().map(|(_, state)| (*state, 0)).collect();
         Model::new(&settings, &history, |row| rows[row].0, HashMap::new())
+    }
+
+    const UNTOUCHED: RowState = RowState {
+        result: None,
+        in_doubt: false,
+    };
+    /// An intent was written, and then the run was killed.
+    const INTERRUPTED: RowState = RowState {
+        result: None,
+        in_doubt: true,
+    };
+    const NOT_APPLIED: RowState = state(Outcome::NotApplied, false);
+    const UNKNOWN: RowState = state(Outcome::Unknown, true);
+
+    const fn state(outcome: Outcome, in_doubt: bool) -> RowState {
+        RowState {
+            result: Some(outcome),
+            in_doubt,
+        }
     }
 
     fn at(seconds: u64) -> Time {
@@ -504,7 +514,7 @@ mod tests {
 
     #[test]
     fn one_write_that_gets_through_lets_all_workers_go_on() {
-        let mut model = model(&[(APPROVED, RowState::Untouched); 20], |_| {});
+        let mut model = model(&[(APPROVED, UNTOUCHED); 20], |_| {});
         fail(&mut model, 8);
         assert_eq!(next(&mut model, at(0)), Task::Wait(at(1)));
         assert_eq!(next(&mut model, at(1)), Task::Send(8));
@@ -522,7 +532,7 @@ mod tests {
 
     #[test]
     fn a_read_that_works_closes_nothing() {
-        let mut model = model(&[(RESUBMITTED, RowState::Untouched); 20], |_| {});
+        let mut model = model(&[(RESUBMITTED, UNTOUCHED); 20], |_| {});
         fail(&mut model, 8);
         assert_eq!(next(&mut model, at(1)), Task::Send(8));
         model.answered(at(1), 8, other(true));
@@ -534,7 +544,7 @@ mod tests {
 
     #[test]
     fn the_probe_is_a_row_that_may_be_repeated_where_there_is_one() {
-        let mut rows = vec![(RESUBMITTED, RowState::Untouched); 20];
+        let mut rows = vec![(RESUBMITTED, UNTOUCHED); 20];
         rows[15].0 = APPROVED;
         let mut model = model(&rows, |_| {});
         fail(&mut model, 8);
@@ -543,7 +553,7 @@ mod tests {
 
     #[test]
     fn a_row_that_fails_ten_times_while_others_get_through_is_left_for_the_next_run() {
-        let mut model = model(&[(APPROVED, RowState::Untouched); 60], |_| {});
+        let mut model = model(&[(APPROVED, UNTOUCHED); 60], |_| {});
         let mut tries = [0; 60];
         let mut failures = 0;
         loop {
@@ -567,7 +577,7 @@ mod tests {
 
     #[test]
     fn a_row_that_fails_in_an_outage_is_not_given_up_for_that() {
-        let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+        let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
         let (mut now, mut tries) = (at(0), 0);
         while model.stopped().is_none() {
             match next(&mut model, now) {
@@ -586,20 +596,25 @@ mod tests {
     #[test]
     fn a_row_that_was_tried_before_is_read_before_it_is_sent_again() {
         use SessionStatus::{Approved, Declined, InReview, Resubmitted};
-        let unknown = RowState::InDoubt { reported: true };
-        let refused = RowState::Refused { in_doubt: false };
+        let refused = state(Outcome::Refused, false);
         for (state, found, retry, outcome) in [
-            (RowState::NotApplied, InReview, false, None),
-            (RowState::NotApplied, Declined, false, Some(Outcome::Unknown)),
-            (RowState::NotApplied, Resubmitted, false, Some(Outcome::Unknown)),
-            (RowState::NotApplied, Approved, false, Some(Outcome::Already)),
+            (NOT_APPLIED, InReview, false, None),
+            (NOT_APPLIED, Declined, false, Some(Outcome::Unknown)),
+            (NOT_APPLIED, Resubmitted, false, Some(Outcome::Unknown)),
+            (NOT_APPLIED, Approved, false, Some(Outcome::Already)),
             // What was not told as unknown is not meant by `--retry unknown`, nor by `--retry refused`.
-            (RowState::NotApplied, Declined, true, Some(Outcome::Unknown)),
-            (unknown, InReview, false, None),
-            (unknown, Declined, false, Some(Outcome::Unknown)),
-            (unknown, Resubmitted, false, Some(Outcome::Unknown)),
-            (unknown, Declined, true, None),
-            (unknown, Approved, true, Some(Outcome::Already)),
+            (NOT_APPLIED, Declined, true, Some(Outcome::Unknown)),
+            (UNKNOWN, InReview, false, None),
+            (UNKNOWN, Declined, false, Some(Outcome::Unknown)),
+            (UNKNOWN, Resubmitted, false, Some(Outcome::Unknown)),
+            (UNKNOWN, Declined, true, None),
+            // What may have been applied is applied, whichever run sent it.
+            (UNKNOWN, Approved, true, Some(Outcome::Applied)),
+            (INTERRUPTED, Approved, false, Some(Outcome::Applied)),
+            (state(Outcome::Refused, true), Approved, true, Some(Outcome::Applied)),
+            // An earlier run found somebody else's decision.
+            (state(Outcome::Unknown, false), InReview, false, None),
+            (state(Outcome::Unknown, false), Approved, false, Some(Outcome::Already)),
             (refused, Declined, true, None),
             (refused, Approved, true, Some(Outcome::Already)),
         ] {
@@ -621,7 +636,7 @@ mod tests {
     #[test]
     fn what_a_person_decides_between_two_tries_of_a_row_stands() {
         for wanted in [APPROVED, RESUBMITTED] {
-            let mut model = model(&[(wanted, RowState::Untouched)], |_| {});
+            let mut model = model(&[(wanted, UNTOUCHED)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Send(0));
             let record = model.answered(at(0), 0, other(false));
             assert_eq!(record.map(|record| record.outcome), Some(Outcome::NotApplied));
@@ -643,8 +658,8 @@ mod tests {
     #[test]
     fn only_an_update_that_didit_answers_shows_that_updates_get_through() {
         for refused_by_read in [false, true] {
-            let mut rows = vec![(APPROVED, RowState::Untouched); 20];
-            rows[19].1 = RowState::InDoubt { reported: false };
+            let mut rows = vec![(APPROVED, UNTOUCHED); 20];
+            rows[19].1 = INTERRUPTED;
             let mut model = model(&rows, |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Read(19));
             fail(&mut model, 7);
@@ -668,7 +683,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_by_its_own_reason_whatever_happened_before() {
-        let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+        let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
         assert_eq!(next(&mut model, at(0)), Task::Send(0));
         model.answered(at(0), 0, other(false));
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
@@ -684,7 +699,7 @@ mod tests {
 
     #[test]
     fn a_read_that_is_refused_says_nothing_about_the_update() {
-        let states = [RowState::NotApplied, RowState::InDoubt { reported: true }];
+        let states = [NOT_APPLIED, UNKNOWN];
         for (state, outcome) in states.into_iter().zip([Outcome::NotApplied, Outcome::Unknown]) {
             let mut model = model(&[(APPROVED, state)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Read(0));
@@ -703,7 +718,7 @@ mod tests {
             Answer::Failed(failure)
         };
         for (in_doubt, told) in [(false, "why; nothing was changed"), (true, "why; unknown")] {
-            let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+            let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Send(0));
             let record = model.answered(at(0), 0, other(in_doubt));
             let cause = record.map(|record| record.cause);
@@ -717,7 +732,7 @@ mod tests {
         }
         // Of an earlier run's row nothing is known but that it could not be read.
         for (in_doubt, told) in [(false, "no read"), (true, "the run ended before that was settled")] {
-            let mut model = model(&[(APPROVED, RowState::Refused { in_doubt })], |settings| {
+            let mut model = model(&[(APPROVED, state(Outcome::Refused, in_doubt))], |settings| {
                 settings.retry_refused = true;
             });
             assert_eq!(next(&mut model, at(0)), Task::Read(0));
@@ -730,7 +745,7 @@ mod tests {
     #[test]
     fn a_row_that_somebody_else_set_is_already_so_unless_it_was_in_doubt() {
         for (in_doubt, outcome) in [(false, Outcome::Already), (true, Outcome::Applied)] {
-            let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+            let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Send(0));
             model.answered(at(0), 0, other(in_doubt));
             assert_eq!(next(&mut model, at(0)), Task::Read(0));
@@ -741,12 +756,7 @@ mod tests {
 
     #[test]
     fn tried_rows_come_behind_the_untouched_ones_and_are_sent_as_soon_as_they_were_read() {
-        let unknown = RowState::InDoubt { reported: true };
-        let rows = [
-            (APPROVED, unknown),
-            (APPROVED, RowState::NotApplied),
-            (APPROVED, RowState::Untouched),
-        ];
+        let rows = [(APPROVED, UNKNOWN), (APPROVED, NOT_APPLIED), (APPROVED, UNTOUCHED)];
         let mut model = model(&rows, |_| {});
         let mut order = Vec::new();
         // Reading takes so long that what was read first would be too old if all the others were read before it is sent.
@@ -773,7 +783,7 @@ mod tests {
 
     #[test]
     fn a_stop_in_an_outage_waits_for_nothing() {
-        let mut model = model(&[(RESUBMITTED, RowState::Untouched); 20], |_| {});
+        let mut model = model(&[(RESUBMITTED, UNTOUCHED); 20], |_| {});
         for row in 0..8 {
             assert_eq!(next(&mut model, at(0)), Task::Send(row));
             model.answered(at(0), row, other(true));
@@ -788,8 +798,7 @@ mod tests {
 
     #[test]
     fn a_row_is_sent_as_soon_as_it_was_read_and_read_again_after_a_pause() {
-        let unknown = RowState::InDoubt { reported: true };
-        let rows = [(RESUBMITTED, unknown), (APPROVED, RowState::Untouched)];
+        let rows = [(RESUBMITTED, UNKNOWN), (APPROVED, UNTOUCHED)];
         let mut model = model(&rows, |settings| {
             (settings.retry_unknown, settings.writes, settings.max_outage) = (true, 1, at(600));
         });
@@ -817,63 +826,97 @@ mod tests {
     }
 
     #[test]
-    fn not_permitted_ends_a_row_only_once_others_got_through_and_never_one_in_doubt_or_in_an_outage() {
-        let doubt = RowState::InDoubt { reported: false };
-        let mut rows = vec![(APPROVED, RowState::Untouched); 11];
-        rows[0].1 = doubt;
-        let mut model = model(&rows, |_| {});
-        let not_permitted = || failed(FailureKind::NotPermitted, false);
-        assert_eq!(next(&mut model, at(0)), Task::Read(0));
-        model.answered(at(0), 0, Answer::ReadBack(SessionStatus::InReview));
-        assert_eq!(next(&mut model, at(0)), Task::Send(0));
-        assert_eq!(next(&mut model, at(0)), Task::Send(1));
-        assert_eq!(next(&mut model, at(0)), Task::Send(2));
-        assert_eq!(outcome(model.answered(at(0), 1, not_permitted())), None);
-        model.answered(at(0), 2, Answer::Applied);
-        assert_eq!(outcome(model.answered(at(0), 0, not_permitted())), None);
-        for row in 3..10 {
-            assert_eq!(next(&mut model, at(0)), Task::Send(row));
-            assert_eq!(
-                outcome(model.answered(at(0), row, not_permitted())),
-                Some(Outcome::Refused)
-            );
+    fn what_is_not_permitted_leaves_its_row_for_the_next_run_wherever_it_stands() {
+        for row in [0, 1, 2] {
+            let mut model = model(&[(APPROVED, UNTOUCHED); 3], |_| {});
+            for sent in 0..3 {
+                assert_eq!(next(&mut model, at(0)), Task::Send(sent));
+                let answer = match sent == row {
+                    true => failed(FailureKind::NotPermitted, false),
+                    false => Answer::Applied,
+                };
+                let record = model.answered(at(0), sent, answer).unwrap();
+                assert_eq!(record.outcome == Outcome::NotApplied, sent == row);
+            }
+            assert_eq!(next(&mut model, at(0)), Task::Done);
+            let record = model.finish().remove(0);
+            assert_eq!((record.row, record.outcome), (row, Outcome::NotApplied));
+            assert_eq!(record.reason, "why; nothing was changed");
         }
-        // The probe.
-        assert_eq!(next(&mut model, at(1)), Task::Send(10));
-        assert_eq!(outcome(model.answered(at(1), 10, not_permitted())), None);
     }
 
     #[test]
-    fn a_read_that_is_not_permitted_ends_a_row_as_the_update_itself_would() {
-        for (in_doubt, confirmed, expected) in [
-            (true, true, Some(Outcome::Unknown)),
-            (true, false, Some(Outcome::Unknown)),
-            (false, true, Some(Outcome::Refused)),
-            (false, false, None),
-        ] {
-            let state = if in_doubt {
-                RowState::InDoubt { reported: true }
-            } else {
-                RowState::NotApplied
-            };
-            let mut model = model(&[(APPROVED, state), (APPROVED, RowState::Untouched)], |_| {});
-            assert_eq!(next(&mut model, at(0)), Task::Send(1));
-            let answer = if confirmed {
-                Answer::Applied
-            } else {
-                failed(FailureKind::Refused, false)
-            };
-            model.answered(at(0), 1, answer);
-            assert_eq!(next(&mut model, at(0)), Task::Read(0));
-            let ended = model.answered(at(0), 0, failed(FailureKind::NotPermitted, false));
-            assert_eq!(outcome(ended), expected, "{in_doubt}, {confirmed}");
+    fn what_is_not_permitted_counts_as_a_failure_and_no_row_is_refused_for_it() {
+        let mut model = model(&[(APPROVED, UNTOUCHED); 20], |settings| settings.max_outage = at(2));
+        let mut now = at(0);
+        let mut sent = 0;
+        loop {
+            match next(&mut model, now) {
+                Task::Send(row) => {
+                    sent += 1;
+                    let record = model.answered(now, row, failed(FailureKind::NotPermitted, false));
+                    assert_eq!(record.unwrap().outcome, Outcome::NotApplied);
+                }
+                Task::Wait(wait) => now += wait,
+                task => break assert_eq!(task, Task::Done),
+            }
         }
+        // Eight that open the circuit, and one after each pause.
+        assert_eq!((sent, now), (8 + 2, at(2)));
+        assert!(matches!(model.stopped(), Some(Stop::Outage(..))));
+        assert_eq!(model.counts().ended(), 0);
+    }
+
+    #[test]
+    fn a_row_in_doubt_that_is_not_permitted_is_unknown_and_any_other_is_not_applied() {
+        let not_permitted = || failed(FailureKind::NotPermitted, false);
+        for (state, outcome) in [(INTERRUPTED, Outcome::Unknown), (NOT_APPLIED, Outcome::NotApplied)] {
+            for read in [true, false] {
+                let mut model = model(&[(APPROVED, state)], |_| {});
+                assert_eq!(next(&mut model, at(0)), Task::Read(0));
+                if !read {
+                    assert_eq!(model.answered(at(0), 0, in_review()), None);
+                    assert_eq!(next(&mut model, at(0)), Task::Send(0));
+                }
+                let record = model.answered(at(0), 0, not_permitted()).unwrap();
+                assert_eq!((record.outcome, record.in_doubt), (outcome, state.in_doubt));
+                assert!(
+                    !(state.in_doubt && record.reason.contains("nothing was changed")),
+                    "{record:?}"
+                );
+                assert_eq!(next(&mut model, at(0)), Task::Done);
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_doubt_is_read_before_the_next_untouched_row_and_a_later_one_waits_behind_them() {
+        let mut model = model(&[(APPROVED, UNTOUCHED); 3], |_| {});
+        let mut order = Vec::new();
+        for _ in 0..5 {
+            let task = next(&mut model, at(0));
+            match task {
+                Task::Send(0) => drop(model.answered(at(0), 0, other(true))),
+                Task::Send(row) => drop(model.answered(at(0), row, Answer::Applied)),
+                Task::Read(row) => drop(model.answered(at(0), row, in_review())),
+                _ => {}
+            }
+            order.push(task);
+        }
+        let again = [
+            Task::Send(0),
+            Task::Read(0),
+            Task::Send(0),
+            Task::Send(1),
+            Task::Send(2),
+        ];
+        assert_eq!(order, again);
+        assert_eq!(next(&mut model, at(0)), Task::Read(0));
     }
 
     #[test]
     fn a_refusal_of_a_row_in_doubt_is_read_back_and_is_no_refusal() {
-        let doubt = RowState::InDoubt { reported: false };
-        let mut model = model(&[(APPROVED, doubt)], |_| {});
+        let mut model = model(&[(APPROVED, INTERRUPTED)], |_| {});
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
         model.answered(at(0), 0, Answer::ReadBack(SessionStatus::InReview));
         assert_eq!(next(&mut model, at(0)), Task::Send(0));
@@ -894,7 +937,7 @@ mod tests {
             (FailureKind::Refused, Outcome::Unknown),
             (FailureKind::NoSession, Outcome::Refused),
         ] {
-            let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+            let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Send(0));
             assert_eq!(model.answered(at(0), 0, other(true)), None);
             assert_eq!(next(&mut model, at(0)), Task::Read(0));
@@ -909,13 +952,12 @@ mod tests {
 
     #[test]
     fn rows_that_a_run_did_not_get_to_are_what_they_were() {
-        let unknown = RowState::InDoubt { reported: true };
-        let refused = RowState::Refused { in_doubt: false };
+        let refused = state(Outcome::Refused, false);
         let rows = [
-            (APPROVED, unknown),
+            (APPROVED, UNKNOWN),
             (APPROVED, refused),
-            (APPROVED, RowState::NotApplied),
-            (APPROVED, RowState::Untouched),
+            (APPROVED, NOT_APPLIED),
+            (APPROVED, UNTOUCHED),
         ];
         let mut model = model(&rows, |settings| settings.retry_refused = true);
         model.stop(Stop::Signal);
@@ -937,7 +979,7 @@ mod tests {
 
     #[test]
     fn a_row_that_was_read_back_is_not_told_as_not_read_back() {
-        let mut model = model(&[(APPROVED, RowState::Untouched)], |_| {});
+        let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
         assert_eq!(next(&mut model, at(0)), Task::Send(0));
         model.answered(at(0), 0, other(true));
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
@@ -951,8 +993,8 @@ mod tests {
 
     #[test]
     fn a_row_that_certainly_was_not_applied_is_not_told_as_unknown() {
-        let mut rows = vec![(APPROVED, RowState::NotApplied)];
-        rows.extend([(APPROVED, RowState::Untouched); 40]);
+        let mut rows = vec![(APPROVED, NOT_APPLIED)];
+        rows.extend([(APPROVED, UNTOUCHED); 40]);
         let mut model = model(&rows, |_| {});
         let mut told = None;
         loop {

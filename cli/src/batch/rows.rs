@@ -9,61 +9,47 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Applied,
-    /// The session turned out to have the status, and this run did not set it.
+    /// The session has the status, and no attempt of this batch can have set it.
     Already,
     Refused,
-    #[serde(rename = "not_sent")]
+    /// Certainly not applied, and left for the next run.
+    // The alias is what earlier versions of the command wrote.
+    #[serde(alias = "not_sent")]
     NotApplied,
     Unknown,
 }
 
-/// What the journal says of a row.
+/// What the journal says of a row. The default is a row that was never tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum RowState {
-    #[default]
-    Untouched,
-    /// It was tried, and certainly not applied.
-    NotApplied,
-    /// It may have been applied, or its session shows another decision; `reported` if a run ended with it as unknown.
-    InDoubt { reported: bool },
-    /// `in_doubt` if its session did not exist when it was read back.
-    Refused { in_doubt: bool },
-    /// `already` if the session had the status when it was read back.
-    Applied { already: bool },
+pub struct RowState {
+    /// The last result, unless an attempt began after it.
+    pub result: Option<Outcome>,
+    /// An attempt may have been applied.
+    pub in_doubt: bool,
 }
 
 impl RowState {
-    /// After the intent to send it was written.
-    pub fn after_intent(self) -> RowState {
-        match self {
-            RowState::Applied { .. } => self,
-            _ => RowState::InDoubt { reported: false },
+    pub fn is_applied(self) -> bool {
+        matches!(self.result, Some(Outcome::Applied | Outcome::Already))
+    }
+
+    /// An attempt began, and nothing says how it ended.
+    pub fn is_interrupted(self) -> bool {
+        self.in_doubt && self.result.is_none()
+    }
+
+    /// After a result was written, or an intent, which has none and leaves the row in doubt. An applied row stays so.
+    pub fn after(self, result: Option<Outcome>, in_doubt: bool) -> RowState {
+        let in_doubt = in_doubt || result.is_none();
+        match self.is_applied() {
+            true => self,
+            false => RowState { result, in_doubt },
         }
     }
 
-    /// After a result was written, which also says whether it leaves the row in doubt.
-    pub fn after_result(self, outcome: Outcome, in_doubt: bool) -> RowState {
-        match outcome {
-            _ if matches!(self, RowState::Applied { .. }) => self,
-            Outcome::Applied | Outcome::Already => RowState::Applied {
-                already: outcome == Outcome::Already,
-            },
-            Outcome::Refused => RowState::Refused { in_doubt },
-            Outcome::NotApplied => RowState::NotApplied,
-            Outcome::Unknown => RowState::InDoubt { reported: true },
-        }
-    }
-
-    /// What the journal says that became of it, if it was tried.
+    /// What became of the row, if it was tried.
     pub fn outcome(self) -> Option<Outcome> {
-        match self {
-            RowState::Untouched => None,
-            RowState::NotApplied => Some(Outcome::NotApplied),
-            RowState::InDoubt { .. } => Some(Outcome::Unknown),
-            RowState::Refused { .. } => Some(Outcome::Refused),
-            RowState::Applied { already: false } => Some(Outcome::Applied),
-            RowState::Applied { already: true } => Some(Outcome::Already),
-        }
+        self.result.or(self.in_doubt.then_some(Outcome::Unknown))
     }
 }
 
@@ -105,13 +91,13 @@ pub enum FailureKind {
     Refused,
     /// Didit says that there is no such session.
     NoSession,
-    /// Didit says that this is not permitted or not paid for, which may be about the row or about the account.
+    /// Didit says that this is not permitted or not paid for (402, 403), which may be about the row or about the account.
     NotPermitted,
     /// Didit refused the credentials.
     Credentials,
     /// Too many requests.
     RateLimited,
-    /// Everything else. It says nothing about the row.
+    /// Everything else. It is not about the row.
     Other,
 }
 

@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
 
     /// What to do next.
     fn advise(&self, summary: &Summary, before: usize) {
-        if summary.stopped.is_some() || summary.not_sent > 0 {
+        if summary.stopped.is_some() || summary.not_applied > 0 {
             say("run the same command again to go on with the rows that are left");
         } else if before == self.input.len() && before > 0 {
             say(match summary.counts.refused {
@@ -185,7 +185,7 @@ impl<'a> Run<'a> {
     fn send(&self, row: usize, sender: &Sender<Message>) {
         let (id, update) = self.input.row(row);
         if let Err(problem) = self.journal.intend(self.input.line(row), &id, update.new_status()) {
-            return self.model().not_sent(row, problem);
+            return self.model().not_journaled(row, problem);
         }
         let (answer, error) = match self.client.update_status(&id, &update) {
             Ok(_) => (Answer::Applied, None),
@@ -216,7 +216,7 @@ impl<'a> Run<'a> {
             );
         }
         if let Some(record) = record {
-            // A row that is not sent is not at its end yet.
+            // A row that was not applied may be sent again in this run.
             let ended = record.outcome != Outcome::NotApplied;
             let result = self.journal_result(&mut model, record, error);
             if ended {
@@ -257,14 +257,14 @@ fn reason_to_stop(why: &Stop) -> String {
 
 /// What a failure says about its row. An error is in Didit's own words where the library found a message.
 fn failure(error: &Error, write: bool) -> Failure {
-    let from_didit = error.message().is_some();
     let kind = match (error.kind(), error.status()) {
         (ErrorKind::RateLimited, _) => FailureKind::RateLimited,
-        (ErrorKind::Authentication, _) if from_didit => FailureKind::Credentials,
-        (ErrorKind::Forbidden, _) | (ErrorKind::Rejected, Some(402)) if from_didit => FailureKind::NotPermitted,
-        (ErrorKind::NotFound, _) if from_didit => FailureKind::NoSession,
-        (ErrorKind::Rejected, Some(407)) => FailureKind::Other,
-        (ErrorKind::Rejected, _) if from_didit => FailureKind::Refused,
+        (_, Some(407)) => FailureKind::Other,
+        _ if error.is_retryable() || error.message().is_none() => FailureKind::Other,
+        (ErrorKind::Authentication, _) => FailureKind::Credentials,
+        (ErrorKind::Forbidden, _) | (ErrorKind::Rejected, Some(402)) => FailureKind::NotPermitted,
+        (ErrorKind::NotFound, _) => FailureKind::NoSession,
+        (ErrorKind::Rejected, _) => FailureKind::Refused,
         _ => FailureKind::Other,
     };
     let in_doubt = error.verdict() == Verdict::Unknown;

@@ -48,12 +48,18 @@ struct Session {
     applied: u32,
     /// Sends that were applied, or may still be: the truth that the client cannot know.
     loose: u32,
+    /// An attempt may have been applied, for all that the journal and this run's answers say; and this run's was confirmed.
+    in_doubt: bool,
+    confirmed: bool,
     /// What a read of this run showed last, and when it was answered.
     read: Option<(Status, Time)>,
     /// How often this run sent it, and read it back, and whether a read was the last of them.
     sent: u32,
     reads: u32,
     read_last: bool,
+    /// This run put it in doubt; and it has to be read before the next untouched row.
+    doubted: bool,
+    read_first: bool,
     /// It had ended before this run, which was not asked to take it up again.
     ended: bool,
     /// A person wants this run to send it once more, whatever its session shows.
@@ -176,10 +182,14 @@ impl Day {
                 had_wanted: status == wanted,
                 applied: 0,
                 loose: 0,
+                in_doubt: false,
+                confirmed: false,
                 read: None,
                 sent: 0,
                 reads: 0,
                 read_last: false,
+                doubted: false,
+                read_first: false,
                 ended: false,
                 retry: false,
             });
@@ -250,7 +260,7 @@ impl Day {
         let mut left = usize::MAX;
         for round in 0.. {
             self.run(false, None);
-            let unsettled = self.unsettled(|state| matches!(state, RowState::Untouched));
+            let unsettled = self.states().iter().filter(|state| state.outcome().is_none()).count();
             if unsettled == 0 {
                 break;
             }
@@ -268,17 +278,17 @@ impl Day {
         }
         for (row, state) in self.states().into_iter().enumerate() {
             let session = &self.sessions[row];
-            let listed = match state {
-                RowState::Applied { .. } => session.had_wanted,
-                RowState::Refused { .. } => true,
-                // Not permitted, and nothing else was applied in that run; or it cannot be read.
-                RowState::NotApplied => matches!(session.quirk, Quirk::Forbidden | Quirk::Unreadable),
-                RowState::InDoubt { reported } => reported && session.quirk != Quirk::Missing,
-                RowState::Untouched => false,
+            let listed = match state.outcome() {
+                Some(Outcome::Applied | Outcome::Already) => session.had_wanted,
+                Some(Outcome::Refused) => session.quirk != Quirk::Forbidden,
+                // Not permitted, or it cannot be read.
+                Some(Outcome::NotApplied) => matches!(session.quirk, Quirk::Forbidden | Quirk::Unreadable),
+                Some(Outcome::Unknown) => !state.is_interrupted() && session.quirk != Quirk::Missing,
+                None => false,
             };
             hold!(self, listed, "row {row} is {state:?}");
-            let open = matches!(state, RowState::InDoubt { .. });
-            let repeatable = session.wanted != Resubmitted && session.quirk == Quirk::None;
+            let open = state.outcome() == Some(Outcome::Unknown);
+            let repeatable = (session.wanted != Resubmitted || !state.in_doubt) && session.quirk == Quirk::None;
             let decided =
                 matches!(session.status, Approved | Declined | Resubmitted) && session.status != session.wanted;
             let why = session.status == InProgress || decided;
@@ -294,13 +304,14 @@ impl Day {
         for (row, state) in self.states().into_iter().enumerate() {
             let session = &self.sessions[row];
             let stuck = session.status == InProgress || matches!(session.quirk, Quirk::Forbidden | Quirk::Unreadable);
-            let open = matches!(state, RowState::InDoubt { .. }) && !stuck;
-            hold!(self, !open, "row {row} is still {state:?}: {:?}", session.status);
+            let open = state.outcome() == Some(Outcome::Unknown);
+            hold!(
+                self,
+                !open || stuck,
+                "row {row} is still {state:?}: {:?}",
+                session.status
+            );
         }
-    }
-
-    fn unsettled(&self, is: impl Fn(&RowState) -> bool) -> usize {
-        self.states().iter().filter(|state| is(state)).count()
     }
 
     fn any_weather(&mut self) -> Weather {
@@ -340,13 +351,13 @@ impl Day {
     }
 
     fn replay(&self) -> Vec<(RowState, u64)> {
-        let mut states = vec![(RowState::Untouched, 0); self.sessions.len()];
+        let mut states = vec![(RowState::default(), 0); self.sessions.len()];
         for (place, entry) in self.journal.iter().enumerate() {
-            let (row, state) = match *entry {
-                Entry::Intent(row) => (row, states[row].0.after_intent()),
-                Entry::Result(row, outcome, in_doubt) => (row, states[row].0.after_result(outcome, in_doubt)),
+            let (row, result, in_doubt) = match *entry {
+                Entry::Intent(row) => (row, None, true),
+                Entry::Result(row, outcome, in_doubt) => (row, Some(outcome), in_doubt),
             };
-            states[row] = (state, place as u64);
+            states[row] = (states[row].0.after(result, in_doubt), place as u64);
         }
         states
     }
@@ -369,17 +380,18 @@ impl Day {
         };
         let mut model = Model::new(&settings, &states, wanted, HashMap::new());
         for (session, (state, _)) in self.sessions.iter_mut().zip(&states) {
-            session.ended = match state {
-                RowState::Applied { .. } => true,
-                RowState::Refused { .. } => !settings.retry_refused,
+            session.ended = match state.outcome() {
+                Some(Outcome::Applied | Outcome::Already) => true,
+                Some(Outcome::Refused) => !settings.retry_refused,
                 _ => false,
             };
-            session.retry = match state {
-                RowState::InDoubt { .. } => retry,
-                RowState::Refused { .. } => settings.retry_refused,
+            session.retry = match state.outcome() {
+                Some(Outcome::Unknown) => retry,
+                Some(Outcome::Refused) => settings.retry_refused,
                 _ => false,
             };
-            session.read = None;
+            (session.in_doubt, session.confirmed) = (state.in_doubt, false);
+            (session.doubted, session.read_first, session.read) = (false, false, None);
             (session.sent, session.reads, session.read_last) = (0, 0, false);
         }
         let mut course = Course {
@@ -428,6 +440,7 @@ impl Day {
                     Task::Read(row) => {
                         self.sessions[row].reads += 1;
                         self.sessions[row].read_last = true;
+                        self.sessions[row].read_first = false;
                         hold!(
                             self,
                             self.now >= self.asked_until,
@@ -463,12 +476,23 @@ impl Day {
                             course.failures += 1;
                             course.asked |= !wait.is_zero() || failure.kind == FailureKind::RateLimited;
                             course.through |= matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
+                            let session = &mut self.sessions[row];
+                            session.read_first = failure.in_doubt && !session.doubted;
+                            session.doubted |= failure.in_doubt;
+                            session.in_doubt |= failure.in_doubt;
                         }
-                        Answer::Applied => course.through = true,
+                        Answer::Applied => {
+                            course.through = true;
+                            self.sessions[row].confirmed = true;
+                        }
                         Answer::ReadBack(_) => {}
                     }
                     if let Some(record) = model.answered(now, row, answer) {
                         self.record(&record);
+                    }
+                    // After a pause an untouched row may go first, to show whether updates get through.
+                    if model.pause(now).is_some() {
+                        self.sessions.iter_mut().for_each(|session| session.read_first = false);
                     }
                     self.after(Duration::ZERO, Event::Free);
                 }
@@ -508,10 +532,10 @@ impl Day {
             model.untouched(),
         ];
         let written = [
-            of(|state| matches!(state, RowState::Applied { .. })),
-            of(|state| matches!(state, RowState::Refused { .. })),
-            of(|state| matches!(state, RowState::InDoubt { .. })),
-            of(|state| *state == RowState::Untouched),
+            of(|state| state.is_applied()),
+            of(|state| state.outcome() == Some(Outcome::Refused)),
+            of(|state| state.outcome() == Some(Outcome::Unknown)),
+            of(|state| state.outcome().is_none()),
         ];
         hold!(
             self,
@@ -558,7 +582,7 @@ impl Day {
         let closed = !course.broken && !course.asked && course.failures < 8;
         for (row, state) in states.iter().enumerate() {
             let session = &self.sessions[row];
-            let in_doubt = matches!(state, RowState::InDoubt { .. });
+            let in_doubt = state.outcome() == Some(Outcome::Unknown) && state.in_doubt;
             let unread = in_doubt && session.sent > 0 && !session.read_last;
             hold!(
                 self,
@@ -568,7 +592,8 @@ impl Day {
 
             let requests = session.sent + session.reads;
             let read = session.read.is_some() || matches!(session.quirk, Quirk::Forbidden | Quirk::Missing);
-            let left = (in_doubt && !read) || *state == RowState::NotApplied;
+            let not_applied = state.outcome() == Some(Outcome::NotApplied) && session.quirk != Quirk::Forbidden;
+            let left = (in_doubt && !read) || not_applied;
             hold!(
                 self,
                 stopped.is_some() || !left || requests >= 10,
@@ -576,10 +601,7 @@ impl Day {
             );
 
             // No row fails more than twice before the others had their turn.
-            let open = matches!(
-                state,
-                RowState::Untouched | RowState::NotApplied | RowState::InDoubt { reported: false }
-            );
+            let open = state.is_interrupted() || matches!(state.outcome(), None | Some(Outcome::NotApplied));
             let good = undisturbed && quirks < 4 && session.quirk == Quirk::None;
             hold!(
                 self,
@@ -626,6 +648,12 @@ impl Day {
             .journal
             .iter()
             .any(|entry| matches!(entry, Entry::Intent(tried) if *tried == row));
+        let first = self.sessions.iter().position(|session| session.read_first);
+        hold!(
+            self,
+            tried || first.is_none(),
+            "row {row} is sent before {first:?} is read, which has just been in doubt"
+        );
         let session = &mut self.sessions[row];
         session.sent += 1;
         session.read_last = false;
@@ -660,8 +688,8 @@ impl Day {
         hold!(self, !(record.in_doubt && unchanged), "{record:?} contradicts itself");
         let session = &self.sessions[record.row];
         let told = match record.outcome {
-            Outcome::Applied => session.had_wanted && session.sent > 0,
-            Outcome::Already => session.had_wanted && (session.sent == 0 || session.loose == 0),
+            Outcome::Applied => session.had_wanted && (session.confirmed || session.in_doubt),
+            Outcome::Already => session.had_wanted && !session.in_doubt && session.loose == 0,
             Outcome::Refused if record.in_doubt => session.quirk == Quirk::Missing,
             Outcome::Refused | Outcome::NotApplied => session.loose == 0,
             // It is in doubt, or its session shows another decision or cannot be read.

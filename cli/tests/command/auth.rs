@@ -19,7 +19,7 @@ fn refused_credentials_are_exit_3_for_every_command() {
     for (args, result) in [
         (vec!["auth", "--json"], "refused"),
         (vec!["status", "abc", "--json"], "not_done"),
-        (vec!["update", "abc", "approved", "--json"], "not_sent"),
+        (vec!["update", "abc", "approved", "--json"], "not_applied"),
     ] {
         for run in [
             Run::of(sandbox.didit(&args).env("DIDIT_CLIENT_SECRET", "wrong")),

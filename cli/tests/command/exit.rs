@@ -48,7 +48,7 @@ fn only_didits_own_words_are_a_refusal_by_didit() {
             let result = match (exit, args[0]) {
                 (4, _) => "refused",
                 (_, "status") => "not_done",
-                _ => "not_sent",
+                _ => "not_applied",
             };
             assert_eq!(run.objects().len(), 1, "{run}");
             assert_eq!(run.objects()[0]["result"], result, "{status} {body}: {run}");
@@ -103,7 +103,7 @@ fn what_could_not_be_sent_is_exit_6() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     for (args, result) in [
-        (vec!["update", "abc", "approved", "--json"], "not_sent"),
+        (vec!["update", "abc", "approved", "--json"], "not_applied"),
         (vec!["status", "abc", "--json"], "not_done"),
     ] {
         let run = Run::of(&mut with_key(&url, &args)).exits(6);

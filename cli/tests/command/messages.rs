@@ -328,7 +328,6 @@ fn throttled(seconds: &str) -> Vec<Step> {
 }
 
 fn rows() -> Rows {
-    let confirmed = || didit_json(200, json!({"session_id": id(1)}));
     let missing = || words(404, "Not found.");
     let forbidden = || words(403, "No permission.");
     let doubt = |status, read| Batch::answered(&[status], vec![vec![Step::Close], read]).rows();
@@ -360,8 +359,8 @@ fn rows() -> Rows {
             Batch::answered(&["Approved"], vec![missing()]).rows(),
         ),
         (
-            "Didit permits others, but not this one",
-            Batch::answered(&["Approved", "Approved"], vec![forbidden(), confirmed(), forbidden()]).rows(),
+            "Didit answers 402 or 403",
+            Batch::answered(&["Approved"], vec![forbidden()]).rows(),
         ),
         (
             "no answer comes, and then the session is gone",
@@ -383,6 +382,10 @@ fn rows() -> Rows {
             "no answer comes, and the session may not be read",
             doubt("Approved", forbidden()),
         ),
+        ("no answer comes, and a second attempt is answered with 402 or 403", {
+            let turns = vec![vec![Step::Close], is("In Review"), forbidden()];
+            Batch::answered(&["Approved"], turns).rows()
+        }),
         ("no answer comes, and then the run stops", unread.to_owned()),
         (
             "it was unknown before, and this run stops before its turn",
@@ -390,7 +393,7 @@ fn rows() -> Rows {
         ),
         ("the last run was killed before the answer came", ended),
         ("the run stops, and it was not applied", only(&stopped, "line ")),
-        ("the run stops before its turn", only(&stopped, "did not get that far")),
+        ("the run stops before its turn", only(&stopped, "not sent before")),
     ]
 }
 
@@ -401,7 +404,7 @@ fn journal_on_a_full_disk() -> String {
     let path = format!("{file}.journal");
     let kept = fs::read_to_string(&path).unwrap();
     let header = kept.lines().next().unwrap();
-    let result = |reason: String| json!({"line": 2, "result": "not_sent", "reason": reason}).to_string();
+    let result = |reason: String| json!({"line": 2, "result": "not_applied", "reason": reason}).to_string();
     let room = 1020 - header.len() - result(String::new()).len();
     fs::write(&path, format!("{header}\n{}\n", result("x".repeat(room)))).unwrap();
     let command = sandbox.with_key(&["batch", &file]);

@@ -22,7 +22,7 @@ fn a_row_in_doubt_is_read_back_and_sent_only_if_it_was_not_applied() {
         // The same row, when it had been applied.
         let file = killed(&dir, &sandbox, status, unix_time() - 86_400);
         let run = batch(&sandbox, &file, &[]).exits(0);
-        assert!(run.line().starts_with("1 row: 0 applied, 1 already so"), "{run}");
+        assert!(run.line().starts_with("1 row: 1 applied, 0 already so"), "{run}");
         assert_eq!(sandbox.updates().len(), 1);
     }
 }
@@ -48,7 +48,7 @@ fn a_resubmission_in_doubt_is_never_sent_again_by_itself() {
     // It was applied: nothing is left to be sent.
     let file = killed(&dir, &sandbox, "Resubmitted", unix_time());
     let run = batch(&sandbox, &file, &["--retry", "unknown"]).exits(0);
-    assert!(run.err.contains("1 row: 0 applied, 1 already so"), "{run}");
+    assert!(run.err.contains("1 row: 1 applied, 0 already so"), "{run}");
     assert_eq!(sandbox.updates().len(), 1);
 }
 
@@ -208,7 +208,7 @@ fn reads_have_a_pace_of_their_own_on_v1() {
     let intents = text.lines().filter(|line| !line.contains("result"));
     fs::write(&journal, intents.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     let run = Run::of(&mut sandbox.didit(&args)).exits(0);
-    assert!(run.err.contains("4 rows: 0 applied, 4 already so"), "{run}");
+    assert!(run.err.contains("4 rows: 4 applied, 0 already so"), "{run}");
     let mut reads = sandbox.log();
     reads.retain(|entry| entry["method"] == "GET");
     let at = |index: usize| reads[index]["at"].as_f64().unwrap();

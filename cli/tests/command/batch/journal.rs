@@ -131,7 +131,7 @@ fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert_eq!(
         run.line(),
-        "3 rows: 2 applied, 1 already so, 0 refused, 0 unknown, 0 not sent"
+        "3 rows: 3 applied, 0 already so, 0 refused, 0 unknown, 0 not applied"
     );
     assert_eq!(sandbox.updates().len(), 3);
     assert_eq!(results(&file).len(), 3);
@@ -178,7 +178,7 @@ fn nuls_that_a_power_cut_left_at_its_end_are_forgotten_and_elsewhere_they_are_da
     for tail in ["\0\0\0\0\0\0\n", "\0\0\0\0\0\0", "{\"line\":4,\"ses\0\0\0\0\n\0\0\0\n"] {
         fs::write(&path, format!("{}\n{tail}", lines[..6].join("\n"))).unwrap();
         let run = batch(&sandbox, &file, &[]).exits(0);
-        assert!(run.err.contains("3 rows: 2 applied, 1 already so"), "{run}");
+        assert!(run.err.contains("3 rows: 3 applied, 0 already so"), "{run}");
         assert!(!fs::read(&path).unwrap().contains(&0));
     }
     // A row was sent after them: they were not the end.
@@ -227,7 +227,7 @@ fn a_result_that_stands_there_twice_counts_once() {
     let run = batch(&sandbox, &file, &["--json"]).exits(0);
     assert!(
         run.err
-            .contains("2 rows: 2 applied, 0 already so, 0 refused, 0 unknown, 0 not sent"),
+            .contains("2 rows: 2 applied, 0 already so, 0 refused, 0 unknown, 0 not applied"),
         "{run}"
     );
     assert_eq!(run.objects().len(), 3, "{run}");

@@ -34,7 +34,7 @@ fn a_read_only_maintenance_leaves_few_resubmissions_in_doubt_and_none_twice() {
     closed.store(false, SeqCst);
     let open = run(&server, &[&file]).exits(5);
     let expected = format!(
-        "60 rows: {} applied, 0 already so, 0 refused, {unknown} unknown, 0 not sent",
+        "60 rows: {} applied, 0 already so, 0 refused, {unknown} unknown, 0 not applied",
         60 - unknown
     );
     assert!(open.err.contains(&expected), "{open}");

@@ -1,5 +1,6 @@
 //! What ends a row for good, and what does not.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::*;
@@ -10,7 +11,7 @@ fn refused_credentials_stop_a_batch_at_once() {
     let file = dir.file("rows.csv", csv(200));
     let mut command = sandbox.with_key(&["batch", &file, "--rate", "100000", "--jobs", "2"]);
     let run = Run::of(command.env("DIDIT_API_KEY", "wrong")).exits(3);
-    assert!(run.err.contains("200 not sent"), "{run}");
+    assert!(run.err.contains("200 not applied"), "{run}");
     assert!(run.err.contains("stopped: setting session"), "{run}");
     assert!(run.err.contains("401"), "{run}");
     assert!(sandbox.updates().len() <= 2);
@@ -42,7 +43,7 @@ fn a_batch_stops_where_the_account_may_not_do_this() {
     let file = dir.file("rows.csv", format!("session_id,new_status\n{rows}"));
     let stop = ["--jobs", "1", "--max-outage", "0"];
     let run = batch(&sandbox, &file, &stop).exits(6);
-    assert!(run.err.contains("0 refused, 0 unknown, 50 not sent"), "{run}");
+    assert!(run.err.contains("0 refused, 0 unknown, 50 not applied"), "{run}");
     assert!(run.err.contains("stopped: nothing gets through: "), "{run}");
     assert_eq!(sandbox.updates().len(), 9);
 
@@ -61,25 +62,53 @@ fn a_batch_stops_where_the_account_may_not_do_this() {
 }
 
 #[test]
-fn a_row_that_is_not_permitted_is_refused_once_others_got_through() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let forbidden: String = (0..5).map(|row| format!("forbidden-{row},Approved\n")).collect();
-    let file = dir.file("rows.csv", csv(20).replacen('\n', &format!("\n{forbidden}"), 1));
-    let run = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
-    assert!(
-        run.err
-            .contains("25 rows: 20 applied, 0 already so, 5 refused, 0 unknown, 0 not sent"),
-        "{run}"
-    );
-    let refused = "line 2: refused: setting session forbidden-0 to Approved: ";
-    assert!(run.out.starts_with(refused), "{run}");
-    assert!(run.out.contains("; reading session forbidden-0: "), "{run}");
-    // Once all the others are done, they are read, and that is not permitted either.
-    assert_eq!(sandbox.updates().len(), 25);
-    let log = sandbox.log();
-    assert_eq!(log.len(), 30);
-    for entry in &log[25..] {
-        assert!(entry["path"].to_string().contains("/forbidden-"), "{entry}");
+fn a_row_that_is_not_permitted_is_left_for_the_next_run_wherever_it_stands() {
+    for place in [0, 10, 20] {
+        let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+        let rows = csv(20);
+        let mut lines: Vec<&str> = rows.lines().collect();
+        lines.insert(1 + place, "forbidden-0,Approved");
+        let file = dir.file("rows.csv", lines.join("\n"));
+        for run in 1..=2 {
+            let summary = "21 rows: 20 applied, 0 already so, 0 refused, 0 unknown, 1 not applied\n";
+            // A refusal is nothing that `--retry refused` would repeat: the row goes out by itself.
+            let left = batch(&sandbox, &file, &["--jobs", "1"]).exits(6);
+            assert!(left.err.contains(summary), "{left}");
+            assert!(left.err.contains("run the same command again"), "{left}");
+            assert!(!left.err.contains("stopped"), "{left}");
+            let line = format!("line {}: not applied: ", place + 2);
+            assert!(left.out.starts_with(&line), "{left}");
+            assert!(left.out.contains("Didit answered 403"), "{left}");
+            assert_eq!(left.out.lines().count(), 1, "{left}");
+            // The next run reads it, which is not permitted either.
+            assert_eq!(sandbox.log().len(), 20 + run);
+        }
+    }
+}
+
+#[test]
+fn a_row_in_doubt_that_is_not_permitted_is_unknown() {
+    for permitted_reads in [0, 1] {
+        let (sessions, reads) = (Sessions::default(), Mutex::new(0));
+        let server = Server::start(move |request| {
+            let mut reads = lock(&reads);
+            match request.method.as_str() {
+                "PATCH" if *reads == 0 => vec![Step::Close],
+                "GET" if *reads < permitted_reads => {
+                    *reads += 1;
+                    sessions.serve(request)
+                }
+                _ => didit_json(403, json!({"detail": "No permission."})),
+            }
+        });
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(1));
+        let run = run(&server, &[&file]).exits(5);
+        let why = ["it cannot be read back (", "it cannot be sent again ("][permitted_reads];
+        assert!(run.out.starts_with("line 2: unknown: setting session"), "{run}");
+        assert!(run.out.contains(why) && run.out.contains("Didit answered 403"), "{run}");
+        assert!(!run.out.contains("nothing was changed"), "{run}");
+        assert_eq!(server.requests().len(), 2 + permitted_reads);
     }
 }
 
@@ -109,30 +138,38 @@ fn what_is_not_in_didits_words_refuses_no_row_even_where_others_get_through() {
 }
 
 #[test]
-fn credits_that_run_out_stop_the_run_before_many_rows_are_refused() {
-    let (sessions, left) = (Sessions::default(), Mutex::new(20));
-    let server = Server::start(move |request| {
-        let mut left = lock(&left);
-        if *left == 0 {
-            return didit_json(403, json!({"detail": "Not enough credits."}));
-        }
-        *left -= 1;
-        sessions.serve(request)
-    });
-    let dir = Directory::new();
-    let file = dir.file("rows.csv", csv(200));
-    let run = run(&server, &[&file, "--jobs", "1", "--max-outage", "0"]).exits(6);
-    assert!(
-        run.err
-            .contains("20 applied, 0 already so, 8 refused, 0 unknown, 172 not sent"),
-        "{run}"
-    );
-    assert!(run.err.contains("Not enough credits."), "{run}");
+fn credits_that_run_out_stop_the_run_and_refuse_no_row() {
+    for (status, detail) in [(403, "Not enough credits."), (402, "Payment required.")] {
+        let (sessions, left) = (Arc::new(Sessions::default()), Arc::new(Mutex::new(20)));
+        let (served, credits) = (sessions.clone(), left.clone());
+        let server = Server::start(move |request| {
+            let mut left = lock(&credits);
+            if *left == 0 {
+                return didit_json(status, json!({"detail": detail}));
+            }
+            *left -= 1;
+            served.serve(request)
+        });
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(200));
+        let stopped = run(&server, &[&file, "--jobs", "1", "--max-outage", "0"]).exits(6);
+        let summary = "20 applied, 0 already so, 0 refused, 0 unknown, 180 not applied";
+        assert!(stopped.err.contains(summary), "{stopped}");
+        assert!(stopped.err.contains("stopped: nothing gets through: "), "{stopped}");
+        assert!(stopped.err.contains(detail), "{stopped}");
+        // Eight open the circuit, and one shows that it stays so.
+        assert_eq!(server.requests().len(), 20 + 9);
+
+        // Once they are paid for, all the others go out.
+        *lock(&left) = usize::MAX;
+        run(&server, &[&file]).exits(0);
+        assert_eq!(sessions.applied(), [1; 200]);
+    }
 }
 
 #[test]
 fn what_was_refused_is_sent_again_only_by_decision() {
-    let (sessions, missing) = (Sessions::default(), std::sync::Arc::new(Mutex::new(true)));
+    let (sessions, missing) = (Sessions::default(), Arc::new(Mutex::new(true)));
     let gone = missing.clone();
     let server = Server::start(move |request| match *lock(&gone) && session_of(request) == id(1) {
         true => didit_json(404, json!({"detail": "Session not found."})),

@@ -220,7 +220,7 @@ fn a_header_alone_is_no_rows_and_no_error() {
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert_eq!(
         run.line(),
-        "0 rows: 0 applied, 0 already so, 0 refused, 0 unknown, 0 not sent"
+        "0 rows: 0 applied, 0 already so, 0 refused, 0 unknown, 0 not applied"
     );
 }
 

@@ -100,7 +100,7 @@ fn the_first_signal_lets_what_is_under_way_end_and_starts_nothing_else() {
         let (run, server, sessions) = held.end(6);
         assert!(
             run.err
-                .contains("40 rows: 3 applied, 0 already so, 0 refused, 0 unknown, 37 not sent"),
+                .contains("40 rows: 3 applied, 0 already so, 0 refused, 0 unknown, 37 not applied"),
             "{run}"
         );
         let summary = run.objects().pop().unwrap()["summary"].take();
@@ -120,7 +120,7 @@ fn what_a_signal_finds_in_doubt_is_read_back_before_the_end() {
     let (run, ..) = held.end(6);
     assert!(
         run.err
-            .contains("20 rows: 2 applied, 0 already so, 0 refused, 0 unknown, 18 not sent"),
+            .contains("20 rows: 2 applied, 0 already so, 0 refused, 0 unknown, 18 not applied"),
         "{run}"
     );
 }

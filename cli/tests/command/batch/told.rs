@@ -10,7 +10,7 @@ fn every_row_is_applied_once_and_a_second_run_has_nothing_to_do() {
     assert_eq!(run.out, "");
     assert_eq!(
         run.line(),
-        "20 rows: 20 applied, 0 already so, 0 refused, 0 unknown, 0 not sent"
+        "20 rows: 20 applied, 0 already so, 0 refused, 0 unknown, 0 not applied"
     );
     assert_eq!(sandbox.updates().len(), 20);
     let sessions = sandbox.sessions();
@@ -27,7 +27,7 @@ fn every_row_is_applied_once_and_a_second_run_has_nothing_to_do() {
     let told = again.objects();
     assert_eq!(told.len(), 21, "{again}");
     let summary =
-        json!({"applied": 20, "already": 0, "refused": 0, "unknown": 0, "not_sent": 0, "exit": 0, "stopped": null});
+        json!({"applied": 20, "already": 0, "refused": 0, "unknown": 0, "not_applied": 0, "exit": 0, "stopped": null});
     assert_eq!(told[20], json!({"summary": summary}));
     assert_eq!(sandbox.updates().len(), 20);
 }
@@ -51,7 +51,7 @@ fn refused_rows_are_told_with_their_reasons_and_are_exit_1_on_every_run() {
     assert!(lines.iter().all(|line| line.contains("nothing was changed")), "{first}");
     assert_eq!(
         first.line(),
-        "3 rows: 1 applied, 0 already so, 2 refused, 0 unknown, 0 not sent"
+        "3 rows: 1 applied, 0 already so, 2 refused, 0 unknown, 0 not applied"
     );
 
     let again = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
@@ -82,7 +82,7 @@ fn json_tells_every_row() {
 }
 
 #[test]
-fn rows_that_were_not_sent_count_more_than_one_that_was_refused() {
+fn rows_that_were_not_applied_count_more_than_one_that_was_refused() {
     let body = json!({"detail": "Request was throttled."}).to_string();
     let server = Server::start(move |request| match session_of(request) == id(0) {
         true => didit_json(404, json!({"detail": "Session not found."})),
@@ -95,14 +95,11 @@ fn rows_that_were_not_sent_count_more_than_one_that_was_refused() {
     assert_eq!(lines.len(), 3, "{run}");
     assert!(lines[0].starts_with("line 2: refused: "), "{run}");
     assert!(
-        lines[1].starts_with("line 3: not sent: ") && lines[1].contains("nothing was changed"),
+        lines[1].starts_with("line 3: not applied: ") && lines[1].contains("nothing was changed"),
         "{run}"
     );
-    assert_eq!(
-        lines[2],
-        "800 rows: not sent: the run did not get that far; nothing was changed"
-    );
-    assert!(run.err.contains("1 refused, 0 unknown, 801 not sent\n"), "{run}");
+    assert_eq!(lines[2], "800 rows: not applied: not sent before the run ended");
+    assert!(run.err.contains("1 refused, 0 unknown, 801 not applied\n"), "{run}");
     assert!(
         run.err
             .ends_with("didit: run the same command again to go on with the rows that are left\n"),
@@ -118,13 +115,16 @@ fn the_last_object_is_a_summary_when_a_run_is_stopped_too() {
     let run = run(&server, &[&file, "--json", "--jobs", "1"]).exits(3);
     let told = run.objects();
     let summary = &told.last().unwrap()["summary"];
-    assert_eq!((&summary["not_sent"], &summary["exit"]), (&json!(5), &json!(3)));
+    assert_eq!((&summary["not_applied"], &summary["exit"]), (&json!(5), &json!(3)));
     assert!(
         summary["stopped"].as_str().unwrap().contains("Invalid API key."),
         "{run}"
     );
-    assert_eq!(told[0]["result"], "not_sent");
-    assert_eq!((&told[1]["rows"], &told[1]["result"]), (&json!(4), &json!("not_sent")));
+    assert_eq!(told[0]["result"], "not_applied");
+    assert_eq!(
+        (&told[1]["rows"], &told[1]["result"]),
+        (&json!(4), &json!("not_applied"))
+    );
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_dry_run_needs_no_credentials_and_tells_what_is_left() {
     batch(&sandbox, &file, &[]).exits(1);
     let kept = fs::read(format!("{file}.journal")).unwrap();
     let run = dry(&[]);
-    let expected = "by the journal: 0 left of 2 rows: 1 applied, 0 already so, 1 refused, 0 unknown, 0 not sent\n";
+    let expected = "by the journal: 0 left of 2 rows: 1 applied, 0 already so, 1 refused, 0 unknown, 0 not applied\n";
     assert!(run.out.ends_with(expected), "{run}");
     let told = dry(&["--json"]).objects();
     let results: Vec<&Value> = told[..2].iter().map(|object| &object["result"]).collect();
@@ -189,7 +189,7 @@ fn a_disk_that_fills_up_ends_the_run_with_every_row_told_rightly() {
     let told = run.objects();
     let applied = told.iter().filter(|object| object["result"] == "applied").count();
     assert_eq!(applied, sandbox.sessions().len(), "{run}");
-    assert_eq!(told.last().unwrap()["summary"]["not_sent"], json!(60 - applied));
+    assert_eq!(told.last().unwrap()["summary"]["not_applied"], json!(60 - applied));
 
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert!(run.err.contains("60 rows: "), "{run}");
