@@ -1,14 +1,13 @@
 //! What is printed, and what the exit status says.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::panic;
 use std::process::{self, ExitCode};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use didit::{Error, ErrorKind, Verdict};
-use indicatif::ProgressBar;
 use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::Value;
 
@@ -45,26 +44,30 @@ impl Exit {
     }
 }
 
-/// The bar that shows how far a batch has come.
-pub static BAR: OnceLock<ProgressBar> = OnceLock::new();
+/// Whether the last line of the terminal is a progress bar, which is drawn again soon after other lines.
+pub static BAR_IS_SHOWN: AtomicBool = AtomicBool::new(false);
 
-/// Writes to the terminal, with the bar out of the way.
-fn without_bar<T>(write: impl FnOnce() -> T) -> T {
-    match BAR.get() {
-        Some(bar) => bar.suspend(write),
-        None => write(),
+/// What removes the bar. Its own way to do so locks it until the other line is written, and that may take for ever.
+fn erase_bar() -> &'static str {
+    match BAR_IS_SHOWN.load(Relaxed) {
+        true => "\r\x1b[K",
+        false => "",
     }
 }
 
 /// One line on standard error. Nobody may be reading it, which changes nothing.
 pub fn say(text: &str) {
-    let _ = without_bar(|| writeln!(io::stderr(), "didit: {}", escaped(text)));
+    let line = format!("{}didit: {}\n", erase_bar(), escaped(text));
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// A result on standard output. A reader that went away, as `head` does, wants no more of them.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match without_bar(|| out.write_all(text.as_bytes()).and_then(|()| out.flush())) {
+    if out.is_terminal() {
+        let _ = io::stderr().write_all(erase_bar().as_bytes());
+    }
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }

@@ -2,12 +2,13 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::rows::Counts;
-use crate::terminal::{BAR, in_words, say};
+use crate::terminal::{BAR_IS_SHOWN, in_words, say};
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -23,7 +24,7 @@ pub struct Progress {
 }
 
 enum How {
-    Bar(&'static ProgressBar),
+    Bar(ProgressBar),
     Lines { next: Instant },
     Silent,
 }
@@ -37,7 +38,8 @@ impl Progress {
             // What does not fit into the line is left out. No colours: there is nothing for NO_COLOR to turn off.
             let style = ProgressStyle::with_template("{bar:12} {pos}/{len} {wide_msg}").expect("a valid template");
             let target = ProgressDrawTarget::stderr();
-            How::Bar(BAR.get_or_init(|| ProgressBar::with_draw_target(Some(total as u64), target).with_style(style)))
+            BAR_IS_SHOWN.store(true, Relaxed);
+            How::Bar(ProgressBar::with_draw_target(Some(total as u64), target).with_style(style))
         } else {
             How::Lines { next: now + LINE_EVERY }
         };
@@ -91,6 +93,7 @@ impl Progress {
     pub fn finish(self) {
         if let How::Bar(bar) = self.how {
             bar.finish_and_clear();
+            BAR_IS_SHOWN.store(false, Relaxed);
         }
     }
 

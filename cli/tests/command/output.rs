@@ -1,10 +1,15 @@
 //! How results are printed: as text or JSON, to whom, and never with a secret.
 
 #[cfg(target_os = "linux")]
+use std::ffi::OsStr;
+#[cfg(target_os = "linux")]
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use crate::batch::{Sessions, against, csv};
 use crate::sandbox::{Run, Sandbox, didit};
 use crate::support::directory::Directory;
 use crate::support::{Server, Step, answer};
@@ -164,4 +169,34 @@ fn an_applied_update_is_exit_0_whoever_can_be_told() {
         assert!(run.line().starts_with("abc is Approved now"), "{run}");
         assert!(run.line().contains("standard output cannot be written"), "{run}");
     }
+}
+
+/// With `-v`, the lines that the workers write and the results that nobody reads have one terminal's bar between them.
+#[cfg(target_os = "linux")]
+#[test]
+fn standard_output_that_is_not_read_holds_up_no_request_beside_a_progress_bar() {
+    const ROWS: usize = 1_500;
+    let sessions = Sessions::default();
+    let server = Server::start(move |request| sessions.serve(request));
+    let dir = Directory::new();
+    let (file, pipe) = (dir.file("rows.csv", csv(ROWS)), dir.path("pipe"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Open for reading, and never read.
+    let _unread = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let command = against(&server, &[&file, "--json", "-v", "--journal", &dir.path("journal")]);
+    // Its standard error is a terminal.
+    let args: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
+    let line = format!("{} >{pipe}", args.join(OsStr::new(" ")).into_string().unwrap());
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = script.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while server.requests().len() < ROWS && start.elapsed() < Duration::from_secs(30) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let sent = server.requests().len();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(sent, ROWS);
 }
