@@ -15,22 +15,21 @@ fn an_intent_is_on_disk_before_its_request_and_every_result_before_the_end() {
         answer(200, &[], json!({ "session_id": id }).to_string())
     });
     let dir = Directory::new();
-    let file = dir.file(
-        "rows.csv",
-        "session_id,new_status\na,Approved\nb,Approved\nc,Declined\n",
-    );
-    let trace = dir.path("trace");
+    let rows = "session_id,new_status\na,Approved\nb,Approved\nc,Declined\n";
+    let (file, journal) = (dir.file("rows.csv", rows), dir.path("rows.csv.journal"));
+    check(&server, &file, &dir.path("trace"));
+    // As if the first run had died right after it wrote the header, before it synced the directory.
+    let text = fs::read_to_string(&journal).unwrap();
+    fs::write(&journal, text.split_inclusive('\n').next().unwrap()).unwrap();
+    check(&server, &file, &dir.path("trace"));
+}
+
+/// Traces a run that sends three rows.
+fn check(server: &Server, file: &str, trace: &str) {
+    let calls = "trace=write,sendto,fsync,fdatasync";
     let status = Command::new("strace")
-        .args([
-            "-f",
-            "-s",
-            "200",
-            "-e",
-            "trace=write,sendto,fsync,fdatasync",
-            "-o",
-            &trace,
-        ])
-        .args([env!("CARGO_BIN_EXE_didit"), "batch", &file, "--jobs", "1"])
+        .args(["-f", "-s", "200", "-e", calls, "-o", trace])
+        .args([env!("CARGO_BIN_EXE_didit"), "batch", file, "--jobs", "1"])
         .env_clear()
         .envs([("DIDIT_BASE_URL", server.url().as_str()), ("DIDIT_API_KEY", "key")])
         .status()
