@@ -4,7 +4,7 @@ use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, S
 use serde_json::{Value, json};
 
 use crate::args::{Output, Update};
-use crate::terminal::{Exit, add_reason, escaped, print, print_all, say, split_verdict, system_message};
+use crate::terminal::{Exit, add_reason, escaped, print, print_all, say, system_message};
 
 struct Failure {
     error: Error,
@@ -109,13 +109,11 @@ impl Failure {
         let found = match read_back {
             None => return error.to_string(),
             Some(Ok(status)) => format!("Read back just now, the session is {status}, but that may still change"),
-            Some(Err(failed)) => format!("It cannot be read back ({})", split_verdict(failed).0),
+            Some(Err(failed)) => format!("It cannot be read back ({})", failed.summary()),
         };
-        let line = error.to_string();
-        // The library's advice to read the session back, which was just done.
-        let line = line
-            .rsplit_once("; read the session back")
-            .map_or(line.as_str(), |(before, _)| before);
+        // Without the advice to read the session back, which was just done.
+        let advice = format!("; {}", error.advice().unwrap_or_default());
+        let line = error.to_string().replace(&advice, "");
         format!("{line}. {found}: look again in a minute with `didit status {id}`")
     }
 }

@@ -98,15 +98,6 @@ pub fn in_words(duration: Duration) -> String {
     }
 }
 
-/// An error's line: what happened, and then the verdict and the advice, where a command may have its own.
-pub fn split_verdict(error: &Error) -> (String, String) {
-    let mut line = error.to_string();
-    let verdicts = ["; whether it was applied", "; nothing was changed"];
-    let end = verdicts.iter().filter_map(|verdict| line.find(verdict)).min();
-    let verdict = line.split_off(end.unwrap_or(line.len()));
-    (line, verdict)
-}
-
 /// Says that a result could not be printed, and ends a command that had nothing else to do.
 pub fn unprintable(error: &io::Error) -> Exit {
     say(&format!("standard output cannot be written: {}", system_message(error)));

@@ -203,7 +203,7 @@ impl Input {
 }
 
 /// FNV-1a: the same everywhere and for ever, which the standard library's hash is not.
-pub fn fingerprint(bytes: &[u8]) -> u64 {
+fn fingerprint(bytes: &[u8]) -> u64 {
     let mut hasher = FnvHasher::default();
     hasher.write(bytes);
     hasher.finish()

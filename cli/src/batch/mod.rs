@@ -15,19 +15,20 @@ mod signals;
 mod simulation;
 
 use std::env;
-use std::ffi::OsString;
 use std::path::Path;
 
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
 use crate::args::{Batch, Output, Retry};
 use crate::terminal::{Exit, counted, print_all, say, system_message};
-use input::{Input, fingerprint};
+use input::Input;
 use journal::{Header, History, Journal, VERSION};
 use lines::{Lines, Summary};
 use model::{Model, Settings};
 use rows::{Counts, Outcome};
 use run::Run;
+
+const CREDENTIALS: [&str; 3] = ["DIDIT_API_KEY", "DIDIT_CLIENT_ID", "DIDIT_CLIENT_SECRET"];
 
 /// Only so many problems of an input are printed one by one.
 const MAX_SHOWN: usize = 20;
@@ -51,10 +52,18 @@ pub fn run(options: &Batch, output: Output) -> Exit {
 }
 
 fn client(options: &Batch) -> didit::Result<Client> {
-    let builder = match options.dry_run && credentials().is_none() {
+    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let builder = match ClientBuilder::from_env() {
         // Its check sends nothing, so any credentials will do.
-        true => Client::builder(Credentials::api_key("none")).api_version(version_from_env().unwrap_or(ApiVersion::V3)),
-        false => ClientBuilder::from_env()?,
+        Err(_) if options.dry_run && CREDENTIALS.iter().all(|name| set(name).is_none()) => {
+            let version = set("DIDIT_API_VERSION").and_then(|version| version.parse().ok());
+            let builder = Client::builder(Credentials::api_key("none")).api_version(version.unwrap_or(ApiVersion::V3));
+            match set("DIDIT_BASE_URL") {
+                Some(url) => builder.base_url(url),
+                None => builder,
+            }
+        }
+        builder => builder?,
     };
     // The model repeats requests itself: at the pace of all workers, and with each one in the journal.
     builder.retry(RetryPolicy::none()).build()
@@ -96,8 +105,8 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
     let header = Header {
         didit_journal: VERSION,
         input: format!("{:016x}", input.fingerprint()),
-        host: base_url(),
-        credential: credentials().map(|used| short_hash(fingerprint(&used))),
+        host: client.base_url().into(),
+        credential: Some(format!("{:08x}", client.credentials_fingerprint())),
     };
     let file = match &options.journal {
         Some(path) if options.dry_run => journal::open_to_read(path)?,
@@ -127,7 +136,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
     let journal = Journal::resume(file, path, &header, &history)?;
     let settings = Settings {
         writes: options.rate,
-        reads: match version() {
+        reads: match client.api_version() {
             ApiVersion::V3 => options.rate,
             // docs/didit-api.md §7.
             _ => options.rate.min(100),
@@ -181,42 +190,4 @@ fn end_dry_run(input: &Input, history: &History, output: Output, mut lines: Line
         text += &format!("by the journal: {left} left of {summary}\n");
     }
     print_all(&text)
-}
-
-fn variable(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
-}
-
-fn base_url() -> String {
-    let url = variable("DIDIT_BASE_URL").and_then(|url| url.into_string().ok());
-    let url = url.unwrap_or_else(|| "https://verification.didit.me".into());
-    url.trim_end_matches('/').into()
-}
-
-fn version_from_env() -> Option<ApiVersion> {
-    variable("DIDIT_API_VERSION")?.to_str()?.parse().ok()
-}
-
-/// As the library reads it from the environment.
-fn version() -> ApiVersion {
-    version_from_env().unwrap_or(match variable("DIDIT_API_KEY") {
-        Some(_) => ApiVersion::V3,
-        None => ApiVersion::V1,
-    })
-}
-
-/// The client id or the key that is used. With both set, the version decides.
-fn credentials() -> Option<Vec<u8>> {
-    let (id, key) = (variable("DIDIT_CLIENT_ID"), variable("DIDIT_API_KEY"));
-    let used = if version() == ApiVersion::V1 {
-        id.or(key)
-    } else {
-        key.or(id)
-    };
-    used.map(OsString::into_encoded_bytes)
-}
-
-/// Tells credentials apart, and no more: 32 bits are far too few to say anything of a key.
-fn short_hash(hash: u64) -> String {
-    format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
 }

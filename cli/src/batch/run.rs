@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::rows::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
 use super::signals;
 use crate::args::Output;
-use crate::terminal::{Exit, in_words, say, split_verdict};
+use crate::terminal::{Exit, in_words, say};
 
 /// How long it may take to notice a signal.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
@@ -268,11 +268,12 @@ fn failure(error: &Error, write: bool) -> Failure {
         _ => FailureKind::Other,
     };
     let in_doubt = error.verdict() == Verdict::Unknown;
-    let (reason, verdict) = split_verdict(error);
+    let reason = error.summary();
     let verdict = match write {
         // What to do about a doubt is the model's to say.
         true if in_doubt => "; whether it was applied is unknown".into(),
-        true => verdict,
+        // The text begins with the summary.
+        true => error.to_string()[reason.len()..].into(),
         // That a read changed nothing says nothing about the update.
         false => String::new(),
     };
