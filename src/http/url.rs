@@ -11,6 +11,7 @@ use crate::secret::is_visible_ascii;
 
 /// The longest base URL: the head of a request has to fit into ureq's buffer.
 const MAX_URL: usize = 8 * 1024;
+const VERSIONS: [&str; 3] = ["/v1", "/v2", "/v3"];
 
 /// A base URL, checked, without its trailing slash.
 ///
@@ -31,7 +32,7 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
         return refuse("not a URL");
     };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return refuse("not a whole URL: it starts with https://");
+        return refuse("not an absolute URL: it must start with https://");
     };
     if authority.as_str().contains('@') {
         return refuse("a base URL has no user info");
@@ -45,7 +46,16 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
         "https" => return refuse("https needs one of the features rustls, native-tls, platform-verifier"),
         "http" if allow_insecure || is_loopback(host) => {}
         "http" => return refuse("http is only for loopback hosts, unless allow_insecure_http is set: use https"),
-        _ => return refuse("it starts neither with https:// nor with http://"),
+        _ => return refuse("it must start with https:// or http://"),
+    }
+    if VERSIONS
+        .iter()
+        .any(|version| uri.path().trim_end_matches('/').ends_with(version))
+    {
+        return refuse(
+            "it ends in an API version, which the client appends itself: remove it, and choose the version with \
+             api_version (DIDIT_API_VERSION)",
+        );
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -89,13 +99,19 @@ mod tests {
     fn a_refused_base_url_is_told_why() {
         for (url, why) in [
             ("http://example.org", "http is only for loopback hosts"),
-            ("ftp://example.org", "it starts neither with https:// nor with http://"),
-            ("example.org", "not a whole URL"),
+            ("ftp://example.org", "it must start with https:// or http://"),
+            ("example.org", "not an absolute URL"),
             ("http://user@localhost", "no user info"),
             ("http://localhost?a", "no query and no fragment"),
             ("http://localhost#a", "no query and no fragment"),
             ("http://localhost:0", "its host or port"),
             ("http://local host", "not a URL"),
+            ("http://localhost/v3", "ends in an API version"),
+            ("http://localhost/prefix/v1/", "ends in an API version"),
+            (
+                "http://localhost/auth/v2//",
+                "remove it, and choose the version with api_version",
+            ),
         ] {
             let error = base_url(url, false).unwrap_err().to_string();
             assert!(error.contains(why), "{url}: {error}");
@@ -105,6 +121,14 @@ mod tests {
         let error = base_url(&format!("{longest}p"), false).unwrap_err().to_string();
         assert!(error.contains("at most 8 KiB"), "{error}");
         assert_eq!(base_url("http://[::1]:80/a/", false).unwrap(), "http://[::1]:80/a");
+        for url in [
+            "http://v3",
+            "http://localhost/v4",
+            "http://localhost/dev1",
+            "http://localhost/v3/proxy",
+        ] {
+            assert_eq!(base_url(url, true).unwrap(), url);
+        }
         assert_eq!(base_url("http://example.org", true).unwrap(), "http://example.org");
     }
 
