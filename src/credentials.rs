@@ -55,6 +55,8 @@ impl Credentials {
                 let secret = secret.expose();
                 let problem = if id.is_empty() || secret.is_empty() {
                     "the id or the secret is empty"
+                } else if is_quoted(id) || is_quoted(secret) {
+                    "the id or the secret is in quotes: remove them"
                 } else if id.contains(':') {
                     "the id contains a colon, which Basic authentication cannot carry (RFC 7617)"
                 } else if id.len() + secret.len() > MAX_LENGTH {
@@ -70,6 +72,8 @@ impl Credentials {
                 let key = key.expose();
                 let problem = if key.is_empty() {
                     "it is empty"
+                } else if is_quoted(key) {
+                    "it is in quotes: remove them"
                 } else if key.len() > MAX_LENGTH {
                     "it is longer than 8 KiB"
                 } else if !is_visible_ascii(key) {
@@ -82,6 +86,13 @@ impl Credentials {
         };
         Err(Error::config(problem).within(name))
     }
+}
+
+/// Whether a text is in quotes, as `docker run --env-file` leaves them.
+fn is_quoted(text: &str) -> bool {
+    ['"', '\'']
+        .iter()
+        .any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
 }
 
 /// What authorizes requests: an API key, or the access token that is fetched when it is needed.
@@ -148,6 +159,10 @@ mod tests {
             (Credentials::client("i:d", "s3cret"), "colon"),
             (Credentials::client("id\n", "s3cret"), "control character"),
             (Credentials::client("id", "s3cret\r"), "control character"),
+            (Credentials::client("'id'", "s3cret"), "in quotes: remove them"),
+            (Credentials::client("id", "\"s3cret\""), "in quotes: remove them"),
+            (Credentials::api_key("\"s3cret\""), "in quotes: remove them"),
+            (Credentials::api_key("'s3cret'"), "in quotes: remove them"),
             (Credentials::api_key(""), "empty"),
             (Credentials::api_key("s3cret\n"), "visible ASCII"),
             (Credentials::api_key("s3 cret"), "visible ASCII"),
@@ -165,6 +180,7 @@ mod tests {
         }
         for credentials in [
             Credentials::client("id", "with: colon, space and ü"),
+            Credentials::client("id", "\"s3cret'"),
             Credentials::api_key("!~"),
             Credentials::api_key("k".repeat(8192)),
             Credentials::client("id", "s".repeat(8190)),

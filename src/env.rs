@@ -1,8 +1,9 @@
 //! Configuration from `DIDIT_*` variables: those that other clients have (docs/didit-api.md §8), and some of our own.
 
 use std::env;
-use std::ffi::OsString;
-use std::fs;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ impl ClientBuilder {
     /// | --- | --- |
     /// | `DIDIT_CLIENT_ID`, `DIDIT_CLIENT_SECRET` | client credentials |
     /// | `DIDIT_API_KEY` | an API key instead; if both are set, set `DIDIT_API_VERSION` too: `v1` uses the client credentials, `v3` the key |
+    /// | `DIDIT_CLIENT_SECRET_FILE`, `DIDIT_API_KEY_FILE` | a file that holds the secret or the key, such as a mounted secret; a line end at its end is ignored |
     /// | `DIDIT_API_VERSION` | `v1`, `v2` or `v3` |
     /// | `DIDIT_BASE_URL`, `DIDIT_AUTH_URL` | where sessions are, and where tokens are fetched |
     /// | `DIDIT_TIMEOUT` | the limit on one attempt, in seconds; fractions are allowed |
@@ -71,6 +73,10 @@ impl ClientBuilder {
     }
 }
 
+/// Holds the longest secret and a line end.
+const MAX_SECRET_FILE: u64 = 8 * 1024 + 2;
+const MAX_CA_FILE: u64 = 16 * 1024 * 1024;
+
 /// The value of a variable, if it is set.
 type Text<'a> = &'a dyn Fn(&str) -> Result<Option<String>>;
 
@@ -81,29 +87,44 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
         Some(Ok(value)) => Ok(Some(value)),
         Some(Err(_)) => Err(Error::config("not UTF-8").within(name)),
     };
+    let secret: Text<'_> = &|name| {
+        let name_of_file = format!("{name}_FILE");
+        match (text(name)?, path(&name_of_file)) {
+            (value, None) => Ok(value),
+            (None, Some(file)) => match read_secret(&file) {
+                Ok(secret) => Ok(Some(secret)),
+                Err(problem) => Err(Error::config(problem).within(&name_of_file)),
+            },
+            (Some(_), Some(_)) => Err(Error::config(format!(
+                "{name} and {name_of_file} are both set: unset one"
+            ))),
+        }
+    };
 
     let seconds = |name| {
         let hint = "use a number of seconds above 0, such as 30 or 2.5";
         Ok(parsed(text, name, hint)?.map(|Seconds(duration)| duration))
     };
     let retries = parsed(text, "DIDIT_MAX_RETRIES", "use a whole number, 0 for none")?;
-    let certificates = path("DIDIT_CA_FILE").map(fs::read).transpose().map_err(|error| {
-        Error::config(format!("the file cannot be read: {}", system_message(&error))).within("DIDIT_CA_FILE")
-    })?;
+    let certificates = path("DIDIT_CA_FILE").map(|file| read(&file, MAX_CA_FILE)).transpose();
+    let certificates = certificates.map_err(|problem| Error::config(problem).within("DIDIT_CA_FILE"))?;
 
     let version = parsed(text, "DIDIT_API_VERSION", "use v1, v2 or v3")?;
-    Ok(Client::builder(credentials(text, version)?)
-        .with(version, ClientBuilder::api_version)
-        .with(text("DIDIT_BASE_URL")?, ClientBuilder::base_url)
-        .with(text("DIDIT_AUTH_URL")?, ClientBuilder::auth_url)
-        .with(seconds("DIDIT_TIMEOUT")?, ClientBuilder::timeout)
-        .with(seconds("DIDIT_DEADLINE")?, ClientBuilder::deadline)
-        .with(
-            retries.map(|retries| RetryPolicy::default().max_retries(retries)),
-            ClientBuilder::retry,
-        )
-        .with(path("DIDIT_TOKEN_FILE"), ClientBuilder::token_file)
-        .with(certificates, ClientBuilder::root_certificates))
+    let (id, client_secret) = (text("DIDIT_CLIENT_ID")?, secret("DIDIT_CLIENT_SECRET")?);
+    Ok(
+        Client::builder(credentials(id, client_secret, secret("DIDIT_API_KEY")?, version)?)
+            .with(version, ClientBuilder::api_version)
+            .with(text("DIDIT_BASE_URL")?, ClientBuilder::base_url)
+            .with(text("DIDIT_AUTH_URL")?, ClientBuilder::auth_url)
+            .with(seconds("DIDIT_TIMEOUT")?, ClientBuilder::timeout)
+            .with(seconds("DIDIT_DEADLINE")?, ClientBuilder::deadline)
+            .with(
+                retries.map(|retries| RetryPolicy::default().max_retries(retries)),
+                ClientBuilder::retry,
+            )
+            .with(path("DIDIT_TOKEN_FILE"), ClientBuilder::token_file)
+            .with(certificates, ClientBuilder::root_certificates),
+    )
 }
 
 /// A number of seconds above 0, with or without a fraction. Read without floating point, whose parser would weigh more
@@ -134,10 +155,33 @@ fn parsed<T: FromStr>(text: Text<'_>, name: &str, hint: &str) -> Result<Option<T
     text(name)?.map(parse).transpose()
 }
 
-fn credentials(text: Text<'_>, version: Option<ApiVersion>) -> Result<Credentials> {
-    let id = text("DIDIT_CLIENT_ID")?;
-    let secret = text("DIDIT_CLIENT_SECRET")?;
-    let key = text("DIDIT_API_KEY")?;
+/// The content of a file that has an end before this limit.
+fn read(path: &OsStr, limit: u64) -> Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    match File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut content)) {
+        Err(error) => Err(format!("the file cannot be read: {}", system_message(&error))),
+        Ok(length) if length as u64 > limit => Err(format!("the file is larger than {} KiB", limit / 1024)),
+        Ok(_) => Ok(content),
+    }
+}
+
+/// A secret from a file, which an editor or `echo` may have ended with a line end.
+fn read_secret(path: &OsStr) -> Result<String, String> {
+    let content = String::from_utf8(read(path, MAX_SECRET_FILE)?).map_err(|_| "the file is not UTF-8")?;
+    let text = content.trim_start_matches('\u{feff}');
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    match line.strip_suffix('\r').unwrap_or(line) {
+        "" => Err("the file is empty".into()),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+fn credentials(
+    id: Option<String>,
+    secret: Option<String>,
+    key: Option<String>,
+    version: Option<ApiVersion>,
+) -> Result<Credentials> {
     match (id, secret, key, version) {
         (Some(id), Some(secret), None, _) | (Some(id), Some(secret), Some(_), Some(ApiVersion::V1)) => {
             Ok(Credentials::client(id, secret))
@@ -160,6 +204,7 @@ fn credentials(text: Text<'_>, version: Option<ApiVersion>) -> Result<Credential
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::fs;
 
     use super::*;
     use crate::error::{ErrorKind, Verdict};
@@ -290,11 +335,84 @@ mod tests {
     }
 
     #[test]
+    fn secrets_may_be_in_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("secret");
+        let path = file.to_str().unwrap();
+        let longest = "k".repeat(8 * 1024);
+        for (content, secret) in [
+            ("s3cret", "s3cret"),
+            ("s3cret\n", "s3cret"),
+            ("s3cret\r\n", "s3cret"),
+            ("\u{feff}s3cret\r\n", "s3cret"),
+            ("s3cret \n\n", "s3cret \n"),
+            (&format!("{longest}\r\n"), &longest),
+        ] {
+            fs::write(&file, content).unwrap();
+            assert_eq!(read_secret(file.as_os_str()).unwrap(), secret, "{content:?}");
+        }
+        fs::write(&file, "s3cret\n").unwrap();
+        let key = configured(&[("DIDIT_API_KEY_FILE", path)]).unwrap();
+        assert!(format!("{:?}", key.build().unwrap()).contains("/v3/session"));
+        let client = [("DIDIT_CLIENT_ID", "me"), ("DIDIT_CLIENT_SECRET_FILE", path)];
+        assert!(format!("{:?}", configured(&client).unwrap().build().unwrap()).contains("/v1/session"));
+        let message = message(configured(&[client[1]]));
+        assert!(message.contains("DIDIT_CLIENT_ID is not"), "{message}");
+    }
+
+    #[test]
+    fn a_secret_in_a_file_that_cannot_be_used_names_the_variable_and_not_the_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("secret");
+        let path = file.to_str().unwrap();
+        let long = MARKER.repeat(2000);
+        for name in ["DIDIT_API_KEY_FILE", "DIDIT_CLIENT_SECRET_FILE"] {
+            let refused = |path: &str, problem: &str| {
+                let message = message(configured(&[(name, path), ("DIDIT_CLIENT_ID", "me")]));
+                assert!(message.starts_with(&format!("{name}: the file {problem}")), "{message}");
+            };
+            for (content, problem) in [
+                (&b""[..], "is empty"),
+                (b"\n", "is empty"),
+                (b"\r\n", "is empty"),
+                (b"\xef\xbb\xbf\n", "is empty"),
+                (b"hunter2\xff", "is not UTF-8"),
+                (long.as_bytes(), "is larger than 8 KiB"),
+            ] {
+                fs::write(&file, content).unwrap();
+                refused(path, problem);
+            }
+            refused("/hunter2/missing", "cannot be read");
+            refused(directory.path().to_str().unwrap(), "cannot be read");
+
+            let value = name.trim_end_matches("_FILE");
+            let both = [(name, path), (value, MARKER), ("DIDIT_CLIENT_ID", "me")];
+            let message = message(configured(&both));
+            assert_eq!(message, format!("{value} and {name} are both set: unset one"));
+        }
+    }
+
+    #[test]
+    fn quotes_that_an_env_file_left_are_named() {
+        for variables in [
+            &[("DIDIT_API_KEY", "'hunter2'")][..],
+            &[("DIDIT_CLIENT_ID", "\"me\""), ("DIDIT_CLIENT_SECRET", MARKER)],
+            &[("DIDIT_CLIENT_ID", "me"), ("DIDIT_CLIENT_SECRET", "\"hunter2\"")],
+        ] {
+            let message = message(configured(variables).unwrap().build());
+            assert!(message.contains(variables.last().unwrap().0), "{message}");
+            assert!(message.ends_with("in quotes: remove them"), "{message}");
+        }
+    }
+
+    #[test]
     fn an_empty_variable_counts_as_unset() {
         let plain = format!("{:?}", configured(&[("DIDIT_API_KEY", "k3y")]).unwrap());
         for name in [
             "DIDIT_CLIENT_ID",
             "DIDIT_CLIENT_SECRET",
+            "DIDIT_CLIENT_SECRET_FILE",
+            "DIDIT_API_KEY_FILE",
             "DIDIT_API_VERSION",
             "DIDIT_BASE_URL",
             "DIDIT_AUTH_URL",

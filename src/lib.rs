@@ -105,7 +105,8 @@
 //!
 //! # Environment
 //!
-//! [`Client::from_env`] reads `DIDIT_API_KEY`, or `DIDIT_CLIENT_ID` and `DIDIT_CLIENT_SECRET`, and the optional
+//! [`Client::from_env`] reads `DIDIT_API_KEY`, or `DIDIT_CLIENT_ID` and `DIDIT_CLIENT_SECRET` (or a file that
+//! `DIDIT_API_KEY_FILE` or `DIDIT_CLIENT_SECRET_FILE` names), and the optional
 //! `DIDIT_API_VERSION`, `DIDIT_BASE_URL`, `DIDIT_AUTH_URL`, `DIDIT_TIMEOUT`, `DIDIT_DEADLINE`, `DIDIT_MAX_RETRIES`,
 //! `DIDIT_TOKEN_FILE`, `DIDIT_CA_FILE`, `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`. What they mean stands at
 //! [`ClientBuilder::from_env`]. Without it, only the proxy variables are read, and those only when no

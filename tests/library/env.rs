@@ -81,3 +81,20 @@ fn an_environment_without_credentials_is_a_configuration_error() {
     }
     in_child("an_environment_without_credentials_is_a_configuration_error", &[]);
 }
+
+#[test]
+fn an_api_key_comes_from_the_file_that_the_environment_names() {
+    if is_child() {
+        let client = Client::from_env().unwrap();
+        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+        return;
+    }
+    let server = Server::always(confirmed());
+    let directory = Directory::new();
+    let file = directory.file("key", format!("{API_KEY}\n"));
+    in_child(
+        "an_api_key_comes_from_the_file_that_the_environment_names",
+        &[("DIDIT_API_KEY_FILE", &file), ("DIDIT_BASE_URL", &server.url())],
+    );
+    assert_eq!(server.requests()[0].header("x-api-key"), Some(API_KEY));
+}

@@ -38,6 +38,10 @@ fn configuration() -> Rows {
             refused(builder(Credentials::api_key("k\n"))),
         ),
         (
+            "the API key is in quotes",
+            refused(builder(Credentials::api_key("\"k\""))),
+        ),
+        (
             "the client secret is empty",
             refused(builder(Credentials::client("id", ""))),
         ),
@@ -57,6 +61,10 @@ fn configuration() -> Rows {
         (
             "`base_url` holds a user and a password",
             refused(builder(key()).base_url("http://a:b@127.0.0.1")),
+        ),
+        (
+            "`base_url` ends in a version",
+            refused(builder(key()).base_url("http://127.0.0.1/v3/")),
         ),
         ("`timeout` is zero", refused(builder(key()).timeout(Duration::ZERO))),
         ("`deadline` is zero", refused(builder(key()).deadline(Duration::ZERO))),
