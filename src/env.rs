@@ -89,15 +89,11 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     };
     let secret: Text<'_> = &|name| {
         let name_of_file = format!("{name}_FILE");
+        let refuse = |problem| Error::config(problem).within(&name_of_file);
         match (text(name)?, path(&name_of_file)) {
             (value, None) => Ok(value),
-            (None, Some(file)) => match read_secret(&file) {
-                Ok(secret) => Ok(Some(secret)),
-                Err(problem) => Err(Error::config(problem).within(&name_of_file)),
-            },
-            (Some(_), Some(_)) => Err(Error::config(format!(
-                "{name} and {name_of_file} are both set: unset one"
-            ))),
+            (None, Some(file)) => read_secret(&file).map(Some).map_err(refuse),
+            (Some(_), Some(_)) => Err(refuse(format!("{name} is set as well: unset one of them"))),
         }
     };
 
@@ -110,21 +106,18 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     let certificates = certificates.map_err(|problem| Error::config(problem).within("DIDIT_CA_FILE"))?;
 
     let version = parsed(text, "DIDIT_API_VERSION", "use v1, v2 or v3")?;
-    let (id, client_secret) = (text("DIDIT_CLIENT_ID")?, secret("DIDIT_CLIENT_SECRET")?);
-    Ok(
-        Client::builder(credentials(id, client_secret, secret("DIDIT_API_KEY")?, version)?)
-            .with(version, ClientBuilder::api_version)
-            .with(text("DIDIT_BASE_URL")?, ClientBuilder::base_url)
-            .with(text("DIDIT_AUTH_URL")?, ClientBuilder::auth_url)
-            .with(seconds("DIDIT_TIMEOUT")?, ClientBuilder::timeout)
-            .with(seconds("DIDIT_DEADLINE")?, ClientBuilder::deadline)
-            .with(
-                retries.map(|retries| RetryPolicy::default().max_retries(retries)),
-                ClientBuilder::retry,
-            )
-            .with(path("DIDIT_TOKEN_FILE"), ClientBuilder::token_file)
-            .with(certificates, ClientBuilder::root_certificates),
-    )
+    Ok(Client::builder(credentials(text, secret, version)?)
+        .with(version, ClientBuilder::api_version)
+        .with(text("DIDIT_BASE_URL")?, ClientBuilder::base_url)
+        .with(text("DIDIT_AUTH_URL")?, ClientBuilder::auth_url)
+        .with(seconds("DIDIT_TIMEOUT")?, ClientBuilder::timeout)
+        .with(seconds("DIDIT_DEADLINE")?, ClientBuilder::deadline)
+        .with(
+            retries.map(|retries| RetryPolicy::default().max_retries(retries)),
+            ClientBuilder::retry,
+        )
+        .with(path("DIDIT_TOKEN_FILE"), ClientBuilder::token_file)
+        .with(certificates, ClientBuilder::root_certificates))
 }
 
 /// A number of seconds above 0, with or without a fraction. Read without floating point, whose parser would weigh more
@@ -176,13 +169,10 @@ fn read_secret(path: &OsStr) -> Result<String, String> {
     }
 }
 
-fn credentials(
-    id: Option<String>,
-    secret: Option<String>,
-    key: Option<String>,
-    version: Option<ApiVersion>,
-) -> Result<Credentials> {
-    match (id, secret, key, version) {
+fn credentials(text: Text<'_>, secret: Text<'_>, version: Option<ApiVersion>) -> Result<Credentials> {
+    let id = text("DIDIT_CLIENT_ID")?;
+    let key = secret("DIDIT_API_KEY")?;
+    match (id, secret("DIDIT_CLIENT_SECRET")?, key, version) {
         (Some(id), Some(secret), None, _) | (Some(id), Some(secret), Some(_), Some(ApiVersion::V1)) => {
             Ok(Credentials::client(id, secret))
         }
@@ -388,7 +378,7 @@ mod tests {
             let value = name.trim_end_matches("_FILE");
             let both = [(name, path), (value, MARKER), ("DIDIT_CLIENT_ID", "me")];
             let message = message(configured(&both));
-            assert_eq!(message, format!("{value} and {name} are both set: unset one"));
+            assert_eq!(message, format!("{name}: {value} is set as well: unset one of them"));
         }
     }
 
