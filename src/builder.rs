@@ -81,8 +81,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Where sessions are. Default `https://verification.didit.me`. It may carry a path prefix; a trailing slash makes
-    /// no difference. At most 8 KiB.
+    /// Where sessions are. Default `https://verification.didit.me`. It may carry a path prefix, but not one that ends in
+    /// `v1`, `v2` or `v3`: the client appends the version. A trailing slash makes no difference. At most 8 KiB.
     pub fn base_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.base_url = url.into();
         self
@@ -138,10 +138,10 @@ impl ClientBuilder {
     ///
     /// By default the environment is read as curl reads it, once for each host when the client is built: `https_proxy`
     /// for `https` URLs, `http_proxy` for `http` ones, else `all_proxy`. Each may be in upper case, but the lower case
-    /// comes first; `HTTP_PROXY` does not count in a CGI program, where `REQUEST_METHOD` is set. `no_proxy` lists what is
-    /// reached directly: domains with all under them, addresses and networks (`10.0.0.0/8`), with a port if need be,
-    /// separated by commas or spaces, or `*` for everything. Loopback hosts are reached directly, too, unless the proxy
-    /// is named here.
+    /// comes first. In a CGI program, where `REQUEST_METHOD` is set, `HTTP_PROXY` is ignored, and on Windows, where names
+    /// have no case, so is `http_proxy`. `no_proxy` lists what is reached directly: domains with all under them, addresses
+    /// and networks (`10.0.0.0/8`), with a port if need be, separated by commas or spaces, or `*` for everything. Loopback
+    /// hosts are reached directly, too, unless the proxy is named here.
     ///
     /// A proxy that would be used and cannot be, such as a SOCKS one, is a `Config` error. All requests go through a
     /// tunnel that the proxy opens by CONNECT, those to `http` URLs included. `https://` proxies need a TLS feature.
@@ -152,8 +152,8 @@ impl ClientBuilder {
 
     /// The certificates to trust, PEM, one or many, in place of the usual ones: for a private CA.
     ///
-    /// Anything that is not a certificate is a `Config` error. One that only looks like one is found by the first call, which then
-    /// fails because the server's certificate is not trusted.
+    /// Private keys, parameters and revocation lists beside them are skipped. A file without a certificate, one in another
+    /// format, such as DER or PKCS #7, and a damaged certificate among others are `Config` errors.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> ClientBuilder {
         self.settings.root_certificates = Some(pem.as_ref().to_vec());
         self
@@ -161,10 +161,14 @@ impl ClientBuilder {
 
     /// A file that keeps the access token for the next process, so that a script that runs often authenticates once.
     ///
-    /// It is readable by its owner alone and replaced atomically. One that is unreadable, corrupt, another user's, readable
-    /// by others, expired, or for other credentials is ignored. Anything but a regular file, such as a link, is left alone.
-    /// A file that cannot be written, such as one that is mounted into a container by itself, is not an error: it is logged
-    /// once at warn, under the target `didit::token_file`. Mount its directory instead.
+    /// It is replaced atomically. One that is unreadable, corrupt, expired, or for other credentials is ignored. Anything
+    /// but a regular file, such as a link, is left alone. A file that cannot be written, such as one that is mounted into a
+    /// container by itself, is not an error: it is logged once at warn, under the target `didit::token_file`. Mount its
+    /// directory instead.
+    ///
+    /// On Unix it is readable by its owner alone, and one that belongs to another user or that others can read is ignored.
+    /// On Windows it has the permissions that its folder passes on, and they are not checked: choose a folder that only
+    /// this user can read, such as one under `%LOCALAPPDATA%`.
     pub fn token_file(mut self, path: impl AsRef<Path>) -> ClientBuilder {
         self.token_file = Some(path.as_ref().to_owned());
         self
