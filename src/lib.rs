@@ -97,11 +97,13 @@
 //! | feature | |
 //! | --- | --- |
 //! | `rustls` (default) | TLS by rustls with ring and bundled web roots; building it needs a C compiler |
+//! | `rustls-no-provider` | rustls with the crypto provider that the program installed, and bundled web roots; use it with `default-features = false` where the program uses rustls with aws-lc-rs, its default: two providers in one program make `rustls::ClientConfig::builder()` panic |
 //! | `native-tls` | the system's TLS and roots, for the smallest binary; use it with `default-features = false`. On Linux, building it needs `libssl-dev` and `pkg-config` |
 //! | `platform-verifier` | rustls, trusting what the system trusts |
 //!
-//! With no TLS feature, an `https` URL is refused when the client is built. If `native-tls` and `rustls` are both on,
-//! rustls is used. Rust 1.85 or later; only a new minor version will need a newer one.
+//! With no TLS feature, or with `rustls-no-provider` and no provider installed, an `https` URL is refused when the client
+//! is built. If several features are on, `rustls` wins over `rustls-no-provider`, and both over `native-tls`: with `rustls`,
+//! ring is used unless the program installed another provider. Rust 1.85 or later; only a new minor version will need a newer one.
 //!
 //! # Environment
 //!

@@ -67,6 +67,8 @@ impl Failure {
         };
         let refusal = match stage {
             Stage::Connecting => context.refusal(error, &server),
+            // The server refused the handshake after the client had ended its part of it.
+            Stage::Waiting if matches!(error, E::Tls(tls::CERTIFICATE_REQUIRED)) => context.refusal(error, &server),
             _ => None,
         };
         if let Some((problem, advice)) = refusal {

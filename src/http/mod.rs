@@ -293,11 +293,11 @@ impl Http {
 /// What opens a connection: through a proxy's tunnel or not, and with TLS or without.
 fn connector(dns: DnsCache) -> impl Connector {
     let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector { dns });
-    #[cfg(feature = "rustls")]
+    #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
     let connector = connector.chain(ureq::unversioned::transport::RustlsConnector::default());
-    #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
+    #[cfg(all(feature = "native-tls", not(any(feature = "rustls", feature = "rustls-no-provider"))))]
     let connector = connector.chain(ureq::unversioned::transport::NativeTlsConnector::default());
-    connector
+    connector.chain(tls::WatchHandshake)
 }
 
 /// How long connecting may take: a fifth of the time is left to send the request and read the answer.

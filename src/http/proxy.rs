@@ -76,8 +76,7 @@ fn parse(text: &str) -> Result<Proxy, &'static str> {
     }
     match proxy.protocol() {
         ProxyProtocol::Http => Ok(proxy),
-        ProxyProtocol::Https if tls::ENABLED => Ok(proxy),
-        ProxyProtocol::Https => Err("an https proxy needs one of the features rustls, native-tls, platform-verifier"),
+        ProxyProtocol::Https => tls::available().map(|()| proxy),
         _ => Err("a SOCKS proxy is not supported, use an http proxy"),
     }
 }
@@ -324,14 +323,9 @@ mod tests {
             None,
             &[("ALL_PROXY", "https://me:hunter2@proxy.test")],
         );
-        if tls::ENABLED {
-            assert_eq!(result.unwrap().unwrap(), "proxy.test:443");
-        } else {
-            let error = result.unwrap_err().to_string();
-            assert!(
-                error.contains("ALL_PROXY: an https proxy needs one of the features"),
-                "{error}"
-            );
+        match tls::available() {
+            Ok(()) => assert_eq!(result.unwrap().unwrap(), "proxy.test:443"),
+            Err(problem) => assert_eq!(result.unwrap_err().to_string(), format!("ALL_PROXY: {problem}")),
         }
     }
 }

@@ -1,157 +1,165 @@
-//! TLS: which library does it, which roots it trusts, and what its errors mean.
+//! TLS: whether there is any, and what its errors mean.
+
+#[cfg(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls"))]
+mod roots;
 
 use std::io;
 use std::time::Duration;
 
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time};
+
 use super::Config;
 use crate::error::{Error, Result, in_words, sanitize};
 
-pub(super) const ENABLED: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
-
 const ROOTS: &str = "root_certificates (DIDIT_CA_FILE)";
 
-#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
-pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
-    match pem {
-        None => Ok(config),
-        Some(_) => Err(Error::config("needs one of the features rustls, native-tls, platform-verifier").within(ROOTS)),
+/// Whether `https` can be used; what it needs otherwise.
+pub(super) fn available() -> Result<(), &'static str> {
+    #[cfg(all(feature = "rustls-no-provider", not(feature = "rustls")))]
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        return Err("https needs a crypto provider for rustls: first install one, with \
+                    rustls::crypto::aws_lc_rs::default_provider().install_default()");
+    }
+    match cfg!(any(
+        feature = "rustls",
+        feature = "rustls-no-provider",
+        feature = "native-tls"
+    )) {
+        true => Ok(()),
+        false => Err("https needs one of the features rustls, rustls-no-provider, native-tls, platform-verifier"),
     }
 }
 
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
+/// Sets up TLS with the certificates to trust, if they are not the usual ones.
+///
+/// # Errors
+/// `Config` for certificates that cannot be read.
 pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
-    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
-
-    let (provider, roots) = if cfg!(feature = "platform-verifier") {
-        (TlsProvider::Rustls, RootCerts::PlatformVerifier)
-    } else if cfg!(feature = "rustls") {
-        (TlsProvider::Rustls, RootCerts::WebPki)
-    } else {
-        (TlsProvider::NativeTls, RootCerts::PlatformVerifier)
-    };
-    let roots = match pem {
-        Some(pem) => certificates(pem)
-            .map_err(|problem| Error::config(problem).within(ROOTS))?
-            .into(),
-        None => roots,
-    };
-    Ok(config.tls_config(TlsConfig::builder().provider(provider).root_certs(roots).build()))
+    #[cfg(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls"))]
+    let configured = roots::configure(config, pem);
+    #[cfg(not(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls")))]
+    let configured = pem.map_or(Ok(()), |_| available()).map(|()| config);
+    configured.map_err(|problem| Error::config(problem).within(ROOTS))
 }
 
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-fn certificates(pem: &[u8]) -> Result<Vec<ureq::tls::Certificate<'static>>, &'static str> {
-    let mut certificates = Vec::new();
-    for item in ureq::tls::parse_pem(pem) {
-        match item.map_err(|_| "not PEM")? {
-            ureq::tls::PemItem::Certificate(certificate) if is_sequence(certificate.der()) => {
-                certificates.push(certificate);
-            }
-            // ureq would drop it silently.
-            ureq::tls::PemItem::Certificate(_) => return Err("one of its certificates is none, or is damaged"),
-            _ => {}
+/// What became of the handshake where the server sent the alert `certificate_required` and nothing else.
+pub(super) const CERTIFICATE_REQUIRED: &str = "alert: CertificateRequired";
+
+/// Watches a connection for the alert `certificate_required` until the server answers. In TLS 1.3 it comes after the
+/// client's part of the handshake, so the request may be on its way already.
+#[derive(Debug)]
+pub(super) struct WatchHandshake;
+
+impl<In: Transport> Connector<In> for WatchHandshake {
+    type Out = Watched<In>;
+
+    fn connect(&self, _: &ConnectionDetails, connected: Option<In>) -> Result<Option<Watched<In>>, ureq::Error> {
+        Ok(connected.map(|transport| Watched {
+            is_over: !transport.is_tls(),
+            transport,
+        }))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Watched<In> {
+    transport: In,
+    /// Whether the server has answered, or there is no handshake.
+    is_over: bool,
+}
+
+impl<In: Transport> Transport for Watched<In> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.transport.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.transport.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let mut received = self.transport.await_input(timeout);
+        if !self.is_over && received.as_ref().is_err_and(requires_certificate) {
+            // rustls reports an alert before it hands out what it decrypted ahead of it.
+            timeout.after = time::Duration::from_millis(1);
+            received = match self.transport.await_input(timeout) {
+                Ok(true) => Ok(true),
+                _ => Err(ureq::Error::Tls(CERTIFICATE_REQUIRED)),
+            };
         }
+        self.is_over |= matches!(received, Ok(true));
+        received
     }
-    match certificates.is_empty() {
-        true => Err("no certificate in it"),
-        false => Ok(certificates),
+
+    fn is_open(&mut self) -> bool {
+        self.transport.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.transport.is_tls()
     }
 }
 
-/// Whether these bytes are one whole SEQUENCE in DER, as every certificate is (X.690 §8.1, §10.1).
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-fn is_sequence(der: &[u8]) -> bool {
-    let (length, rest) = match der {
-        [0x30, short @ 0..=0x7f, rest @ ..] => (usize::from(*short), rest),
-        [0x30, 0x81, a, rest @ ..] => (usize::from(*a), rest),
-        [0x30, 0x82, a, b, rest @ ..] => (usize::from(u16::from_be_bytes([*a, *b])), rest),
-        [0x30, 0x83, a, b, c, rest @ ..] => (u32::from_be_bytes([0, *a, *b, *c]) as usize, rest),
-        _ => return false,
-    };
-    length == rest.len()
+fn requires_certificate(error: &ureq::Error) -> bool {
+    let text = error.to_string();
+    text.ends_with(CERTIFICATE_REQUIRED) || text.contains("alert certificate required")
 }
 
-/// Why TLS was not agreed with `server`, and what to do about it, judging by an error from before anything was sent.
-/// Another attempt would end the same way. `None` if the error is about something else, or the handshake was merely cut
-/// off.
+/// Why the TLS handshake with `server` failed, and what to do about it, judging by an error from before anything was
+/// sent. Another attempt would end the same way. `None` if the error is about something else, or the handshake was
+/// merely cut off.
 ///
 /// The types behind these errors are those of the TLS libraries, which are ureq's dependencies and not ours, so their
 /// text is all there is to read.
 pub(super) fn refusal(error: &ureq::Error, server: &str, custom_roots: bool) -> Option<(String, &'static str)> {
     let text = match error {
         ureq::Error::Tls(text) => (*text).to_owned(),
-        #[cfg(feature = "rustls")]
+        #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
         ureq::Error::Rustls(error) => error.to_string(),
         #[cfg(feature = "native-tls")]
         ureq::Error::NativeTls(error) => error.to_string(),
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => error.to_string(),
         _ => return None,
     };
-    let (whose, problem, advice) = read(&text, custom_roots)?;
-    Some((format!("{whose}{server} {problem}"), advice))
+    read(&text, server, custom_roots)
 }
 
-const CLOCK: &str = "check the clock of this machine, and the certificate";
-const CERTIFICATE: &str = "the certificate of ";
+/// What rustls 0.23, OpenSSL and Windows say, what it means, and what to do about it. The first line that fits counts; the
+/// last one always does. An alert comes from the server, so what it says of certificates is not about the server's.
+const MEANINGS: &str = "\
+alert: Certificate|alert: BadCertificate|alert: UnknownCA|alert: UnsupportedCertificate|alert certificate|alert bad certificate|alert unknown ca|alert unsupported certificate => HOST wants a client certificate, which didit cannot send: is a gateway in between?
+alert: UnrecognisedName|unrecognized name => HOST does not serve a host of this name (TLS alert unrecognized_name); check the host in the URL
+alert: AccessDenied|alert access denied => HOST denies access to this machine (TLS alert access_denied); ask those who run it, or a gateway before it
+alert: HandshakeFailure|alert handshake failure => HOST refused the TLS handshake (TLS alert handshake_failure): no cipher suits both sides, or it wants a client certificate, which didit cannot send; check what the server, or a gateway before it, asks for
+certificate expired|Expired|has expired|-2146762495 => the certificate of HOST has expired; check the clock of this machine, and the certificate
+not valid yet|NotValidYet|not yet valid => the certificate of HOST is not valid yet; check the clock of this machine, and the certificate
+not valid for|NotValidForName|ostname mismatch|IP address mismatch|-2146762481 => the certificate of HOST is for another host; check the host in the URL
+UnknownIssuer|local issuer|issuer certificate|self-signed|self signed|first certificate|-2146762487|-2146762486 => the certificate of HOST is signed by an authority that is not trusted here; where a proxy inspects TLS, name its authority with root_certificates (DIDIT_CA_FILE)
+evoked|-2146762484 => the certificate of HOST has been revoked
+CaUsedAsEndEntity => the certificate of HOST is an authority's, not a server's; the server needs one of its own
+UnsupportedCertVersion => the certificate of HOST is of an old kind: it is not X.509 version 3; the server needs a new one
+extended key usage|InvalidPurpose|certificate purpose => the certificate of HOST is not for servers, perhaps for clients; the server needs one of its own
+certificate|Certificate => the certificate of HOST cannot be used; check the server's certificate
+corrupt message|wrong version number|packet length too long|http request => HOST does not speak TLS there; check the port, and https
+ => HOST could not agree on TLS: no version or cipher suits both sides; check what the server, or a proxy before it, allows";
 
-/// What rustls 0.23 and OpenSSL say, and what that means. The first row that fits counts; the last one always does.
-const MEANINGS: [(&str, &str, &str, &str); 8] = [
-    (
-        "certificate expired|Expired|has expired",
-        CERTIFICATE,
-        "has expired",
-        CLOCK,
-    ),
-    (
-        "not valid yet|NotValidYet|not yet valid",
-        CERTIFICATE,
-        "is not valid yet",
-        CLOCK,
-    ),
-    (
-        "not valid for|NotValidForName|ostname mismatch|IP address mismatch",
-        CERTIFICATE,
-        "is for another host",
-        "check the host in the URL",
-    ),
-    (
-        "UnknownIssuer|local issuer|issuer certificate|self-signed|self signed|first certificate",
-        CERTIFICATE,
-        "is signed by an authority that is not trusted here",
-        "where a proxy inspects TLS, name its authority with root_certificates (DIDIT_CA_FILE)",
-    ),
-    ("evoked", CERTIFICATE, "has been revoked", ""),
-    (
-        "certificate|Certificate",
-        CERTIFICATE,
-        "cannot be used",
-        "check the server's certificate",
-    ),
-    (
-        "corrupt message|wrong version number|packet length too long|http request",
-        "",
-        "does not speak TLS there",
-        "check the port, and https",
-    ),
-    (
-        "",
-        "",
-        "could not agree on TLS: no version or cipher suits both sides",
-        "check what the server, or a proxy before it, allows",
-    ),
-];
-
-/// What the text says: whose fault, before the server's name; the problem, after it; and the advice.
-fn read(text: &str, custom_roots: bool) -> Option<(&'static str, String, &'static str)> {
+fn read(text: &str, server: &str, custom_roots: bool) -> Option<(String, &'static str)> {
     let says = |any: &str| any.split('|').any(|words| text.contains(words));
     if says("unexpected EOF|unexpected eof|InternalError|internal error") {
         return None;
     }
-    let (_, whose, problem, advice) = MEANINGS.into_iter().find(|(any, ..)| says(any))?;
+    let mut meanings = MEANINGS.lines().filter_map(|line| line.split_once(" => "));
+    let (_, meaning) = meanings.find(|(any, _)| says(any))?;
+    let (problem, advice) = meaning.split_once("; ").unwrap_or((meaning, ""));
     let advice = match advice.ends_with(ROOTS) && custom_roots {
         true => "check root_certificates (DIDIT_CA_FILE)",
         false => advice,
     };
-    Some((whose, details(text).unwrap_or_else(|| problem.into()), advice))
+    let problem = match details(text) {
+        Some(details) => format!("the certificate of {server} {details}"),
+        None => problem.replace("HOST", server),
+    };
+    Some((problem, advice))
 }
 
 /// What rustls alone adds: `(864000 seconds ago)`, or `is only valid for DnsName("a.test") or IpAddress(127.0.0.2)`.
@@ -171,36 +179,16 @@ fn details(text: &str) -> Option<String> {
     })
 }
 
-#[cfg(all(test, any(feature = "rustls", feature = "native-tls")))]
+#[cfg(test)]
 mod tests {
+    use ureq::Timeout;
+    use ureq::unversioned::transport::LazyBuffers;
+
     use super::*;
 
-    #[test]
-    fn a_certificate_is_one_whole_sequence() {
-        let with = |head: &[u8], length: usize| [head, &vec![0; length]].concat();
-        for (head, length) in [
-            (&[0x30, 0][..], 0),
-            (&[0x30, 0x7f], 0x7f),
-            (&[0x30, 0x81, 0x80], 0x80),
-            (&[0x30, 0x82, 1, 2], 0x102),
-            (&[0x30, 0x83, 1, 0, 2], 0x1_0002),
-        ] {
-            assert!(is_sequence(&with(head, length)), "{head:x?}");
-            assert!(!is_sequence(&with(head, length + 1)), "{head:x?}");
-            assert!(length == 0 || !is_sequence(&with(head, length - 1)), "{head:x?}");
-        }
-        for junk in [
-            &b""[..],
-            b"0",
-            b"\x30",
-            b"\x31\x00",
-            b"\x30\x80",
-            b"\x30\x82\x01",
-            b"junk",
-        ] {
-            assert!(!is_sequence(junk), "{junk:x?}");
-        }
-    }
+    const CLIENT_CERTIFICATE: &str = "wants a client certificate, which didit cannot send: is a gateway in between?";
+    const HANDSHAKE_FAILURE: &str = "refused the TLS handshake (TLS alert handshake_failure): no cipher suits both \
+                                     sides, or it wants a client certificate, which didit cannot send";
 
     #[test]
     fn what_the_tls_libraries_say_is_told_in_plain_words() {
@@ -257,15 +245,40 @@ mod tests {
             (
                 "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
                 true,
-                "cannot be used",
+                "is an authority's, not a server's",
+            ),
+            (
+                "invalid peer certificate: Other(OtherError(UnsupportedCertVersion))",
+                true,
+                "is of an old kind: it is not X.509 version 3",
+            ),
+            (
+                "invalid peer certificate: certificate does not allow extended key usage for server authentication, \
+                 allows client authentication",
+                true,
+                "is not for servers, perhaps for clients",
             ),
             (
                 "received corrupt message of type InvalidContentType",
                 false,
                 "does not speak TLS there",
             ),
+            ("received fatal alert: CertificateRequired", false, CLIENT_CERTIFICATE),
+            ("received fatal alert: BadCertificate", false, CLIENT_CERTIFICATE),
+            ("received fatal alert: CertificateExpired", false, CLIENT_CERTIFICATE),
             (
-                "received fatal alert: HandshakeFailure",
+                "received fatal alert: UnrecognisedName",
+                false,
+                "does not serve a host of this name (TLS alert unrecognized_name)",
+            ),
+            (
+                "received fatal alert: AccessDenied",
+                false,
+                "denies access to this machine (TLS alert access_denied)",
+            ),
+            ("received fatal alert: HandshakeFailure", false, HANDSHAKE_FAILURE),
+            (
+                "received fatal alert: ProtocolVersion",
                 false,
                 "could not agree on TLS: no version or cipher suits both sides",
             ),
@@ -317,6 +330,36 @@ mod tests {
                 "cannot be used",
             ),
             (
+                "certificate verify failed: (unsuitable certificate purpose)",
+                true,
+                "is not for servers, perhaps for clients",
+            ),
+            (
+                "error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:SSL alert number 116",
+                false,
+                CLIENT_CERTIFICATE,
+            ),
+            (
+                "error:0A000412:SSL routines:ssl3_read_bytes:sslv3 alert bad certificate:SSL alert number 42",
+                false,
+                CLIENT_CERTIFICATE,
+            ),
+            (
+                "error:0A000410:SSL routines:ssl3_read_bytes:sslv3 alert handshake failure:SSL alert number 40",
+                false,
+                HANDSHAKE_FAILURE,
+            ),
+            (
+                "error:0A000458:SSL routines:ssl3_read_bytes:tlsv1 unrecognized name:SSL alert number 112",
+                false,
+                "does not serve a host of this name (TLS alert unrecognized_name)",
+            ),
+            (
+                "error:0A000419:SSL routines:ssl3_read_bytes:tlsv1 alert access denied:SSL alert number 49",
+                false,
+                "denies access to this machine (TLS alert access_denied)",
+            ),
+            (
                 "error:0A00010B:SSL routines:ssl3_get_record:wrong version number:../ssl/record/ssl3_record.c:354:",
                 false,
                 "does not speak TLS there",
@@ -326,9 +369,33 @@ mod tests {
                 false,
                 "could not agree on TLS: no version or cipher suits both sides",
             ),
+            // Windows
+            (
+                "Das Zertifikat ist abgelaufen. (os error -2146762495)",
+                true,
+                "has expired",
+            ),
+            (
+                "A certificate chain processed, but terminated in a root certificate which is not trusted by the trust \
+                 provider. (os error -2146762487)",
+                true,
+                "is signed by an authority that is not trusted here",
+            ),
+            (
+                "(os error -2146762486)",
+                true,
+                "is signed by an authority that is not trusted here",
+            ),
+            (
+                "The certificate's CN name does not match the passed value. (os error -2146762481)",
+                true,
+                "is for another host",
+            ),
+            ("(os error -2146762484)", true, "has been revoked"),
         ] {
-            let (whose, told, _) = read(text, false).unwrap();
-            assert_eq!((whose == CERTIFICATE, &*told), (of_certificate, problem), "{text}");
+            let (told, _) = read(text, "a.test", false).unwrap();
+            let whose = if of_certificate { "the certificate of " } else { "" };
+            assert_eq!(told, format!("{whose}a.test {problem}"), "{text}");
         }
     }
 
@@ -340,7 +407,7 @@ mod tests {
             "received fatal alert: InternalError",
             "error:0A000438:SSL routines:ssl3_read_bytes:tlsv1 alert internal error",
         ] {
-            assert_eq!(read(text, false), None, "{text}");
+            assert_eq!(read(text, "a.test", false), None, "{text}");
         }
     }
 
@@ -350,7 +417,7 @@ mod tests {
         assert!(problem.starts_with("a.test could not agree on TLS"), "{problem}");
     }
 
-    #[cfg(feature = "rustls")]
+    #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
     #[test]
     fn what_rustls_refuses_before_a_handshake_is_a_refusal_too() {
         let error = ureq::Error::Rustls(rustls::Error::InvalidCertificate(rustls::CertificateError::Expired));
@@ -367,14 +434,86 @@ mod tests {
             "certificate not valid for name \"a\"; certificate is only valid for {}",
             names.join(", ")
         );
-        let (_, told, _) = read(&text, false).unwrap();
+        let (told, _) = read(&text, "a.test", false).unwrap();
         assert!(told.len() <= 400, "{}", told.len());
     }
 
     #[test]
     fn the_callers_certificates_are_suspected_first() {
-        let advice = |custom_roots| read("invalid peer certificate: UnknownIssuer", custom_roots).unwrap().2;
+        let advice = |custom_roots| {
+            let (_, advice) = read("invalid peer certificate: UnknownIssuer", "a.test", custom_roots).unwrap();
+            advice
+        };
         assert_eq!(advice(true), "check root_certificates (DIDIT_CA_FILE)");
         assert!(advice(false).contains("where a proxy inspects TLS"));
+    }
+
+    /// A connection over which this is received, from the last to the first.
+    #[derive(Debug)]
+    struct Scripted(Vec<Result<bool, &'static str>>);
+
+    impl Transport for Scripted {
+        fn buffers(&mut self) -> &mut dyn Buffers {
+            Box::leak(Box::new(LazyBuffers::new(0, 0)))
+        }
+
+        fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), ureq::Error> {
+            Ok(())
+        }
+
+        fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
+            let received = self.0.pop().unwrap_or(Err("nothing more"));
+            received.map_err(|text| io::Error::new(io::ErrorKind::InvalidData, text).into())
+        }
+
+        fn is_open(&mut self) -> bool {
+            true
+        }
+
+        fn is_tls(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_client_certificate_is_required_only_where_nothing_was_received_before() {
+        let rustls = Err("received fatal alert: CertificateRequired");
+        let openssl =
+            Err("error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:SSL alert 116");
+        let another = Err("received fatal alert: CertificateUnknown");
+        for (received, required) in [
+            (vec![rustls], true),
+            (vec![openssl], true),
+            (vec![rustls, rustls], true),
+            (vec![rustls, Ok(false)], true),
+            (vec![another], false),
+            (vec![Err("received fatal alert: HandshakeFailure")], false),
+            (vec![Ok(true), rustls], false),
+            (vec![Ok(true), Ok(true), openssl], false),
+            // Decrypted ahead of the alert, and handed out after it.
+            (vec![rustls, Ok(true), rustls], false),
+        ] {
+            let script = received.iter().rev().copied().collect();
+            let transport = Scripted(script);
+            let mut connection = Watched {
+                transport,
+                is_over: false,
+            };
+            let timeout = NextTimeout {
+                after: time::Duration::from_secs(20),
+                reason: Timeout::Global,
+                per_read: None,
+                per_write: None,
+            };
+            let error = loop {
+                match connection.await_input(timeout) {
+                    Ok(true) => {}
+                    Ok(false) => panic!("{received:?}"),
+                    Err(error) => break error,
+                }
+            };
+            let is_refusal = matches!(error, ureq::Error::Tls(CERTIFICATE_REQUIRED));
+            assert_eq!(is_refusal, required, "{received:?}");
+        }
     }
 }

@@ -11,7 +11,6 @@ use crate::secret::is_visible_ascii;
 
 /// The longest base URL: the head of a request has to fit into ureq's buffer.
 const MAX_URL: usize = 8 * 1024;
-const VERSIONS: [&str; 3] = ["/v1", "/v2", "/v3"];
 
 /// A base URL, checked, without its trailing slash.
 ///
@@ -42,20 +41,14 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
         return refuse("its host or port cannot be used");
     }
     match scheme {
-        "https" if tls::ENABLED => {}
-        "https" => return refuse("https needs one of the features rustls, native-tls, platform-verifier"),
+        "https" => tls::available().map_err(Error::config)?,
         "http" if allow_insecure || is_loopback(host) => {}
         "http" => return refuse("http is only for loopback hosts, unless allow_insecure_http is set: use https"),
         _ => return refuse("it must start with https:// or http://"),
     }
-    if VERSIONS
-        .iter()
-        .any(|version| uri.path().trim_end_matches('/').ends_with(version))
-    {
-        return refuse(
-            "it ends in an API version, which the client appends itself: remove it, and choose the version with \
-             api_version (DIDIT_API_VERSION)",
-        );
+    let path = uri.path().trim_end_matches('/');
+    if ["/v1", "/v2", "/v3"].iter().any(|version| path.ends_with(version)) {
+        return refuse("it ends in an API version: remove it, and set api_version (DIDIT_API_VERSION) instead");
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -110,7 +103,7 @@ mod tests {
             ("http://localhost/prefix/v1/", "ends in an API version"),
             (
                 "http://localhost/auth/v2//",
-                "remove it, and choose the version with api_version",
+                "remove it, and set api_version (DIDIT_API_VERSION) instead",
             ),
         ] {
             let error = base_url(url, false).unwrap_err().to_string();

@@ -17,7 +17,7 @@ mod rate_limit;
 mod read_back;
 mod retry;
 mod secrets;
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
+#[cfg(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls"))]
 mod tls;
 #[cfg(unix)]
 mod token_file;

@@ -9,15 +9,29 @@ use std::thread;
 use std::time::Duration;
 
 use didit::{Client, ClientBuilder, Credentials, ErrorKind, RetryPolicy, StatusUpdate, Verdict};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ConfigBuilder, RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
 use crate::support::directory::Directory;
 use crate::support::process::in_child;
 use crate::support::{
     API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, Stream, answer, confirmed, in_turn, lock, read_request, session_id,
 };
+
+/// Whether rustls is the client's TLS, which it is where several features are on.
+const RUSTLS: bool = cfg!(any(feature = "rustls", feature = "rustls-no-provider"));
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
 
 /// A certificate authority of our own.
 struct Authority {
@@ -44,15 +58,33 @@ impl Authority {
     }
 
     fn certify_as(&self, params: CertificateParams) -> Arc<ServerConfig> {
+        let builder = ServerConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        self.sign(params, builder.with_no_client_auth())
+    }
+
+    /// For a server that wants certificates from its clients.
+    fn certify_for_clients(&self, host: &str, version: &'static SupportedProtocolVersion) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
+            .unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        let builder = ServerConfig::builder_with_provider(provider());
+        let builder = builder.with_protocol_versions(&[version]).unwrap();
+        let params = CertificateParams::new([host.to_owned()]).unwrap();
+        self.sign(params, builder.with_client_cert_verifier(verifier.build().unwrap()))
+    }
+
+    fn sign(
+        &self,
+        params: CertificateParams,
+        config: ConfigBuilder<ServerConfig, WantsServerCert>,
+    ) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![CertificateDer::from(certificate)], key);
+        let config = config.with_single_cert(vec![CertificateDer::from(certificate)], key);
         Arc::new(config.unwrap())
     }
 }
@@ -107,7 +139,18 @@ fn tls_server(config: Arc<ServerConfig>, turns: Vec<Vec<Step>>) -> (Server, Wire
     (server, wire)
 }
 
+/// Without a feature that brings a provider, the program has to install one.
+#[cfg(all(feature = "rustls-no-provider", not(feature = "rustls")))]
+pub fn install_provider() {
+    // It fails when another test was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(not(all(feature = "rustls-no-provider", not(feature = "rustls"))))]
+pub fn install_provider() {}
+
 fn https(server: &Server, credentials: Credentials) -> ClientBuilder {
+    install_provider();
     let url = server.url().replace("http://", "https://");
     server.builder(credentials).base_url(&url).auth_url(url)
 }
@@ -194,7 +237,7 @@ fn a_server_with_another_hosts_certificate_gets_nothing() {
     for host in ["elsewhere.test", "127.0.0.2"] {
         let (server, wire) = tls_server(authority.certify(host), vec![]);
         // Only rustls tells which names there are.
-        let name = match cfg!(feature = "rustls") {
+        let name = match RUSTLS {
             true => format!("is for {host}, and not for this host"),
             false => "is for another host".into(),
         };
@@ -206,10 +249,9 @@ fn a_server_with_another_hosts_certificate_gets_nothing() {
 #[test]
 fn a_server_with_an_expired_certificate_gets_nothing() {
     let authority = Authority::new("private");
-    let rustls = cfg!(feature = "rustls");
     for (from, to, words) in [
-        (2019, 2020, if rustls { " days ago" } else { "has expired" }),
-        (4000, 4001, if rustls { " days from now" } else { "is not valid yet" }),
+        (2019, 2020, if RUSTLS { " days ago" } else { "has expired" }),
+        (4000, 4001, if RUSTLS { " days from now" } else { "is not valid yet" }),
     ] {
         let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
         params.not_before = date_time_ymd(from, 1, 1);
@@ -259,45 +301,163 @@ fn a_server_that_talks_plain_http_on_the_tls_port_gets_nothing() {
 }
 
 #[test]
-fn a_server_that_has_no_version_or_cipher_for_us_gets_nothing() {
-    // A fatal alert: handshake_failure, and protocol_version.
-    for greeting in [&[21, 3, 3, 0, 2, 2, 40], &[21, 3, 3, 0, 2, 2, 70]] {
+fn a_server_that_refuses_the_handshake_gets_nothing_and_is_quoted() {
+    for (alert, words) in [
+        (40, "refused the TLS handshake (TLS alert handshake_failure)"),
+        (42, "wants a client certificate, which didit cannot send"),
+        (49, "denies access to this machine (TLS alert access_denied)"),
+        (70, "could not agree on TLS"),
+        (112, "does not serve a host of this name (TLS alert unrecognized_name)"),
+        (116, "wants a client certificate, which didit cannot send"),
+    ] {
+        let greeting = Vec::leak(vec![21, 3, 3, 0, 2, 2, alert]);
         let (server, wire) = rude_server(greeting);
-        nothing_is_sent(&server, &wire, None, false, &["could not agree on TLS"]);
+        nothing_is_sent(&server, &wire, None, false, &[words]);
+    }
+}
+
+/// Reads on after a failed handshake, so that the alert is not lost to a reset.
+struct Patient(StreamOwned<ServerConnection, Tapped>);
+
+impl Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).inspect_err(|_| {
+            let _ = io::copy(&mut self.0.sock, &mut io::sink());
+        })
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
 #[test]
-fn certificates_that_are_none_are_a_configuration_error() {
+fn a_server_that_wants_a_client_certificate_applies_nothing() {
+    // In TLS 1.3 it says so when the request is on its way already.
+    for version in [&TLS12, &TLS13] {
+        let authority = Authority::new("private");
+        let config = authority.certify_for_clients("127.0.0.1", version);
+        let wire = Wire::default();
+        let tap = wire.clone();
+        let server = Server::over(
+            move |stream| {
+                let wire = tap.clone();
+                let connection = ServerConnection::new(config.clone()).unwrap();
+                Box::new(Patient(StreamOwned::new(connection, Tapped { stream, wire })))
+            },
+            |request| panic!("without a client certificate: {request:?}"),
+        );
+        let words = ["wants a client certificate, which didit cannot send: is a gateway in between?"];
+        nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
+        let error = trusting(&server, &authority.pem).session(&session_id()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+        assert!(error.to_string().contains(words[0]), "{error}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_for_servers_is_told_why() {
     let authority = Authority::new("private");
-    let pem = |der: &[u8]| {
-        let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, der);
-        format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
-    };
+    let params = || CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let mut clients = params();
+    clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let (server, wire) = tls_server(authority.certify_as(clients), vec![]);
+    let words = ["the certificate of ", "is not for servers, perhaps for clients"];
+    nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
+
+    // OpenSSL takes it.
+    if RUSTLS {
+        let mut issuers = params();
+        issuers.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let (server, wire) = tls_server(authority.certify_as(issuers), vec![]);
+        let words = ["the certificate of ", "is an authority's, not a server's"];
+        nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
+    }
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, der);
+    format!("-----BEGIN {label}-----\n{base64}\n-----END {label}-----\n")
+}
+
+/// Why these certificates are refused when the client is built.
+fn refused(certificates: impl AsRef<[u8]>) -> String {
+    install_provider();
+    let builder = Client::builder(Credentials::api_key(API_KEY)).root_certificates(certificates);
+    let error = builder.build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    let told = error.to_string();
+    let problem = told.strip_prefix("root_certificates (DIDIT_CA_FILE): ");
+    problem.unwrap_or_else(|| panic!("{told}")).to_owned()
+}
+
+#[test]
+fn a_certificate_that_is_damaged_is_a_configuration_error_and_not_dropped() {
+    let whole = Authority::new("private").pem;
+    let der = CertificateDer::from_pem_slice(whole.as_bytes()).unwrap();
     for junk in [
         &b"hello"[..],
         &[0x30, 3, 1, 2],
         &[0x30, 1, 1, 2],
         &[0x31, 2, 1, 2],
         &[0x30, 0x80, 0, 0],
+        &[0x30, 2, 5, 0],
+        &der[..der.len() - 1],
+        &[&der[..], &[0]].concat(),
     ] {
-        let error = Client::builder(Credentials::api_key(API_KEY))
-            .root_certificates(format!("{}{}", authority.pem, pem(junk)))
-            .build()
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-        assert!(
-            error.to_string().contains("root_certificates (DIDIT_CA_FILE)"),
-            "{error}"
-        );
+        for mixed in [
+            pem("CERTIFICATE", junk),
+            format!("{whole}{}", pem("CERTIFICATE", junk)),
+            format!("{}{whole}", pem("CERTIFICATE", junk)),
+        ] {
+            assert_eq!(refused(mixed), "one of its certificates is invalid or damaged");
+        }
     }
-    // What is framed like a certificate only the TLS library can tell from one, at the first call.
-    let (server, wire) = tls_server(authority.certify("127.0.0.1"), vec![]);
-    let words = [
-        "is signed by an authority that is not trusted here",
-        "check root_certificates (DIDIT_CA_FILE)",
-    ];
-    nothing_is_sent(&server, &wire, Some(&pem(&[0x30, 2, 5, 0])), false, &words);
+    let indented = whole.replace("-----BEGIN", " -----BEGIN");
+    assert_eq!(
+        refused(format!("{whole}{indented}")),
+        "one of its certificates is invalid or damaged"
+    );
+}
+
+#[test]
+fn certificates_in_another_format_are_named_with_the_command_that_converts_them() {
+    let whole = Authority::new("private").pem;
+    let der = CertificateDer::from_pem_slice(whole.as_bytes()).unwrap();
+    // A SEQUENCE that begins with the OBJECT IDENTIFIER of signed data.
+    let pkcs7 = [0x30, 11, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
+    for (certificates, name, command) in [
+        (der.to_vec(), "DER", "`openssl x509 -inform DER -in FILE -out ca.pem`"),
+        (
+            pkcs7.to_vec(),
+            "PKCS #7",
+            "`openssl pkcs7 -inform DER -print_certs -in FILE -out ca.pem`",
+        ),
+        (
+            pem("PKCS7", &pkcs7).into(),
+            "PKCS #7",
+            "`openssl pkcs7 -print_certs -in FILE -out ca.pem`",
+        ),
+        (
+            format!("{whole}{}", pem("TRUSTED CERTIFICATE", &der)).into(),
+            "TRUSTED CERTIFICATE",
+            "`openssl crl2pkcs7 -nocrl -certfile FILE | openssl pkcs7 -print_certs -out ca.pem`",
+        ),
+        (
+            format!("{whole}{}", pem("X509 CERTIFICATE", &der)).into(),
+            "X509 CERTIFICATE",
+            "openssl pkcs7 -print_certs -out ca.pem`",
+        ),
+    ] {
+        let told = refused(certificates);
+        assert!(told.contains(name) && told.ends_with(command), "{told}");
+    }
 }
 
 #[test]
@@ -340,6 +500,7 @@ fn a_private_authority_given_by_the_caller_is_trusted() {
 fn a_private_authority_in_a_file_that_the_environment_names_is_trusted() {
     let name = "a_private_authority_in_a_file_that_the_environment_names_is_trusted";
     if env::var_os("TEST_CHILD").is_some() {
+        install_provider();
         let client = ClientBuilder::from_env().unwrap().proxy("").build().unwrap();
         client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
         return;
@@ -360,14 +521,18 @@ fn a_private_authority_in_a_file_that_the_environment_names_is_trusted() {
 }
 
 #[test]
-fn one_of_many_authorities_is_enough_and_what_else_the_pem_holds_is_passed_over() {
+fn one_of_many_authorities_is_enough_and_a_byte_order_mark_and_keys_are_passed_over() {
     let authority = Authority::new("private");
     let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed()]);
     let bundle = [
-        "# two that have nothing to do with it, a key, and ours\n",
+        "\u{feff}# two that have nothing to do with it, a key, parameters, a revocation list, a request, and ours\n",
         &Authority::new("first").pem,
         &Authority::new("second").pem,
         &KeyPair::generate().unwrap().serialize_pem(),
+        &pem("ENCRYPTED PRIVATE KEY", &[0x30, 0]),
+        &pem("EC PARAMETERS", &[6, 0]),
+        &pem("X509 CRL", &[0x30, 0]),
+        &pem("CERTIFICATE REQUEST", &[0x30, 0]),
         &authority.pem,
     ];
     trusting(&server, &bundle.concat())
@@ -399,17 +564,48 @@ fn both_hosts_are_reached_over_tls_with_client_credentials() {
 fn root_certificates_without_a_certificate_are_a_configuration_error() {
     let authority = Authority::new("private");
     let key = KeyPair::generate().unwrap().serialize_pem();
+    for none in ["", "garbage", "\0\u{1}\u{2}", "0", &key] {
+        assert_eq!(refused(none), "no certificate in it");
+    }
     let cut = &authority.pem[..authority.pem.len() / 2];
     let no_base64 = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
-    for pem in ["", "garbage", "\0\u{1}\u{2}", &key, cut, no_base64] {
-        let error = Client::builder(Credentials::api_key(API_KEY))
-            .root_certificates(pem)
-            .build()
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-        assert!(error.to_string().contains("root_certificates"), "{error}");
-        assert!(!error.to_string().contains("BEGIN"), "{error}");
+    for broken in [cut, no_base64] {
+        assert_eq!(refused(broken), "not PEM");
     }
+}
+
+/// With none, ureq would panic at the first call.
+#[test]
+#[cfg(all(feature = "rustls-no-provider", not(feature = "rustls")))]
+fn without_a_provider_https_is_refused_with_the_line_that_installs_one() {
+    if env::var_os("TEST_CHILD").is_none() {
+        return in_child(
+            "without_a_provider_https_is_refused_with_the_line_that_installs_one",
+            &[],
+        );
+    }
+    let key = || Client::builder(Credentials::api_key(API_KEY)).proxy("");
+    let plain = key().base_url("http://127.0.0.1:1");
+    for (builder, place) in [
+        (key(), "base_url (DIDIT_BASE_URL): "),
+        (
+            plain.clone().auth_url("https://127.0.0.1:1"),
+            "auth_url (DIDIT_AUTH_URL): ",
+        ),
+        (plain.clone().proxy("https://127.0.0.1:1"), "proxy: "),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        let told = error.to_string();
+        assert!(told.starts_with(place), "{told}");
+        assert!(
+            told.ends_with("rustls::crypto::aws_lc_rs::default_provider().install_default()"),
+            "{told}"
+        );
+    }
+    plain.build().unwrap();
+    install_provider();
+    key().build().unwrap();
 }
 
 #[test]
@@ -585,6 +781,7 @@ fn a_proxy_sees_the_hosts_name_and_nothing_else() {
         },
         in_turn(vec![confirmed()]),
     );
+    install_provider();
     Client::builder(Credentials::api_key(API_KEY))
         .base_url("https://sessions.test")
         .proxy(server.url())

@@ -414,8 +414,9 @@ fn plain_http_is_for_loopback_hosts_unless_the_caller_insists() {
 }
 
 #[test]
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
+#[cfg(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls"))]
 fn any_https_url_is_taken_prefix_and_slash_included() {
+    crate::tls::install_provider();
     for url in [
         "https://example.org",
         "https://example.org/",
@@ -430,7 +431,7 @@ fn any_https_url_is_taken_prefix_and_slash_included() {
 }
 
 #[test]
-#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+#[cfg(not(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls")))]
 fn without_tls_an_https_url_is_refused_naming_the_features() {
     let https = "https://example.org";
     let loopback = "http://127.0.0.1:1";
