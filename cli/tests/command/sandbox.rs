@@ -13,7 +13,7 @@ use serde_json::Value;
 
 // Compiled in, so that it is never an older one.
 #[allow(dead_code)]
-#[path = "../../../examples/sandbox/main.rs"]
+#[path = "../../src/sandbox/mod.rs"]
 pub mod server;
 
 /// How long the command, or the sandbox's answer to a test, may take before the test fails.
@@ -116,7 +116,7 @@ impl fmt::Display for Run {
     }
 }
 
-/// `examples/sandbox`, running in this process until its end.
+/// The sandbox, running in this process until its end.
 pub struct Sandbox {
     pub url: String,
 }
