@@ -56,6 +56,40 @@ journal: after a crash or a kill, the same command goes on where it stopped, and
 settles what was in doubt by reading the session back. Results are printed one a
 line: the rows that were not applied, or every row with --json.";
 
+const SANDBOX: &str = "\
+The sandbox answers on 127.0.0.1 as Didit would, to both of its hosts. COMMAND
+gets DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials for it. All other DIDIT_*
+variables and the proxy variables are unset, and the folder of this didit comes
+first in PATH. The sandbox ends with COMMAND and forgets its sessions.
+
+Every session exists and is In Review, and all credentials are accepted, except
+those listed below. --fail-rate breaks a share of all requests: the connection
+closes or the answer is a 502, before or after the update is applied, or the
+answer breaks off. Each sandbox breaks the same requests.
+
+Session ids that cause failures:
+  unknown-*      does not exist: 404
+  forbidden-*    cannot be read or updated: 403
+  unfinished-*   is In Progress, so that updates are rejected: 400
+  throttled-*    exceeds the rate limit once: 429, Retry-After: 1
+  readonly-*     can be read, but not be updated for 10 s: 503
+  slow-*         is answered after 5 s
+  lost-*         is updated, but the connection closes before the answer
+
+Credentials that are rejected:
+  wrong          as an API key or a client secret: 401
+
+For tests, as JSON, one object a line:
+  GET /__log        every request, and the status of its answer
+  GET /__sessions   every session, its status, and how many times each status
+                    was applied
+
+Exit status:
+  that of COMMAND, or 128 + N if signal N ended it, or
+  2    a mistake in the command line, or the port is in use
+  126  COMMAND cannot be run
+  127  COMMAND was not found";
+
 const BATCH_EXIT_STATUS: &str = "  If several apply to a batch, the first of 3, 5, 6, 1 counts.";
 const SEE_ENVIRONMENT: &str = "The credentials come from the environment: see 'didit --help'.";
 
@@ -97,6 +131,10 @@ pub enum Command {
     #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
     Auth,
 
+    /// Run a command, or a shell, against a stand-in for Didit on this machine
+    #[command(after_help = SANDBOX)]
+    Sandbox(Sandbox),
+
     /// Print a script that completes this command in a shell
     Completions {
         /// The shell that will read the script
@@ -111,7 +149,7 @@ pub enum Command {
     },
 }
 
-const COMMANDS: [&str; 6] = ["update", "status", "batch", "auth", "completions", "man"];
+const COMMANDS: [&str; 7] = ["update", "status", "batch", "auth", "sandbox", "completions", "man"];
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, clap::Args)]
@@ -220,6 +258,45 @@ pub enum Retry {
     Refused,
 }
 
+#[derive(Debug, PartialEq, clap::Args)]
+pub struct Sandbox {
+    /// The port to listen on, on 127.0.0.1; 0 picks a free one
+    #[arg(long, value_name = "N", default_value = "13434")]
+    pub port: u16,
+
+    /// The share of requests that fail, from 0 to 1
+    #[arg(long, value_name = "F", default_value = "0", value_parser = share, allow_negative_numbers = true)]
+    pub fail_rate: f64,
+
+    /// Accept N updates and twice as many reads in any SECONDS (60); Didit's limit is 300
+    #[arg(long, value_name = "N[/SECONDS]", value_parser = rate_limit)]
+    pub rate_limit: Option<RateLimit>,
+
+    /// The credentials that COMMAND gets: an API key for v3, or client credentials for v1
+    #[arg(long, value_name = "KIND", default_value = "key")]
+    pub credentials: CredentialKind,
+
+    /// Print each request and its answer on standard error, without secrets
+    #[arg(long)]
+    pub show_requests: bool,
+
+    /// The command to run; without one, a shell
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum CredentialKind {
+    Key,
+    Client,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    pub updates: usize,
+    pub window: Duration,
+}
+
 /// Reads the arguments, the program's name first.
 ///
 /// # Errors
@@ -310,6 +387,21 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "it has to be a number of seconds, such as 60 or 2.5".into())
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "it has to be a number from 0 to 1, such as 0.1".into())
+}
+
+fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    let (updates, window) = text.split_once('/').unwrap_or((text, "60"));
+    Ok(RateLimit {
+        updates: updates
+            .parse()
+            .map_err(|_| "it has to be a whole number, such as 300, or 20/1 for 20 in a second")?,
+        window: seconds(window)?,
+    })
+}
+
 /// Makes sure that an error message repeats no credentials, and says where they belong.
 fn hide_secrets(mut error: clap::Error) -> clap::Error {
     let (ErrorKind::UnknownArgument, Some(ContextValue::String(arg))) =
@@ -397,6 +489,50 @@ mod tests {
         assert!(run("batch a.csv --journal --dry-run").is_err());
         assert_eq!(batch("batch a.csv --journal=-x").journal, Some("-x".into()));
         assert!(matches!(run("status -- -abc").unwrap().command, Command::Status { id } if id.as_ref() == "-abc"));
+    }
+
+    #[test]
+    fn whatever_follows_two_hyphens_is_the_command_of_the_sandbox() {
+        let sandbox = |line: &str| match run(line).map(|args| args.command) {
+            Ok(Command::Sandbox(sandbox)) => sandbox,
+            other => panic!("{line}: {other:?}"),
+        };
+        let expected = Sandbox {
+            port: 13434,
+            fail_rate: 0.0,
+            rate_limit: None,
+            credentials: CredentialKind::Key,
+            show_requests: false,
+            command: Vec::new(),
+        };
+        assert_eq!(sandbox("sandbox"), expected);
+        let command = ["a", "--port", "2", "--", "--help"].map(OsString::from).to_vec();
+        assert_eq!(
+            sandbox("sandbox --port 1 --fail-rate 0.5 --rate-limit 20/1.5 -- a --port 2 -- --help"),
+            Sandbox {
+                port: 1,
+                fail_rate: 0.5,
+                rate_limit: Some(RateLimit {
+                    updates: 20,
+                    window: Duration::from_millis(1500)
+                }),
+                command,
+                ..expected
+            }
+        );
+        let limit = sandbox("sandbox --rate-limit 300").rate_limit.unwrap();
+        assert_eq!((limit.updates, limit.window), (300, Duration::from_secs(60)));
+        for line in [
+            "sandbox a",
+            "sandbox --port 65536",
+            "sandbox --fail-rate 1.1",
+            "sandbox --fail-rate nan",
+            "sandbox --fail-rate -1",
+            "sandbox --rate-limit 1/",
+            "sandbox --rate-limit -1",
+        ] {
+            assert!(run(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod args;
 mod batch;
 mod generate;
+mod sandbox;
 mod session;
 mod terminal;
 
@@ -10,27 +11,27 @@ use std::env;
 use std::process::ExitCode;
 
 use args::{Args, Command};
-use terminal::Exit;
 
 fn main() -> ExitCode {
     terminal::end_panics_with_a_verdict();
     match args::parse(env::args_os()) {
         Ok(args) => run(args),
-        Err(error) => terminal::help_or_mistake(&error),
+        Err(error) => terminal::help_or_mistake(&error).into(),
     }
-    .into()
 }
 
-fn run(Args { command, output }: Args) -> Exit {
+fn run(Args { command, output }: Args) -> ExitCode {
     if output.verbose {
         terminal::log_to_stderr();
     }
-    match command {
+    let exit = match command {
         Command::Update(update) => session::update(&update, output),
         Command::Status { id } => session::status(&id, output),
         Command::Auth => session::auth(output),
         Command::Batch(options) => batch::run(&options, output),
+        Command::Sandbox(options) => return sandbox::run(&options, output),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { command } => generate::man(command.as_deref()),
-    }
+    };
+    exit.into()
 }

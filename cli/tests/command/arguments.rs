@@ -9,7 +9,7 @@ use serde_json::json;
 const COMMON: [&str; 5] = ["--json", "--quiet", "--verbose", "--help", "--version"];
 
 /// Each command with the options and arguments that are its own.
-const COMMANDS: [(&str, &[&str]); 6] = [
+const COMMANDS: [(&str, &[&str]); 7] = [
     (
         "update",
         &[
@@ -43,6 +43,22 @@ const COMMANDS: [(&str, &[&str]); 6] = [
         ],
     ),
     ("auth", &[]),
+    (
+        "sandbox",
+        &[
+            "[COMMAND]...",
+            "--port <N>",
+            "[default: 13434]",
+            "--fail-rate <F>",
+            "--rate-limit <N[/SECONDS]>",
+            "--credentials <KIND>",
+            "key, client",
+            "--show-requests",
+            "unknown-*",
+            "GET /__sessions",
+            "127 COMMAND was not found",
+        ],
+    ),
     ("completions", &["bash, elvish, fish, powershell, zsh"]),
     ("man", &["update, status, batch, auth"]),
 ];
@@ -187,6 +203,16 @@ fn a_mistake_in_the_command_line_is_exit_2_prints_no_result_and_sends_nothing() 
         (
             vec!["batch", "x.csv", "--retry", "all"],
             "[possible values: unknown, refused]",
+        ),
+        (vec!["sandbox", "bash"], "unexpected argument 'bash'"),
+        (vec!["sandbox", "--port", "65536"], "65536 is not in 0..=65535"),
+        (
+            vec!["sandbox", "--fail-rate", "10"],
+            "it has to be a number from 0 to 1",
+        ),
+        (
+            vec!["sandbox", "--rate-limit", "many"],
+            "it has to be a whole number, such as 300",
         ),
         (vec!["completions", "tcsh"], "[possible values: bash,"),
         (vec!["man", "auht"], "a similar value exists: 'auth'"),

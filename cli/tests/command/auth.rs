@@ -54,9 +54,19 @@ fn a_host_that_is_not_didits_accepts_nothing() {
 
 #[test]
 fn a_token_that_is_not_accepted_is_replaced_once_and_then_it_is_exit_3() {
-    let sandbox = Sandbox::start(&["--token-ttl", "0"]);
-    sandbox.run(&["update", "abc", "approved"]).exits(3);
-    let count = |method: &str| sandbox.log().iter().filter(|entry| entry["method"] == method).count();
+    let server = Server::start(|request| match request.method.as_str() {
+        "POST" => answer(200, &[], r#"{"access_token":"t","expires_in":86400}"#),
+        _ => answer(401, &[], r#"{"detail":"Given token not valid for any token type"}"#),
+    });
+    let mut command = didit(&["update", "abc", "approved"]);
+    command
+        .env("DIDIT_CLIENT_ID", "me")
+        .env("DIDIT_CLIENT_SECRET", "hunter2");
+    command
+        .env("DIDIT_AUTH_URL", server.url())
+        .env("DIDIT_BASE_URL", server.url());
+    Run::of(&mut command).exits(3);
+    let requests = server.requests();
+    let count = |method: &str| requests.iter().filter(|request| request.method == method).count();
     assert_eq!((count("POST"), count("PATCH")), (2, 2));
-    assert!(!sandbox.sessions().contains_key("abc"));
 }

@@ -120,7 +120,7 @@ fn what_could_not_be_sent_is_exit_6() {
 
 #[test]
 fn a_rate_limit_that_asks_for_too_long_a_wait_is_exit_6() {
-    let sandbox = Sandbox::start(&["--rate-limit", "1", "--rate-window", "600"]);
+    let sandbox = Sandbox::start(&["--rate-limit", "1/600"]);
     Run::of(&mut sandbox.with_key(&["update", "abc", "approved"])).exits(0);
     let run = Run::of(&mut sandbox.with_key(&["update", "def", "approved", "--json"])).exits(6);
     assert!(run.line().contains("nothing was changed; try again later"), "{run}");

@@ -13,5 +13,6 @@ mod output;
 #[cfg(unix)]
 mod readme;
 mod sandbox;
+mod sandbox_command;
 mod status;
 mod update;

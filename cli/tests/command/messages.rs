@@ -70,6 +70,8 @@ fn arguments() -> Rows {
             mistake(&["batch", "rows.csv", "--max-outage", "soon"]),
         ),
         ("rows from a pipe, and no `--journal`", mistake(&["batch", "-"])),
+        ("`--fail-rate 10`", mistake(&["sandbox", "--fail-rate", "10"])),
+        ("`--rate-limit many`", mistake(&["sandbox", "--rate-limit", "many"])),
     ]
 }
 
@@ -155,6 +157,23 @@ fn one_session() -> Rows {
             "anything else is done, and that disk is full",
             unprintable(&["status", &id(1)]),
         ),
+    ]
+}
+
+fn a_sandbox() -> Rows {
+    let sandbox = Sandbox::start(&[]);
+    let of = |args: &[&str]| told(&Run::of(&mut didit(&[&["sandbox"], args].concat()))).replace(sandbox.port(), "N");
+    let shell = told(&Run::of(didit(&["sandbox", "--port", "0"]).env("SHELL", "/bin/sh")));
+    let (before, after) = shell.split_once("127.0.0.1:").unwrap();
+    let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    vec![
+        ("a shell begins", format!("{before}127.0.0.1:N{after}")),
+        ("another program has the port", of(&["--port", sandbox.port()])),
+        (
+            "the command is not found",
+            of(&["--port", "0", "--", "no-such-command"]),
+        ),
+        ("the command cannot be run", of(&["--port", "0", "--", "/dev/null"])),
     ]
 }
 
@@ -482,6 +501,11 @@ fn seldom() -> Rows {
         "signals cannot be handled: {}; nothing was sent",
         &[("{}", "REASON")],
     );
+    let port = quoted(
+        include_str!("../../src/sandbox/mod.rs"),
+        "cannot listen on port {port}: {problem}; --port 0 picks a free one",
+        &[("{port}", "N"), ("{problem}", "REASON")],
+    );
     let bug = include_str!("../../src/terminal.rs");
     let text =
         "stopped by a bug{place}; whether anything was applied is unknown; read the session back before anything else";
@@ -497,6 +521,7 @@ fn seldom() -> Rows {
             diagnosed(format!("rows.csv: {large}")),
         ),
         ("the system refuses to tell of signals", diagnosed(signals)),
+        ("the system refuses the sandbox its port", diagnosed(port)),
         ("a bug", diagnosed(bug)),
     ]
 }
@@ -505,7 +530,7 @@ type Section = fn() -> Rows;
 
 #[test]
 fn the_messages_are_those_of_the_document() {
-    let sections: [(&str, Section); 8] = [
+    let sections: [(&str, Section); 9] = [
         ("Arguments", arguments),
         ("Configuration", environment),
         ("One session", one_session),
@@ -513,6 +538,7 @@ fn the_messages_are_those_of_the_document() {
         ("The journal of a batch", journal),
         ("The rows of a batch", rows),
         ("A batch as a whole", runs),
+        ("A sandbox", a_sandbox),
         ("Seldom", seldom),
     ];
     // Side by side, as some of them wait.

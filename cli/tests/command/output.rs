@@ -27,7 +27,7 @@ fn a_failure_as_json_always_has_the_same_keys() {
         assert_eq!(keys, expected, "{run}");
         assert_eq!(objects[0]["reason"], run.line(), "{run}");
     };
-    let sandbox = Sandbox::start(&["--rate-limit", "0", "--rate-window", "600"]);
+    let sandbox = Sandbox::start(&["--rate-limit", "0/600"]);
     let unconfigured = |args: &[&str]| Run::of(&mut didit(args));
     for (args, own) in [
         (vec!["status", "abc", "--json"], &["session_id", "status"][..]),
@@ -108,12 +108,17 @@ fn no_secret_is_printed_whatever_happens() {
 
 #[test]
 fn what_the_server_says_cannot_steer_the_terminal() {
-    let dir = Directory::new();
-    let sessions = dir.file("sessions", "abc,In\u{1b}[2J Review\n");
-    let sandbox = Sandbox::start(&["--sessions", &sessions]);
-    assert_eq!(sandbox.run(&["status", "abc"]).exits(0).out, "In\\u{1b}[2J Review\n");
-    let run = sandbox.run(&["update", "abc", "approved"]).exits(4);
-    assert!(run.line().contains("In\\u{1b}[2J Review"), "{run}");
+    let server = Server::start(|request| match request.method.as_str() {
+        "GET" => answer(200, &[], r#"{"session_id":"abc","status":"In\u001b[2J Review"}"#),
+        _ => answer(400, &[], r#"{"detail":"It is In\u001b[2J Review."}"#),
+    });
+    let run = |args: &[&str]| {
+        let mut command = didit(args);
+        Run::of(command.env("DIDIT_API_KEY", "k").env("DIDIT_BASE_URL", server.url()))
+    };
+    assert_eq!(run(&["status", "abc"]).exits(0).out, "In\\u{1b}[2J Review\n");
+    let refused = run(&["update", "abc", "approved"]).exits(4);
+    assert!(refused.line().contains("In\\u{1b}[2J Review"), "{refused}");
 }
 
 #[test]

@@ -1,20 +1,16 @@
-//! What the tests of the command share: the built binary and the sandbox that it talks to.
+//! What the tests of the command share: the built binary, and a `didit sandbox` that it talks to.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
+use std::{env, iter, thread};
 
 use serde_json::Value;
-
-// Compiled in, so that it is never an older one.
-#[allow(dead_code)]
-#[path = "../../src/sandbox/mod.rs"]
-pub mod server;
 
 /// How long the command, or the sandbox's answer to a test, may take before the test fails.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -116,18 +112,53 @@ impl fmt::Display for Run {
     }
 }
 
-/// The sandbox, running in this process until its end.
+/// `didit sandbox`, running until it is dropped.
 pub struct Sandbox {
     pub url: String,
+    process: Child,
+}
+
+/// Tells where the sandbox is, and runs until its standard input ends.
+const WAIT: [&str; 3] = if cfg!(windows) {
+    ["cmd", "/c", "echo %DIDIT_BASE_URL%& more"]
+} else {
+    ["sh", "-c", "echo $DIDIT_BASE_URL; exec cat"]
+};
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
 }
 
 impl Sandbox {
     pub fn start(args: &[&str]) -> Sandbox {
-        let options = server::Options::parse(args.iter().map(ToString::to_string)).unwrap();
-        let address = server::serve(options).unwrap();
-        Sandbox {
-            url: format!("http://{address}"),
-        }
+        Sandbox::on_port("0", args)
+    }
+
+    pub fn on_port(port: &str, args: &[&str]) -> Sandbox {
+        let mut command = didit(&[&["sandbox", "--port", port], args, &["--"], &WAIT].concat());
+        command.env("PATH", env::var_os("PATH").unwrap());
+        let mut process = command.stdin(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut url = String::new();
+        let mut lines = BufReader::new(process.stdout.take().unwrap());
+        lines.read_line(&mut url).unwrap();
+        let url = url.trim_end().to_owned();
+        assert!(url.starts_with("http://127.0.0.1:"), "{url:?}");
+        Sandbox { url, process }
+    }
+
+    /// A port for two sandboxes, one after the other. From 32768 on, the system might give it to another test meanwhile.
+    pub fn fixed_port() -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let port = || 20_000 + (std::process::id() + NEXT.fetch_add(1, SeqCst)) % 12_000;
+        let is_free = |port: &u32| TcpListener::bind(format!("127.0.0.1:{port}")).is_ok();
+        iter::repeat_with(port).find(is_free).unwrap().to_string()
+    }
+
+    pub fn port(&self) -> &str {
+        self.url.rsplit(':').next().unwrap()
     }
 
     /// The command, with client credentials that the sandbox takes.
@@ -183,33 +214,25 @@ impl Sandbox {
 
     fn get(&self, path: &str) -> Vec<Value> {
         let answer = self.request("GET", path, "");
-        answer.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// A request that does not go through the command; the answer's body.
+    /// A request that does not go through the command; all of the answer, or nothing.
     pub fn request(&self, method: &str, path: &str, body: &str) -> String {
+        let length = body.len();
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nx-api-key: k\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        ))
+    }
+
+    /// What comes back for these bytes until the connection is closed.
+    pub fn raw(&self, bytes: &str) -> String {
         let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nx-api-key: k\r\ncontent-length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut reader = BufReader::new(stream);
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            if let Some(value) = line.strip_prefix("content-length: ") {
-                length = value.trim().parse().unwrap();
-            }
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = String::new();
-        reader.take(length).read_to_string(&mut body).unwrap();
-        body
+        stream.write_all(bytes.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 }

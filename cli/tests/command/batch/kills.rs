@@ -9,10 +9,7 @@ use super::*;
 fn a_batch_that_is_killed_again_and_again_loses_nothing_and_repeats_no_resubmission() {
     const ROWS: usize = 5_000;
     const KILLS: usize = 20;
-    let (sandbox, dir) = (
-        Sandbox::start(&["--fail-rate", "0.1", "--slow", "0.02", "--seed", "7"]),
-        Directory::new(),
-    );
+    let (sandbox, dir) = (Sandbox::start(&["--fail-rate", "0.1"]), Directory::new());
     let statuses = ["Approved", "Declined", "Resubmitted"];
     let wanted: HashMap<String, &str> = (0..ROWS).map(|row| (id(row), statuses[row % 3])).collect();
     let mut text = "session_id,new_status,comment,nodes\n".to_owned();

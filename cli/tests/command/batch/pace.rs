@@ -30,10 +30,7 @@ fn a_429_stops_every_worker_for_as_long_as_it_asks() {
 
 #[test]
 fn it_slows_down_before_the_limit_is_reached() {
-    let (sandbox, dir) = (
-        Sandbox::start(&["--rate-limit", "20", "--rate-window", "1"]),
-        Directory::new(),
-    );
+    let (sandbox, dir) = (Sandbox::start(&["--rate-limit", "20/1"]), Directory::new());
     let file = dir.file("rows.csv", csv(25));
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
     let updates = sandbox.updates();

@@ -1,0 +1,351 @@
+//! `didit sandbox`: what the command in it gets, what it is answered, and how it ends.
+
+use std::env;
+use std::process::Command;
+
+use crate::batch::{batch, csv};
+use crate::sandbox::{Run, Sandbox, didit};
+use crate::support::directory::Directory;
+use serde_json::json;
+
+/// `didit sandbox` on a free port, with the caller's PATH.
+fn in_sandbox(options: &[&str], command: &[&str]) -> Command {
+    let mut sandbox = didit(&[&["sandbox", "--port", "0"], options, &["--"], command].concat());
+    sandbox.env("PATH", env::var_os("PATH").unwrap());
+    sandbox
+}
+
+fn run(options: &[&str], command: &[&str]) -> Run {
+    Run::of(&mut in_sandbox(options, command))
+}
+
+#[test]
+fn a_decision_is_made_in_the_sandbox_and_nothing_else_is_printed() {
+    const SESSION: &str = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10";
+    let update = run(&[], &["didit", "update", SESSION, "declined"]).exits(0);
+    assert_eq!(update.out, format!("{SESSION} is Declined now\n"));
+    assert_eq!(update.err, "");
+    let status = run(&[], &["didit", "status", SESSION]).exits(0);
+    assert_eq!((status.out.as_str(), status.err.as_str()), ("In Review\n", ""));
+}
+
+#[test]
+fn the_command_may_be_the_only_one_in_its_path() {
+    let mut command = didit(&["sandbox", "--port", "0", "--", "didit", "auth"]);
+    Run::of(&mut command).exits(0);
+}
+
+#[test]
+fn two_sandboxes_with_port_0_are_apart() {
+    let (one, other) = (Sandbox::start(&[]), Sandbox::start(&[]));
+    assert_ne!(one.port(), other.port());
+    one.run(&["update", "abc", "approved"]).exits(0);
+    assert_eq!(
+        (one.status("abc"), other.status("abc")),
+        ("Approved".into(), "none".into())
+    );
+}
+
+#[test]
+fn a_port_in_use_is_exit_2_and_nothing_runs() {
+    let first = Sandbox::start(&[]);
+    let second = run(&["--port", first.port()], &["didit", "auth"]).exits(2);
+    assert!(
+        second.line().contains(&format!("port {} is in use", first.port())),
+        "{second}"
+    );
+    assert!(second.line().contains("--port 0"), "{second}");
+    assert_eq!(second.out, "");
+    assert_eq!(first.log(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+fn a_batch_resumes_in_another_sandbox_on_the_same_port() {
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(3) + "unknown-1,Approved\n");
+    let port = Sandbox::fixed_port();
+    let first = Sandbox::on_port(&port, &[]);
+    batch(&first, &file, &[]).exits(1);
+    assert_eq!(first.updates().len(), 4);
+    drop(first);
+
+    let second = Sandbox::on_port(&port, &[]);
+    let run = batch(&second, &file, &["--retry", "refused"]).exits(1);
+    assert!(run.err.contains("4 rows: 3 applied"), "{run}");
+    let log = second.log();
+    let is_refused = |entry: &serde_json::Value| entry["path"].to_string().contains("/unknown-1/");
+    assert!(!log.is_empty() && log.iter().all(is_refused), "{log:?}");
+}
+
+#[test]
+fn client_credentials_are_for_v1_and_a_key_for_v3() {
+    for (kind, path) in [("client", "/v1/session/abc/"), ("key", "/v3/session/abc/")] {
+        let run = run(&["--credentials", kind], &["didit", "update", "abc", "approved", "-v"]).exits(0);
+        assert!(run.err.contains(path), "{run}");
+        assert_eq!(run.err.contains("/auth/v2/token/"), kind == "client", "{run}");
+    }
+}
+
+#[test]
+fn requests_are_shown_without_their_secrets() {
+    let update = ["didit", "update", "abc", "approved", "--comment", "Zo\u{eb}: \u{1b}[2J"];
+    let client = run(&["--credentials", "client", "--show-requests"], &update).exits(0);
+    assert_eq!(client.out, "abc is Approved now\n");
+    for line in [
+        "> POST /auth/v2/token/ HTTP/1.1",
+        "> authorization: Basic …",
+        "> grant_type=client_credentials",
+        "< {\"access_token\":\"…\",\"expires_in\":86400}",
+        "> PATCH /v1/session/abc/update-status/ HTTP/1.1",
+        "> authorization: Bearer …",
+        "> {\"new_status\":\"Approved\",\"comment\":\"Zoë: \\\\u001b[2J\"}",
+        "< HTTP/1.1 200",
+        "< {\"session_id\":\"abc\"}",
+    ] {
+        assert!(
+            client.err.lines().any(|shown| shown == line.replace("\\\\", "\\")),
+            "{line}: {client}"
+        );
+    }
+    let key = run(&["--show-requests"], &["didit", "status", "unknown-1"]).exits(4);
+    assert!(key.err.contains("\n> x-api-key: …\n"), "{key}");
+    assert!(key.err.contains("\n< {\"detail\":\"Session not found.\"}\n"), "{key}");
+    let lost = run(&["--show-requests"], &["didit", "update", "lost-1", "approved"]).exits(0);
+    assert!(lost.err.contains("\n< (the connection closes)\n"), "{lost}");
+    // The Basic credentials are in base64.
+    for secret in ["sandbox-key", "sandbox-secret", "c2FuZGJveC", "sandbox-token"] {
+        assert!(
+            !format!("{client}{key}{lost}").contains(secret),
+            "{secret}: {client}{key}"
+        );
+    }
+}
+
+#[test]
+fn some_session_ids_cause_failures() {
+    let sandbox = Sandbox::start(&[]);
+    let run = |args: &[&str], exit| {
+        let mut command = sandbox.with_key(args);
+        let hurried = command.env("DIDIT_MAX_RETRIES", "0").env("DIDIT_TIMEOUT", "0.3");
+        Run::of(hurried).exits(exit)
+    };
+    for (id, update, read, said) in [
+        ("unknown-1", 4, 4, "404"),
+        ("forbidden-1", 4, 4, "403"),
+        ("unfinished-1", 4, 0, "400"),
+        ("throttled-1", 6, 0, "429"),
+        ("readonly-1", 5, 0, "503"),
+        ("slow-1", 5, 6, "did not answer within"),
+    ] {
+        let updated = run(&["update", id, "approved"], update);
+        assert!(updated.line().contains(said), "{updated}");
+        run(&["status", id], read);
+    }
+    let lost = run(&["update", "lost-1", "approved"], 0);
+    assert!(lost.out.contains("confirmed by reading the session back"), "{lost}");
+    let sessions = sandbox.sessions();
+    assert_eq!(sessions["unfinished-1"].0, "In Progress");
+    assert_eq!(sessions["throttled-1"].0, "In Review");
+    assert_eq!(sessions["readonly-1"].0, "In Review");
+    assert_eq!(
+        (sessions["slow-1"].1["Approved"], sessions["lost-1"].1["Approved"]),
+        (1, 1)
+    );
+    assert!(!sessions.contains_key("unknown-1") && !sessions.contains_key("forbidden-1"));
+
+    // A rate limit passes.
+    let mut patient = sandbox.with_key(&["update", "throttled-2", "approved"]);
+    Run::of(&mut patient).exits(0);
+    let of = |entry: &&serde_json::Value| entry["path"] == "/v3/session/throttled-2/update-status/";
+    let log = sandbox.log();
+    let statuses: Vec<_> = log.iter().filter(of).map(|entry| &entry["status"]).collect();
+    assert_eq!(statuses, [429, 200]);
+}
+
+#[test]
+fn a_share_of_the_requests_fails_and_the_same_ones_in_each_sandbox() {
+    const REQUESTS: usize = 400;
+    let faults = |rate: &str| {
+        let sandbox = Sandbox::start(&["--fail-rate", rate]);
+        for number in 0..REQUESTS {
+            sandbox.request(
+                "PATCH",
+                &format!("/v3/session/{number}/update-status/"),
+                "{\"new_status\":\"Approved\"}",
+            );
+        }
+        let log = sandbox.log();
+        assert_eq!(log.len(), REQUESTS);
+        // What failed before the update was not applied, and what failed after it was.
+        let before = log.iter().filter(|entry| entry["fault"].to_string().contains("Before"));
+        assert_eq!(sandbox.sessions().len(), REQUESTS - before.count());
+        log.into_iter().map(|entry| entry["fault"].clone()).collect::<Vec<_>>()
+    };
+    let failed = |faults: &[serde_json::Value]| faults.iter().filter(|fault| !fault.is_null()).count();
+    let tenth = faults("0.1");
+    assert!((20..=60).contains(&failed(&tenth)), "{tenth:?}");
+    assert_eq!(faults("0.1"), tenth);
+    let all = faults("1");
+    assert_eq!(failed(&all), REQUESTS);
+    for fault in ["ClosedBefore", "ErrorBefore", "ClosedAfter", "ErrorAfter", "HalfAnswer"] {
+        assert!(all.contains(&fault.into()), "{fault}: {all:?}");
+    }
+    assert_eq!(failed(&faults("0")), 0);
+}
+
+#[test]
+fn any_http_client_is_understood_and_none_can_stop_the_sandbox() {
+    let sandbox = Sandbox::start(&[]);
+    let head = "PATCH /v3/session/abc/update-status/ HTTP/1.1\r\nX-API-Key: k\r\n";
+    for end in [
+        "Content-Length: 99999999999999999999\r\n\r\n",
+        "Content-Length: -1\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nx\r\n",
+        "\r\n\r\n",
+    ] {
+        // An update without its body is none.
+        let answer = sandbox.raw(&format!("{head}Connection: close\r\n{end}"));
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
+            "{end:?}: {answer}"
+        );
+    }
+    assert_eq!(sandbox.raw("hello\r\n\r\n"), "");
+    assert_eq!(sandbox.status("abc"), "In Review");
+
+    let chunks =
+        "1b;x=y\r\n{\"new_status\": \"Declined\", \r\n11\r\n\"comment\": \"seen\"\r\n1\r\n}\r\n0\r\nTrailer: x\r\n\r\n";
+    let chunked = format!("{head}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+    let answer = sandbox.raw(&chunked);
+    assert!(answer.starts_with("HTTP/1.1 200 \r\n"), "{answer}");
+    assert_eq!(sandbox.status("abc"), "Declined");
+    assert_eq!(
+        sandbox.updates().last().unwrap()["body"],
+        json!({"new_status": "Declined", "comment": "seen"})
+    );
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::fs;
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Stdio;
+
+    use super::*;
+
+    #[test]
+    fn the_command_gets_the_variables_of_the_sandbox_and_none_of_the_callers() {
+        for (kind, credentials) in [
+            ("key", &["DIDIT_API_KEY=sandbox-key"][..]),
+            (
+                "client",
+                &["DIDIT_CLIENT_ID=sandbox-id", "DIDIT_CLIENT_SECRET=sandbox-secret"],
+            ),
+        ] {
+            let mut command = in_sandbox(&["--credentials", kind], &["env"]);
+            for name in [
+                "DIDIT_API_KEY",
+                "DIDIT_CLIENT_SECRET",
+                "DIDIT_TOKEN_FILE",
+                "DIDIT_BASE_URL",
+                "didit_timeout",
+                "https_proxy",
+                "ALL_PROXY",
+                "No_Proxy",
+            ] {
+                command.env(name, "hunter2");
+            }
+            let run = Run::of(command.env("OTHER", "kept")).exits(0);
+            let (mut own, other): (Vec<_>, Vec<_>) = run.out.lines().partition(|line| line.starts_with("DIDIT_"));
+            own.sort_unstable();
+            let url = own
+                .iter()
+                .find_map(|line| line.strip_prefix("DIDIT_BASE_URL="))
+                .unwrap();
+            assert!(url.starts_with("http://127.0.0.1:"), "{run}");
+            let urls = [format!("DIDIT_AUTH_URL={url}"), format!("DIDIT_BASE_URL={url}")];
+            let mut expected: Vec<&str> = urls
+                .iter()
+                .map(String::as_str)
+                .chain(credentials.iter().copied())
+                .collect();
+            expected.sort_unstable();
+            assert_eq!(own, expected);
+            assert!(other.contains(&"OTHER=kept"), "{run}");
+            assert!(!run.out.contains("hunter2"), "{run}");
+        }
+    }
+
+    #[test]
+    fn the_exit_status_is_the_commands() {
+        for (script, exit) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137)] {
+            let run = run(&[], &["sh", "-c", script]).exits(exit);
+            assert_eq!(run.err, "", "{script}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_run_is_exit_127_or_126() {
+        let dir = Directory::new();
+        let file = dir.file("file", "");
+        let missing = run(&[], &["no-such-command"]).exits(127);
+        assert_eq!(missing.line(), "cannot run no-such-command: No such file or directory");
+        let not_executable = run(&[], &[&file]).exits(126);
+        assert_eq!(not_executable.line(), format!("cannot run {file}: Permission denied"));
+    }
+
+    #[test]
+    fn the_command_finds_this_didit_before_any_other() {
+        let dir = Directory::new();
+        let other = dir.file("didit", "#!/bin/sh\necho another didit\n");
+        fs::set_permissions(other, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", dir.path(""), env::var("PATH").unwrap());
+        let version = concat!("didit ", env!("CARGO_PKG_VERSION"), "\n");
+        for command in [&["didit", "--version"][..], &["sh", "-c", "didit --version"]] {
+            let run = Run::of(in_sandbox(&[], command).env("PATH", &path)).exits(0);
+            assert_eq!(run.out, version, "{command:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_command_a_shell_runs_and_one_line_says_how_to_leave_it() {
+        let shell = |args: &[&str], shell: Option<&str>| {
+            let mut command = didit(&[&["sandbox", "--port", "0"], args].concat());
+            command.env("PATH", env::var_os("PATH").unwrap()).stdin(Stdio::piped());
+            if let Some(shell) = shell {
+                command.env("SHELL", shell);
+            }
+            let mut child = command.spawn().unwrap();
+            child.stdin.take().unwrap().write_all(b"didit auth\nexit 7\n").unwrap();
+            let run = Run::end(child).exits(7);
+            assert_eq!(run.out, "Didit accepts the credentials\n", "{run}");
+            run
+        };
+        for name in [None, Some(""), Some("/bin/sh"), Some("sh")] {
+            let run = shell(&[], name);
+            assert!(run.line().starts_with("you are in a sandbox: "), "{run}");
+            assert!(run.line().contains("`exit`"), "{run}");
+        }
+        assert_eq!(shell(&["--quiet"], None).err, "");
+        let missing = Run::of(didit(&["sandbox", "--port", "0", "-q"]).env("SHELL", "/no-such-shell")).exits(127);
+        assert!(missing.line().contains("/no-such-shell"), "{missing}");
+    }
+
+    #[test]
+    fn a_signal_from_the_terminal_is_left_to_the_command() {
+        let mut command = in_sandbox(&[], &["sh", "-c", "echo ready; read line; didit auth; exit 7"]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        for signal in ["-INT", "-QUIT"] {
+            let kill = Command::new("kill").args([signal, &child.id().to_string()]).status();
+            assert!(kill.unwrap().success());
+        }
+        child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\nDidit accepts the credentials\n");
+        Run::end(child).exits(7);
+    }
+}
