@@ -1,7 +1,7 @@
 //! A job for cron: makes sure that each session of a list has its status. Small, and over the system's TLS:
 //!
 //!     cargo build --release --example cron --no-default-features --features native-tls
-//!     cargo run -q --example sandbox -- -- target/release/examples/cron < decisions.txt
+//!     cargo run -q -- sandbox -- target/release/examples/cron < decisions.txt
 //!
 //! A line of the list is `SESSION_ID STATUS`. In the crontab, whose variables the job sees:
 //!

@@ -1,6 +1,6 @@
 //! A handler in a web server: `POST /sessions/SESSION_ID/approved`, with a limit on how long the visitor waits.
 //!
-//!     cargo run -q --example sandbox -- -- cargo run -q --example web_handler
+//!     cargo run -q -- sandbox -- cargo run -q --example web_handler
 //!     curl -i -X POST http://127.0.0.1:8080/sessions/4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10/approved
 //!
 //! The server is as small as can be, to need no dependency. `decide` is what you take into a handler of your own. In an

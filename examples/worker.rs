@@ -1,6 +1,6 @@
 //! A worker over a table of decisions, such as one that runs beside a web application.
 //!
-//!     cargo run -q --example sandbox -- --fail-rate 0.5 -- cargo run -q --example worker
+//!     cargo run -q -- sandbox --fail-rate 0.5 -- cargo run -q --example worker
 //!
 //! The table is in memory here. In a database, `save` is an `UPDATE` of the row. `StatusUpdate` goes through serde, so a
 //! column of JSON can hold it.

@@ -147,8 +147,7 @@
 //! # More
 //!
 //! - [The README](https://docs.rs/crate/didit/latest): the command, and what the crate costs
-//! - [Examples](https://docs.rs/crate/didit/latest/source/examples/): a worker, a web handler, a job for cron, tests, and
-//!   a sandbox that stands in for Didit
+//! - [Examples](https://docs.rs/crate/didit/latest/source/examples/): a worker, a web handler, a job for cron, and tests
 //! - [`didit_api`]: what the crate knows of Didit's API, and from where
 //! - [Changelog](https://docs.rs/crate/didit/latest/source/CHANGELOG.md)
 
