@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time};
+use ureq::{Proxy, ProxyProtocol};
 
 use super::Config;
 use crate::error::{Error, Result, in_words, sanitize};
@@ -53,11 +54,8 @@ pub(super) struct WatchHandshake;
 impl<In: Transport> Connector<In> for WatchHandshake {
     type Out = Watched<In>;
 
-    fn connect(&self, _: &ConnectionDetails, connected: Option<In>) -> Result<Option<Watched<In>>, ureq::Error> {
-        Ok(connected.map(|transport| Watched {
-            is_over: !transport.is_tls(),
-            transport,
-        }))
+    fn connect(&self, details: &ConnectionDetails, connected: Option<In>) -> Result<Option<Watched<In>>, ureq::Error> {
+        Ok(connected.map(|transport| Watched::new(transport, details.config.proxy())))
     }
 }
 
@@ -66,6 +64,17 @@ pub(super) struct Watched<In> {
     transport: In,
     /// Whether the server has answered, or there is no handshake.
     is_over: bool,
+}
+
+impl<In: Transport> Watched<In> {
+    fn new(transport: In, proxy: Option<&Proxy>) -> Watched<In> {
+        // The alert could be about the TLS of the proxy, which has answered already.
+        let is_nested = proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
+        Watched {
+            is_over: is_nested || !transport.is_tls(),
+            transport,
+        }
+    }
 }
 
 impl<In: Transport> Transport for Watched<In> {
@@ -481,6 +490,12 @@ mod tests {
         let openssl =
             Err("error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:SSL alert 116");
         let another = Err("received fatal alert: CertificateUnknown");
+        let timeout = NextTimeout {
+            after: time::Duration::from_secs(20),
+            reason: Timeout::Global,
+            per_read: None,
+            per_write: None,
+        };
         for (received, required) in [
             (vec![rustls], true),
             (vec![openssl], true),
@@ -493,27 +508,18 @@ mod tests {
             // Decrypted ahead of the alert, and handed out after it.
             (vec![rustls, Ok(true), rustls], false),
         ] {
-            let script = received.iter().rev().copied().collect();
-            let transport = Scripted(script);
-            let mut connection = Watched {
-                transport,
-                is_over: false,
-            };
-            let timeout = NextTimeout {
-                after: time::Duration::from_secs(20),
-                reason: Timeout::Global,
-                per_read: None,
-                per_write: None,
-            };
-            let error = loop {
-                match connection.await_input(timeout) {
-                    Ok(true) => {}
-                    Ok(false) => panic!("{received:?}"),
-                    Err(error) => break error,
-                }
-            };
-            let is_refusal = matches!(error, ureq::Error::Tls(CERTIFICATE_REQUIRED));
-            assert_eq!(is_refusal, required, "{received:?}");
+            for (proxy, is_nested) in [(None, false), (Some("http://a"), false), (Some("https://a"), true)] {
+                let script = received.iter().rev().copied().collect();
+                let proxy = proxy.map(|proxy| Proxy::new(proxy).unwrap());
+                let mut connection = Watched::new(Scripted(script), proxy.as_ref());
+                let error = loop {
+                    if let Err(error) = connection.await_input(timeout) {
+                        break error;
+                    }
+                };
+                let is_refusal = matches!(error, ureq::Error::Tls(CERTIFICATE_REQUIRED));
+                assert_eq!(is_refusal, required && !is_nested, "{received:?} {proxy:?}");
+            }
         }
     }
 }
