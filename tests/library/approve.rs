@@ -8,13 +8,13 @@ use crate::support::{Server, Step, answer, confirmed, session_id};
 fn approve(client: &Client, session: &SessionId) -> didit::Result<()> {
     match client.update_status(session, &StatusUpdate::approved()) {
         Ok(_) => Ok(()),
-        // It may have been applied: look, and approve the session if it was not. If the look fails as well, the first
-        // error still holds.
+        // The update may have been applied. Read the session, and approve it if it is not approved yet. If that fails
+        // too, return the first error.
         Err(error) if error.verdict() == Verdict::Unknown => {
             let ensured = client.ensure_status(session, &StatusUpdate::approved());
             ensured.map(drop).map_err(|_| error)
         }
-        // Nothing was changed. The error says why, and whether trying again can help.
+        // Nothing was changed. The error says why, and whether a retry can help.
         Err(error) => Err(error),
     }
 }

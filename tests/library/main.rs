@@ -6,6 +6,7 @@ mod support;
 mod approve;
 mod check;
 mod connections;
+mod documentation;
 mod env;
 mod faults;
 mod harness;
