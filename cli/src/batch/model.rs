@@ -589,6 +589,7 @@ mod tests {
                 Task::Wait(wait) => now += wait,
                 task => panic!("{task:?}"),
             }
+            assert!(tries < 100, "the outage has no end");
         }
         assert_eq!((tries, now.as_secs()), (8 + 6, 60));
     }
@@ -860,6 +861,7 @@ mod tests {
                 Task::Wait(wait) => now += wait,
                 task => break assert_eq!(task, Task::Done),
             }
+            assert!(sent < 100, "the outage has no end");
         }
         // Eight that open the circuit, and one after each pause.
         assert_eq!((sent, now), (8 + 2, at(2)));
