@@ -15,6 +15,8 @@ No option takes a secret: credentials come from the environment.
 Environment:
   DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET   client credentials, or
   DIDIT_API_KEY                          an API key
+  DIDIT_CLIENT_SECRET_FILE,              files that hold the secret or the key
+  DIDIT_API_KEY_FILE
   DIDIT_API_VERSION                      v1, v2 or v3 (by default v1 with client
                                          credentials and v3 with an API key)
   DIDIT_BASE_URL, DIDIT_AUTH_URL         where sessions are, and where tokens
@@ -46,7 +48,7 @@ FILE is CSV with a header, or NDJSON with the same names.
 Columns, in any order:
   session_id, new_status   required
   comment                  a comment for the review
-  nodes                    steps to repeat: NODE_ID:FEATURE, separated by spaces
+  nodes                    nodes to repeat: NODE_ID:FEATURE, separated by spaces
                            or semicolons; in NDJSON a list of
                            {\"node_id\": ..., \"feature\": ...}
   email, email_language    email the person
@@ -181,8 +183,8 @@ pub struct Update {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub comment: Option<String>,
 
-    /// A step to repeat, such as feature_ocr_1:OCR; goes with resubmitted, may be repeated (v3)
-    #[arg(long = "node", value_name = "NODE_ID:FEATURE", value_parser = node)]
+    /// A node to repeat, such as feature_ocr_1:OCR; goes with resubmitted, may be repeated (v3)
+    #[arg(long = "node", value_name = "NODE_ID:FEATURE")]
     pub nodes: Vec<Node>,
 
     /// Email the person at this address (v3)
@@ -196,6 +198,10 @@ pub struct Update {
     /// Read the session first, and update it only if it has another status
     #[arg(long)]
     pub ensure: bool,
+
+    /// With --ensure: leave a session alone that somebody has decided otherwise (exit status 6)
+    #[arg(long, requires = "ensure")]
+    pub unless_decided: bool,
 }
 
 const STATUSES: [&str; 3] = ["approved", "declined", "resubmitted"];
@@ -326,7 +332,7 @@ fn mistake(command: &str, problem: &str) -> clap::Error {
 impl Update {
     fn check(&self) -> Result<(), &'static str> {
         match (self.status, self.nodes.is_empty()) {
-            (NewStatus::Resubmitted, true) => Err("resubmitted needs a step to repeat: --node NODE_ID:FEATURE"),
+            (NewStatus::Resubmitted, true) => Err("resubmitted needs a node to repeat: --node NODE_ID:FEATURE"),
             (NewStatus::Resubmitted, false) | (_, true) => Ok(()),
             (_, false) => Err("--node goes with resubmitted only"),
         }
@@ -364,14 +370,6 @@ impl Batch {
 fn can_have_a_journal_beside_it(file: &Path) -> bool {
     let special = ["/dev", "/proc"].iter().any(|root| file.starts_with(root));
     !special && file.metadata().map_or(true, |file| file.is_file() || file.is_dir())
-}
-
-/// `NODE_ID:FEATURE`.
-pub fn node(text: &str) -> Result<Node, String> {
-    match text.split_once(':') {
-        Some((id, feature)) if !id.is_empty() && !feature.is_empty() => Ok(Node::new(id, feature)),
-        _ => Err("a step has to be NODE_ID:FEATURE, such as feature_ocr_1:OCR".into()),
-    }
 }
 
 fn whole(text: &str, max: u32) -> Result<u32, String> {
@@ -631,14 +629,6 @@ mod tests {
                 Some("j".into()),
                 "{input}"
             );
-        }
-    }
-
-    #[test]
-    fn a_step_has_an_id_and_a_feature() {
-        assert_eq!(node("a:b:c"), Ok(Node::new("a", "b:c")));
-        for text in ["", ":", "a:", ":b", "ab"] {
-            assert!(node(text).is_err(), "{text}");
         }
     }
 }

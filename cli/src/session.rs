@@ -15,7 +15,7 @@ struct Failure {
 pub fn update(options: &Update, output: Output) -> Exit {
     let (id, status) = (&options.id, options.status);
     let mut object = json!({"session_id": id, "new_status": status});
-    let (result, text) = match set(options) {
+    let (ensured, text) = match set(options) {
         Ok(done) => done,
         Err(failure) => {
             let exit = Exit::of(&failure.error);
@@ -30,21 +30,30 @@ pub fn update(options: &Update, output: Output) -> Exit {
             return failed(&failure.error, &failure.message(id), object, output);
         }
     };
+    let (result, exit) = match ensured {
+        Ensured::LeftAlone(status) => {
+            object["status"] = status.to_string().into();
+            say(&text);
+            ("left_alone", Exit::NotDone)
+        }
+        Ensured::Already => ("already", Exit::Done),
+        _ => ("applied", Exit::Done),
+    };
     object["result"] = result.into();
-    if output.json || !output.quiet {
+    if output.json || exit == Exit::Done && !output.quiet {
         if let Err(error) = print(&line(&object, &text, output)) {
-            // The exit status is about the decision, which is made: any other would have it repeated.
+            // The exit status is about the decision: any other would have it repeated.
             say(&format!(
                 "{text}; standard output cannot be written: {}",
                 system_message(&error)
             ));
         }
     }
-    Exit::Done
+    exit
 }
 
-/// Returns the result, and a line about it.
-fn set(options: &Update) -> Result<(&'static str, String), Failure> {
+/// Returns what became of the session, and a line about it.
+fn set(options: &Update) -> Result<(Ensured, String), Failure> {
     let Update {
         id,
         status,
@@ -57,21 +66,30 @@ fn set(options: &Update) -> Result<(&'static str, String), Failure> {
     let (comment, email, language) = (comment.as_deref(), email.as_deref(), email_language.as_deref());
     let update = status_update(*status, nodes.clone(), comment, email, language);
     let failed = |error| Failure { error, read_back: None };
-    let applied = ("applied", format!("{id} is {status} now"));
+    let applied = format!("{id} is {status} now");
     let client = Client::from_env().map_err(failed)?;
     if options.ensure {
-        return match client.ensure_status(id, &update).map_err(failed)? {
-            Ensured::Updated => Ok(applied),
-            _ => Ok(("already", format!("{id} was {status} already"))),
+        let may_replace = |found: &SessionStatus| !options.unless_decided || !found.is_decided();
+        let ensured = client.ensure_status_if(id, &update, may_replace).map_err(failed)?;
+        let text = match &ensured {
+            Ensured::LeftAlone(found) => {
+                format!("{id} is {found}: somebody has decided that, so it was left alone; nothing was changed")
+            }
+            Ensured::Already => format!("{id} was {status} already"),
+            _ => applied,
         };
+        return Ok((ensured, text));
     }
     let error = match client.update_status(id, &update) {
-        Ok(_) => return Ok(applied),
+        Ok(_) => return Ok((Ensured::Updated, applied)),
         Err(error) if error.verdict() == Verdict::Unknown => error,
         Err(error) => return Err(failed(error)),
     };
     match client.session(id).map(|session| session.status) {
-        Ok(found) if found == *status => Ok((applied.0, applied.1 + " (confirmed by reading the session back)")),
+        Ok(found) if found == *status => {
+            let text = applied + " (confirmed by reading the session back)";
+            Ok((Ensured::Updated, text))
+        }
         read_back => Err(Failure {
             error,
             read_back: Some(read_back),

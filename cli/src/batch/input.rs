@@ -7,12 +7,12 @@ use std::hash::Hasher;
 use std::io::{self, Read};
 use std::path::Path;
 
-use didit::{NewStatus, SessionId, StatusUpdate};
+use didit::{NewStatus, Node, SessionId, StatusUpdate};
 use fnv::FnvHasher;
 use serde::Deserialize;
 
 use super::csv;
-use crate::args::{Format, node};
+use crate::args::Format;
 use crate::session::status_update;
 use crate::terminal::{counted, system_message};
 
@@ -298,9 +298,9 @@ fn parse_csv(record: &[Cow<'_, str>], columns: &[usize]) -> Result<(SessionId, S
     let id: SessionId = id.map_err(|error: didit::Error| format!("session_id: {error}"))?;
     let status = new_status.trim().parse();
     let status: NewStatus = status.map_err(|error: didit::Error| format!("new_status: {error}"))?;
-    let steps = nodes.split([' ', ';']).filter(|step| !step.is_empty());
-    let nodes = steps.map(node).collect::<Result<Vec<_>, String>>();
-    let nodes = nodes.map_err(|problem| format!("nodes: {problem}"))?;
+    let nodes = nodes.split([' ', ';']).filter(|node| !node.is_empty());
+    let nodes = nodes.map(str::parse).collect::<didit::Result<Vec<Node>>>();
+    let nodes = nodes.map_err(|error| format!("nodes: {error}"))?;
     if !nodes.is_empty() && status != NewStatus::Resubmitted {
         return Err("nodes: they go with Resubmitted only".into());
     }

@@ -28,7 +28,13 @@ use model::{Model, Settings};
 use rows::{Counts, Outcome};
 use run::Run;
 
-const CREDENTIALS: [&str; 3] = ["DIDIT_API_KEY", "DIDIT_CLIENT_ID", "DIDIT_CLIENT_SECRET"];
+const CREDENTIALS: [&str; 5] = [
+    "DIDIT_API_KEY",
+    "DIDIT_API_KEY_FILE",
+    "DIDIT_CLIENT_ID",
+    "DIDIT_CLIENT_SECRET",
+    "DIDIT_CLIENT_SECRET_FILE",
+];
 
 /// Only so many problems of an input are printed one by one.
 const MAX_SHOWN: usize = 20;

@@ -172,7 +172,7 @@ fn a_mistake_in_the_command_line_is_exit_2_prints_no_result_and_sends_nothing() 
         (vec!["update", "abc", "resubmitted"], "--node NODE_ID:FEATURE"),
         (
             vec!["update", "abc", "resubmitted", "--node", "x"],
-            "a step has to be NODE_ID:FEATURE",
+            "not a node: use NODE_ID:FEATURE",
         ),
         (
             vec!["update", "abc", "approved", "--node", "a:b"],

@@ -51,13 +51,13 @@ fn arguments() -> Rows {
             mistake(&["auth", "--client-secret", "hunter2"]),
         ),
         ("a secret as an argument", mistake(&["auth", "hunter2"])),
-        ("resubmitted without a step", mistake(&["update", "ID", "resubmitted"])),
+        ("resubmitted without a node", mistake(&["update", "ID", "resubmitted"])),
         (
-            "a step without a feature",
+            "a node without a feature",
             mistake(&["update", "ID", "resubmitted", "--node", "x"]),
         ),
         (
-            "a step with another status",
+            "a node with another status",
             mistake(&["update", "ID", "approved", "--node", "a:b"]),
         ),
         (
@@ -138,6 +138,10 @@ fn one_session() -> Rows {
     vec![
         ("the update is made", of(&update)),
         ("nothing is to be done", of(&[&update[..], &["--ensure"]].concat())),
+        ("somebody has decided, and `--unless-decided`", {
+            let args = ["update", &id(0), "declined", "--ensure", "--unless-decided"];
+            told(&Run::of(&mut sandbox.with_key(&args)).exits(6))
+        }),
         ("no answer comes, and the session has the status", doubt(is("Approved"))),
         (
             "no answer comes, and the session has another status",
@@ -216,9 +220,9 @@ fn input() -> Rows {
         ("a comma in a text without quotes", row("ID,Approved,Yes, seen,\n")),
         ("a session id that is none", row("a b,Approved,,\n")),
         ("a status that cannot be set", row("ID,Expired,,\n")),
-        ("Resubmitted without a step", row("ID,Resubmitted,,\n")),
-        ("a step without a feature", row("ID,Resubmitted,,x\n")),
-        ("a step with another status", row("ID,Approved,,a:OCR\n")),
+        ("Resubmitted without a node", row("ID,Resubmitted,,\n")),
+        ("a node without a feature", row("ID,Resubmitted,,x\n")),
+        ("a node with another status", row("ID,Approved,,a:OCR\n")),
         ("a quote that is not closed", row("ID,Approved,\"Yes,\n")),
         ("a quote inside quotes", row("ID,Approved,\"5\" screen\",\n")),
         ("a quote inside a field", row("ID,Approved,5\" screen,\n")),
@@ -312,7 +316,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// Each row is a status, with a step where that needs one.
+    /// Each row is a status, with a node where that needs one.
     fn new(statuses: &[&str], server: Server) -> Batch {
         let dir = Directory::new();
         let row = |(row, status)| match status {

@@ -26,7 +26,7 @@ fn an_update_is_sent_and_told() {
 }
 
 #[test]
-fn steps_and_an_email_are_sent_with_a_resubmission() {
+fn nodes_and_an_email_are_sent_with_a_resubmission() {
     let sandbox = Sandbox::start(&[]);
     let args = [
         "update",
@@ -65,6 +65,29 @@ fn ensure_sends_nothing_where_nothing_is_to_be_done() {
         .exits(0);
     assert_eq!(third.objects()[0]["result"], "already");
     assert_eq!(sandbox.updates().len(), 1);
+}
+
+#[test]
+fn a_decision_of_somebody_else_is_left_alone_where_that_is_asked_for() {
+    let sandbox = Sandbox::start(&[]);
+    sandbox.run(&["update", "abc", "declined"]).exits(0);
+    let args = ["update", "abc", "approved", "--ensure", "--unless-decided"];
+    let expected = "abc is Declined: somebody has decided that, so it was left alone; nothing was changed";
+    let run = sandbox.run(&args).exits(6);
+    assert_eq!((run.line(), run.out.as_str()), (expected, ""));
+    let run = sandbox.run(&[&args[..], &["--json", "--quiet"]].concat()).exits(6);
+    let object = json!({"session_id": "abc", "new_status": "Approved", "result": "left_alone", "status": "Declined"});
+    assert_eq!((run.line(), run.objects()), (expected, vec![object]));
+    assert_eq!(sandbox.updates().len(), 1);
+
+    // Nobody has decided on this one, and the other is replaced where that is not asked for.
+    sandbox
+        .run(&["update", "def", "approved", "--ensure", "--unless-decided"])
+        .exits(0);
+    sandbox.run(&args[..4]).exits(0);
+    assert_eq!(sandbox.status("abc"), "Approved");
+    // It says nothing of an update that does not read first.
+    sandbox.run(&["update", "abc", "declined", "--unless-decided"]).exits(2);
 }
 
 #[test]

@@ -44,6 +44,23 @@ fn a_journal_belongs_to_the_credential_that_is_used_and_not_to_another_that_is_s
 }
 
 #[test]
+fn a_journal_knows_a_key_that_is_in_a_file() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(1));
+    let with_file = |key: &str| {
+        let key = dir.file("key", key);
+        let mut command = sandbox.with_key(&["batch", &file]);
+        Run::of(command.env_remove("DIDIT_API_KEY").env("DIDIT_API_KEY_FILE", key))
+    };
+    with_file("key-hunter2\n").exits(0);
+    // The same key, and then another.
+    let run = batch(&sandbox, &file, &[]).exits(0);
+    assert!(run.err.contains("nothing is left to do"), "{run}");
+    let run = with_file("other\n").exits(2);
+    assert!(run.line().contains("it belongs to other credentials"), "{run}");
+}
+
+#[test]
 fn a_second_run_on_the_same_journal_is_told_so() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(100));

@@ -138,6 +138,23 @@ fn what_is_not_in_didits_words_refuses_no_row_even_where_others_get_through() {
 }
 
 #[test]
+fn what_may_be_repeated_is_never_about_the_row_whoever_words_it() {
+    let (sessions, requests) = (Sessions::default(), Mutex::new(0));
+    let server = Server::start(move |request| {
+        let mut requests = lock(&requests);
+        *requests += 1;
+        match *requests {
+            1 => didit_json(425, json!({"detail": "Too early."})),
+            _ => sessions.serve(request),
+        }
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(1));
+    let run = run(&server, &[&file]).exits(0);
+    assert!(run.err.contains("1 row: 1 applied"), "{run}");
+}
+
+#[test]
 fn credits_that_run_out_stop_the_run_and_refuse_no_row() {
     for (status, detail) in [(403, "Not enough credits."), (402, "Payment required.")] {
         let (sessions, left) = (Arc::new(Sessions::default()), Arc::new(Mutex::new(20)));

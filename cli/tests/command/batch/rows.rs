@@ -120,7 +120,7 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
             b"session_id,new_status,nodes\nabc,Resubmitted,\ndef,Resubmitted,x\nghi,Approved,a:b\n",
             &[
                 "line 2: Resubmitted needs at least one node",
-                "line 3: nodes: a step has to be NODE_ID:FEATURE",
+                "line 3: nodes: not a node: use NODE_ID:FEATURE",
                 "line 4: nodes: they go with Resubmitted only",
             ],
         ),
@@ -246,15 +246,14 @@ fn every_row_is_checked_against_the_api_version_first() {
 #[test]
 fn rows_that_say_the_same_count_once() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let upper = id(7).to_uppercase();
+    let (upper, plain) = (id(7).to_uppercase(), id(7).replace('-', ""));
     let text = format!(
-        "session_id,new_status\n{},Approved\nx,Declined\n{upper},approved\nX,Declined\nx,Declined\n",
-        id(7)
+        "session_id,new_status\n{{{upper}}},Approved\nx,Declined\n{upper},approved\nX,Declined\nx,Declined\n{plain},APPROVED\n",
     );
     let file = dir.file("rows.csv", text);
     let dry = batch(&sandbox, &file, &["--dry-run", "--json"]).exits(0);
     let summary = &dry.objects()[0]["summary"];
-    assert_eq!((&summary["rows"], &summary["repeated"]), (&json!(2), &json!(3)));
+    assert_eq!((&summary["rows"], &summary["repeated"]), (&json!(2), &json!(4)));
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
     let sent: Vec<Value> = sandbox.updates().iter().map(|update| update["path"].clone()).collect();
     let path = |id: &str| format!("/v3/session/{id}/update-status/");
@@ -272,6 +271,17 @@ fn rows_that_say_the_same_count_once() {
         .map(|update| update["path"].clone())
         .collect();
     assert_eq!(sent, [path("aaa"), path("bbb")]);
+}
+
+#[test]
+fn two_spellings_of_one_session_may_not_contradict_each_other() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let plain = id(7).replace('-', "").to_uppercase();
+    let text = format!("session_id,new_status\n{},Approved\n{plain},Declined\n", id(7));
+    let run = batch(&sandbox, &dir.file("rows.csv", text), &[]).exits(2);
+    let expected = format!("line 3: it contradicts line 2 about session {}", id(7));
+    assert!(run.err.contains(&expected), "{run}");
+    assert!(sandbox.log().is_empty());
 }
 
 #[test]
