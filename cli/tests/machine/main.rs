@@ -1,5 +1,5 @@
-//! What the machine under the library may do: a name server that goes away, no thread or descriptor to be had, and power
-//! that fails.
+//! What the machine under the library may do: a name server that goes away, addresses that do not answer, a firewall that
+//! opens again, processes that are stopped, no thread or descriptor to be had, and power that fails.
 //!
 //! No part of `cargo test`: the script beside each module prepares what it needs, and runs it.
 
@@ -8,6 +8,10 @@
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
+mod addresses;
+mod child;
+mod delivery;
 mod journal;
 mod limits;
 mod names;
+mod stopped;

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The library in a network that has dead addresses, a firewall that opens again, and processes that are stopped. Needs
+# root, nft and unshare; installs them, and fails without.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+for package in nft:nftables ip:iproute2 unshare:util-linux; do
+    command -v "${package%:*}" >/dev/null || { apt-get update -qq && apt-get install -y -qq "${package#*:}" >/dev/null; }
+done
+cargo test --locked -p didit-cli --test machine --no-run
+exec unshare --net --mount bash -euo pipefail -c '
+    ip link set lo up
+    mount -t tmpfs tmpfs /mnt
+    printf "127.0.0.1 localhost\n" >/mnt/hosts
+    for host in one:1 three:3 seven:7; do
+        for last in $(seq "${host#*:}") 8; do
+            printf "127.0.0.%s %s.test\n" "$last" "${host%:*}" >>/mnt/hosts
+        done
+    done
+    mount --bind /mnt/hosts /etc/hosts
+    cargo test --locked --offline -p didit-cli --test machine -- addresses:: delivery:: stopped:: \
+        --test-threads=1 --nocapture
+'
