@@ -176,7 +176,7 @@ impl Shared {
         host.lookups += 1;
         match found {
             Ok(found) if !found.is_empty() => {
-                host.answer = Some((resolved(&found), now));
+                host.answer = Some((resolved(&in_turn(&found)), now));
                 host.is_stale = false;
                 host.failed = None;
                 host.order();
@@ -225,17 +225,21 @@ impl fmt::Debug for DnsCache {
     }
 }
 
-/// The addresses in the order to try: both families in turn, beginning with the one that the system prefers.
-fn resolved(found: &[SocketAddr]) -> ResolvedSocketAddrs {
+fn resolved(addresses: &[SocketAddr]) -> ResolvedSocketAddrs {
     let mut array = ResolvedSocketAddrs::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let (preferred, others): (Vec<SocketAddr>, Vec<_>) = found
-        .iter()
-        .partition(|address| address.is_ipv6() == found[0].is_ipv6());
-    let in_turn = (0..MAX_ADDRESSES).flat_map(|index| [preferred.get(index), others.get(index)]);
-    for address in in_turn.flatten().take(MAX_ADDRESSES) {
+    for address in addresses.iter().take(MAX_ADDRESSES) {
         array.push(*address);
     }
     array
+}
+
+/// The addresses in the order to try: both families in turn, beginning with the one that the system prefers.
+fn in_turn(found: &[SocketAddr]) -> Vec<SocketAddr> {
+    let (preferred, others): (Vec<SocketAddr>, Vec<_>) = found
+        .iter()
+        .partition(|address| address.is_ipv6() == found[0].is_ipv6());
+    let pairs = (0..found.len()).flat_map(|index| [preferred.get(index), others.get(index)]);
+    pairs.flatten().copied().collect()
 }
 
 #[cfg(test)]
@@ -497,11 +501,11 @@ mod tests {
         let six = |last: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 443));
         let four = |last| address(last, 443);
         let all = [six(1), six(2), six(3), four(1), four(2)];
-        assert_eq!(resolved(&all)[..], [six(1), four(1), six(2), four(2), six(3)]);
-        assert_eq!(resolved(&[four(1), six(1), six(2)])[..], [four(1), six(1), six(2)]);
-        assert_eq!(resolved(&[four(1), four(2)])[..], [four(1), four(2)]);
+        assert_eq!(in_turn(&all), [six(1), four(1), six(2), four(2), six(3)]);
+        assert_eq!(in_turn(&[four(1), six(1), six(2)]), [four(1), six(1), six(2)]);
+        assert_eq!(in_turn(&[four(1), four(2)]), [four(1), four(2)]);
         let many: Vec<_> = (0..20).map(six).chain([four(1)]).collect();
-        let found = resolved(&many);
+        let found = resolved(&in_turn(&many));
         assert_eq!((found.len(), found[1]), (16, four(1)));
     }
 

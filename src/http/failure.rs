@@ -65,13 +65,7 @@ impl Failure {
                 format!("{host}, through the proxy {proxy},"),
             ),
         };
-        let refusal = match stage {
-            Stage::Connecting => context.refusal(error, &server),
-            // The server refused the handshake after the client had ended its part of it.
-            Stage::Waiting if matches!(error, E::Tls(tls::CERTIFICATE_REQUIRED)) => context.refusal(error, &server),
-            _ => None,
-        };
-        if let Some((problem, advice)) = refusal {
+        if let Some((problem, advice)) = context.refusal(error, stage, &server) {
             return Failure {
                 kind: Network,
                 outcome: Outcome::Refused,
@@ -79,12 +73,10 @@ impl Failure {
                 advice,
             };
         }
+        let timeout = in_words(context.timeout);
         let (kind, problem) = match stage {
             Stage::Connecting => context.connecting(error),
-            Stage::Connected => {
-                let timeout = in_words(context.timeout);
-                (TimedOut, format!("too little of {timeout} was left to send the update"))
-            }
+            Stage::Connected => (TimedOut, format!("too little of {timeout} was left to send the update")),
             Stage::Waiting => context.waiting(error),
             Stage::Reading => context.reading(error),
         };
@@ -109,20 +101,22 @@ impl Failure {
 
 impl Context<'_> {
     /// Why another attempt to connect would end the same way, and what to do about it.
-    fn refusal(&self, error: &E, server: &str) -> Option<(String, &'static str)> {
+    fn refusal(&self, error: &E, stage: Stage, server: &str) -> Option<(String, &'static str)> {
         let proxy = self.proxy.unwrap_or_default();
-        let (problem, advice) = match proxy_status(error) {
-            Some(status @ (401 | 407)) => (
+        match proxy_status(error) {
+            // The server refused the handshake after the client had ended its part of it.
+            _ if matches!(error, E::Tls(tls::CERTIFICATE_REQUIRED)) => tls::refusal(error, server, self.custom_roots),
+            _ if stage != Stage::Connecting => None,
+            Some(status @ (401 | 407)) => Some((
                 format!("the proxy {proxy} wants a user name and a password, or different ones (it answered {status})"),
-                "check the proxy's URL, which carries them",
-            ),
-            Some(403) => (
+                "check the proxy's URL, which carries them; only Basic authentication is supported",
+            )),
+            Some(403) => Some((
                 format!("the proxy {proxy} refuses {} (it answered 403)", self.host),
                 "ask whoever runs the proxy",
-            ),
-            _ => return tls::refusal(error, server, self.custom_roots),
-        };
-        Some((problem, advice))
+            )),
+            _ => tls::refusal(error, server, self.custom_roots),
+        }
     }
 
     fn connecting(&self, error: &E) -> (ErrorKind, String) {

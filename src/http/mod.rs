@@ -202,11 +202,14 @@ impl Http {
                 let status = head.status.as_u16();
                 // An error is read as JSON, which may take many times its size in memory.
                 let limit = if status == 200 { request.max_response } else { MAX_BODY };
-                let body = body.into_with_config().limit(limit).read_to_vec();
+                // With room for it, an ordinary answer is read at once.
+                let mut bytes = Vec::with_capacity(1024);
+                let result = body.into_with_config().limit(limit).reader().read_to_end(&mut bytes);
+                let failed = |error: io::Error| self.failure(request, &error.into(), Stage::Reading, timeout);
                 Ok(Response {
                     status,
                     headers: head.headers,
-                    body: body.map_err(|error| self.failure(request, &error, Stage::Reading, timeout)),
+                    body: result.map(|_| bytes).map_err(failed),
                 })
             }
             Err(error) => {

@@ -23,6 +23,8 @@ use super::{INPUT_BUFFER, MAX_TIMEOUT, OUTPUT_BUFFER};
 const FIRST_TRY: Duration = Duration::from_millis(250);
 /// A try without any time would be a mistake to the system.
 const MIN_TRY: Duration = Duration::from_millis(1);
+/// The longest record of TLS, and some more.
+const TLS_RECORD: usize = 17 * 1024;
 
 /// Opens a TCP connection, unless a proxy's tunnel is there already.
 #[derive(Debug)]
@@ -51,9 +53,11 @@ impl<In: Transport> Connector<In> for TcpConnector {
         stream.set_nodelay(true)?;
         // The kernel discards what it still holds when the connection is dropped, or the process killed.
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        // TLS has buffers of its own for what is within its records.
+        let size = if details.needs_tls() { TLS_RECORD } else { INPUT_BUFFER };
         Ok(Some(Either::B(TcpTransport {
             stream,
-            buffers: LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER),
+            buffers: LazyBuffers::new(size, size.min(OUTPUT_BUFFER)),
             connect_by,
             wait: None,
             is_idle: false,
@@ -104,12 +108,11 @@ pub(super) struct TcpTransport {
 }
 
 impl TcpTransport {
-    fn end(&self, timeout: NextTimeout) -> Instant {
-        let end = Instant::now() + (*timeout.after).min(MAX_TIMEOUT);
+    fn limit(&self, timeout: NextTimeout) -> Duration {
         match timeout.reason {
             // ureq gives each read of the answer to CONNECT the whole time for connecting.
-            Timeout::Connect => end.min(self.connect_by),
-            _ => end,
+            Timeout::Connect => self.connect_by.saturating_duration_since(Instant::now()),
+            _ => *timeout.after,
         }
     }
 
@@ -140,30 +143,31 @@ impl Transport for TcpTransport {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.is_idle = false;
-        let end = self.end(timeout);
-        let mut sent = 0;
+        let (start, limit) = (Instant::now(), self.limit(timeout));
+        let (mut left, mut sent) = (limit, 0);
         while sent < amount {
-            let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::Timeout(timeout.reason));
             }
             self.wait_at_most(left);
             match self.stream.write(&self.buffers.output()[sent..amount]) {
                 Ok(0) => return Err(io::Error::from(Io::WriteZero).into()),
+                Ok(written) if sent + written == amount => break,
                 Ok(written) => sent += written,
                 Err(error) if is_early(&error) => self.wait = None,
                 // The peer hung up. If it said why, such as in a TLS alert, that is read next.
                 Err(error) if Loss::of(&error).is_some() && matches!(self.stream.peek(&mut [0]), Ok(1)) => break,
                 Err(error) => return Err(error.into()),
             }
+            left = limit.saturating_sub(start.elapsed());
         }
         Ok(())
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let end = self.end(timeout);
+        let (start, limit) = (Instant::now(), self.limit(timeout));
+        let mut left = limit;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
             let result = if left.is_zero() {
                 // The process may have been stopped while the answer arrived.
                 self.read_arrived()
@@ -180,6 +184,7 @@ impl Transport for TcpTransport {
                 Err(_) if left.is_zero() => return Err(Error::Timeout(timeout.reason)),
                 Err(_) => self.wait = None,
             }
+            left = limit.saturating_sub(start.elapsed());
         }
     }
 

@@ -145,12 +145,12 @@ fn a_proxy_that_refuses_is_asked_once() {
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n",
             "wants a user name and a password",
-            "; check the proxy's URL, which carries them",
+            "; check the proxy's URL, which carries them; only Basic authentication is supported",
         ),
         (
             "HTTP/1.1 401 Unauthorized\r\n\r\n",
             "wants a user name and a password",
-            "; check the proxy's URL, which carries them",
+            "; check the proxy's URL, which carries them; only Basic authentication is supported",
         ),
         (
             "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
