@@ -1,4 +1,4 @@
-//! A job for cron: makes sure that each session of a list has its status. Small, and over the system's TLS:
+//! A cron job that makes sure that each session of a list has its status. It uses the system's TLS, to be small:
 //!
 //!     cargo build --release --example cron --no-default-features --features native-tls
 //!     cargo run -q -- sandbox -- target/release/examples/cron < decisions.txt
@@ -10,9 +10,9 @@
 //!     DIDIT_TOKEN_FILE=/var/lib/decisions/token
 //!     */5 * * * *  /usr/local/bin/cron < /var/lib/decisions/list
 //!
-//! With the token file, a run asks for no token while the last one is good. `ensure_status` reads a session before it
-//! updates it, so the same list may be run again and again, and a run that was killed does no harm. Silence is success:
-//! cron mails what a job prints. The program takes 0.81 MB on x86-64 Linux.
+//! With the token file, a run requests no token while the cached one is valid. `ensure_status` reads a session before it
+//! updates it, so you can run the same list again and again, and a killed run does no harm. The job prints only failures,
+//! since cron mails what a job prints. The program takes 0.81 MB on x86-64 Linux.
 
 use std::error::Error;
 use std::io;
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How many sessions do not have their status.
+/// Returns the number of sessions that do not have their status.
 fn run() -> Result<usize, Box<dyn Error>> {
     let client = Client::from_env()?;
     let mut failed = 0;

@@ -1,17 +1,19 @@
-//! How to test code of yours that uses the client: mockito stands in for Didit.
+//! How to test your own code that uses the client, with mockito in place of Didit.
 //!
 //!     cargo test --example testing
 //!
-//! Give your code the client, so that a test can give it another one. With an API key there is no token to fetch, and
-//! one mock is enough. `RetryPolicy::none()` keeps a test from waiting.
+//! Pass the client in, so that tests can substitute one. An API key needs no token, so one mock is enough.
+//! `RetryPolicy::none()` keeps a test from waiting.
 
 use didit::{Client, SessionId, StatusUpdate, Verdict};
 
-/// The code under test: what to tell the person who pressed the button.
+/// The code under test: returns the text that is shown to the person who pressed the button.
 fn approve(client: &Client, session: &SessionId) -> String {
     match client.update_status(session, &StatusUpdate::approved()) {
         Ok(_) => "Approved.".into(),
-        Err(error) if error.verdict() == Verdict::Unknown => "Perhaps approved: look before you try again.".into(),
+        Err(error) if error.verdict() == Verdict::Unknown => {
+            "Perhaps approved: check the session before you try again.".into()
+        }
         Err(error) => match error.retry_after() {
             Some(wait) => format!("Not approved: try again in {} seconds.", wait.as_secs()),
             None => "Not approved.".into(),
@@ -67,7 +69,10 @@ mod tests {
     fn unknown() {
         let (mut server, client) = didit();
         update(&mut server).with_status(502).create();
-        assert_eq!(pressed(&client), "Perhaps approved: look before you try again.");
+        assert_eq!(
+            pressed(&client),
+            "Perhaps approved: check the session before you try again."
+        );
     }
 
     #[test]

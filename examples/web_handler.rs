@@ -1,10 +1,10 @@
-//! A handler in a web server: `POST /sessions/SESSION_ID/approved`, with a limit on how long the visitor waits.
+//! A handler in a web server: `POST /sessions/SESSION_ID/approved`, with a deadline because a visitor is waiting.
 //!
 //!     cargo run -q -- sandbox -- cargo run -q --example web_handler
 //!     curl -i -X POST http://127.0.0.1:8080/sessions/4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10/approved
 //!
-//! The server is as small as can be, to need no dependency. `decide` is what you take into a handler of your own. In an
-//! async framework, call it in `tokio::task::spawn_blocking`: the client blocks its thread.
+//! The server is minimal, so that the example needs no dependency. Copy `decide` into your own handler. In an async
+//! framework, call it in `tokio::task::spawn_blocking`, since the client blocks its thread.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use didit::{Client, ClientBuilder, ErrorKind, NewStatus, SessionId, StatusUpdate, Verdict};
 
 fn main() -> ExitCode {
-    // A visitor does not wait for the 3.5 minutes that the retries may take by default.
+    // By default, a call with its retries may take 3.5 minutes: too long for a visitor.
     let client = ClientBuilder::from_env().and_then(|builder| builder.deadline(Duration::from_secs(8)).build());
     let client = match client {
         Ok(client) => client,
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The HTTP status and the text of the answer.
+/// Returns the HTTP status and the text of the response.
 fn decide(client: &Client, session: &str, status: &str) -> (u16, String) {
     let input = session
         .parse::<SessionId>()
@@ -45,14 +45,17 @@ fn decide(client: &Client, session: &str, status: &str) -> (u16, String) {
     let Err(error) = client.update_status(&session, &StatusUpdate::new(status)) else {
         return (200, format!("{session} is {status}"));
     };
-    // For the operator: the line names the session and what to do. The visitor gets less.
+    // The line tells the operator which session failed and what to do. The visitor sees less.
     eprintln!("{error}");
     match (error.verdict(), error.kind()) {
-        (Verdict::Unknown, _) => (504, "It is not known whether this was saved. Reload to see.".into()),
+        (Verdict::Unknown, _) => (
+            504,
+            "This may or may not have been saved. Reload the page to see.".into(),
+        ),
         (_, ErrorKind::NotFound) => (404, "There is no such session.".into()),
         (_, ErrorKind::InvalidInput | ErrorKind::Rejected) => (409, "This decision cannot be made.".into()),
         (_, _) if error.is_retryable() => (503, "Nothing was saved. Try again in a minute.".into()),
-        (_, _) => (502, "Nothing was saved. We have been told.".into()),
+        (_, _) => (502, "Nothing was saved. We have been notified.".into()),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //!     cargo run -q -- sandbox --fail-rate 0.5 -- cargo run -q --example worker
 //!
-//! The table is in memory here. In a database, `save` is an `UPDATE` of the row. `StatusUpdate` goes through serde, so a
-//! column of JSON can hold it.
+//! The table is in memory here. In a database, `save` is an `UPDATE` of the row. `StatusUpdate` implements `Serialize` and
+//! `Deserialize`, so you can keep it in a JSON column.
 
 use std::process::ExitCode;
 use std::thread;
@@ -19,14 +19,14 @@ struct Decision {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
-    /// To be sent. Nothing has changed yet.
+    /// Not sent yet, or certainly not applied.
     Waiting,
-    /// Sent, and nobody knows yet whether it was applied. Saved before the request, so that a crash leaves it behind.
+    /// It may have been applied. Saved before the request is made, so that the worker finds it after a crash.
     Sending,
     Applied,
-    /// Didit refused it: a person has to look at it.
+    /// Didit refused it. A person has to decide what to do.
     Refused,
-    /// It may have been applied, and must not be sent again: a person has to look at it.
+    /// It may have been applied and must not be resent. A person has to check the session.
     InDoubt,
 }
 
@@ -43,10 +43,10 @@ impl Decision {
         matches!(self.state, State::Waiting | State::Sending)
     }
 
-    /// One step. Returns how long the server asks everyone to wait.
+    /// Sends the decision once. Returns how long Didit asks to wait before the next request.
     fn send(&mut self, client: &Client) -> Option<Duration> {
-        // Didit documents that repeating an Approved or a Declined changes nothing. A Resubmitted is another matter: by
-        // now the person may have repeated the steps.
+        // Didit documents that repeating Approved or Declined changes nothing. A repeated Resubmitted would ask the person
+        // for the same steps once more.
         let repeatable = self.update.new_status() != NewStatus::Resubmitted;
         let was = self.state;
         if was == State::Sending && !repeatable {
@@ -55,7 +55,8 @@ impl Decision {
         }
         self.save(State::Sending, "");
         let result = match was {
-            // A crash, or an earlier step, left it in doubt: look first, and do not overwrite what somebody decided since.
+            // A crash or an earlier failure left it in doubt. Read the session first, and do not overwrite what somebody
+            // else has decided since.
             State::Sending => client.ensure_status_if(&self.session, &self.update, |status| !status.is_decided()),
             _ => client
                 .update_status(&self.session, &self.update)
@@ -72,12 +73,12 @@ impl Decision {
             }
             Err(error) => error,
         };
-        // The verdict comes first. Only then is the rest of the error of interest.
+        // Check the verdict first, and only then the rest of the error.
         let state = match error.verdict() {
             Verdict::Unknown if repeatable => State::Sending,
             Verdict::Unknown => State::InDoubt,
             Verdict::NotApplied if error.is_retryable() => was,
-            // This step changed nothing, but the one before may have.
+            // This attempt changed nothing, but the one before may have.
             Verdict::NotApplied if was == State::Sending => State::InDoubt,
             Verdict::NotApplied => State::Refused,
         };
@@ -111,7 +112,7 @@ fn work() -> didit::Result<()> {
         )?,
         Decision::new("unknown-0001", StatusUpdate::declined())?,
     ];
-    // A worker of your own runs for ever, and sleeps longer.
+    // A real worker runs forever and sleeps longer.
     for _ in 0..10 {
         for decision in table.iter_mut().filter(|decision| decision.is_open()) {
             if let Some(wait) = decision.send(&client) {
