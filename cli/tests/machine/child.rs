@@ -1,4 +1,4 @@
-//! One update in a process of its own, so that the process can be stopped and killed.
+//! Updates in a process of its own, so that the process can be stopped, killed and traced.
 
 use std::env;
 use std::process::{Child, Command, Output, Stdio};
@@ -13,13 +13,18 @@ pub const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts a process that sets the session to `status`.
 pub fn start(url: &str, status: &str) -> Child {
-    Command::new(env::current_exe().unwrap())
+    let mut command = Command::new(env::current_exe().unwrap());
+    prepare(&mut command, url, status, 1).spawn().unwrap()
+}
+
+/// Makes a command run this program, which sets the session to `status` so many times.
+pub fn prepare<'a>(command: &'a mut Command, url: &str, status: &str, count: u32) -> &'a mut Command {
+    command
         .args(["child::update", "--exact", "--nocapture"])
         .env("TEST_BASE_URL", url)
         .env("TEST_STATUS", status)
+        .env("TEST_COUNT", count.to_string())
         .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
 }
 
 /// Sends a signal to a process, such as `-STOP`.
@@ -52,6 +57,10 @@ fn update() {
         "resubmitted" => StatusUpdate::resubmitted([Node::new("node", "OCR")]),
         _ => StatusUpdate::approved(),
     };
+    let count: u32 = env::var("TEST_COUNT").unwrap().parse().unwrap();
+    for _ in 1..count {
+        client.update_status(&session_id(), &update).unwrap();
+    }
     match client.update_status(&session_id(), &update) {
         Ok(_) => println!("END applied"),
         Err(error) => println!("END {}: {error}", error.verdict()),

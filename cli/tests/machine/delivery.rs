@@ -1,13 +1,14 @@
 //! What was given up is not delivered later, when the network lets it through again. Run by `network.sh`.
 
 use std::io::BufReader;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::child::{self, TIMEOUT, signal};
-use crate::support::read_request;
+use crate::support::directory::Directory;
+use crate::support::{API_KEY, read_request};
 
 /// A firewall that lets connections be made, but no request be sent.
 struct Firewall;
@@ -47,7 +48,11 @@ fn is_delivered(status: &str, kill: bool) -> bool {
         assert!(end.starts_with("unknown: "), "{end}");
     }
     drop(firewall);
-    // Whatever comes of it, comes within a few seconds.
+    arrives(stream)
+}
+
+/// Whether a request comes over the connection before it ends.
+fn arrives(stream: TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     read_request(&mut BufReader::new(stream), 0, None).is_some()
 }
@@ -67,6 +72,31 @@ fn a_request_of_a_process_that_was_killed_never_arrives() {
 }
 
 #[test]
+fn a_row_of_a_batch_that_was_interrupted_twice_never_arrives() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = Directory::new();
+    let rows = directory.file("rows.csv", "session_id,new_status\na,Approved\n");
+    let firewall = Firewall::close();
+    let mut batch = Command::new(env!("CARGO_BIN_EXE_didit"))
+        .args(["batch", &rows])
+        .env_clear()
+        .env("DIDIT_BASE_URL", format!("http://{}", listener.local_addr().unwrap()))
+        .env("DIDIT_API_KEY", API_KEY)
+        .spawn()
+        .unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    let start = Instant::now();
+    while batch.try_wait().unwrap().is_none() {
+        // The first one waits for the request in flight, up to 30 s.
+        thread::sleep(TIMEOUT / 4);
+        signal(&batch, "-INT");
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    drop(firewall);
+    assert!(!arrives(stream));
+}
+
+#[test]
 fn the_firewall_lets_a_request_through_when_it_is_open_again() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -74,6 +104,6 @@ fn the_firewall_lets_a_request_through_when_it_is_open_again() {
     let child = child::start(&url, "approved");
     let (stream, _) = listener.accept().unwrap();
     drop(firewall);
-    assert!(read_request(&mut BufReader::new(stream), 0, None).is_some());
+    assert!(arrives(stream));
     child.wait_with_output().unwrap();
 }

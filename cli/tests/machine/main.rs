@@ -9,6 +9,7 @@
 mod support;
 
 mod addresses;
+mod calls;
 mod child;
 mod delivery;
 mod journal;

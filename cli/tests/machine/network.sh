@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The library in a network that has dead addresses, a firewall that opens again, and processes that are stopped. Needs
-# root, nft and unshare; installs them, and fails without.
+# The library in a network that has dead addresses and a firewall that opens again, in processes that are stopped, killed
+# and traced. Needs root, nft, unshare and strace; installs them, and fails without.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-for package in nft:nftables ip:iproute2 unshare:util-linux; do
+for package in nft:nftables ip:iproute2 unshare:util-linux strace:strace; do
     command -v "${package%:*}" >/dev/null || { apt-get update -qq && apt-get install -y -qq "${package#*:}" >/dev/null; }
 done
 cargo test --locked -p didit-cli --test machine --no-run
@@ -17,6 +17,6 @@ exec unshare --net --mount bash -euo pipefail -c '
         done
     done
     mount --bind /mnt/hosts /etc/hosts
-    cargo test --locked --offline -p didit-cli --test machine -- addresses:: delivery:: stopped:: \
+    cargo test --locked --offline -p didit-cli --test machine -- addresses:: calls:: delivery:: stopped:: \
         --test-threads=1 --nocapture
 '
