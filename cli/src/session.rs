@@ -155,16 +155,24 @@ pub fn status(id: &SessionId, output: Output) -> Exit {
 }
 
 pub fn auth(output: Output) -> Exit {
-    match Client::from_env().and_then(|client| client.authenticate()) {
-        Ok(()) if output.quiet && !output.json => Exit::Done,
-        Ok(()) => {
-            let object = json!({"result": "accepted"});
-            print_all(&line(&object, "Didit accepts the credentials", output))
-        }
+    let accepted = |client: Client| {
+        client.authenticate()?;
+        let host = client.base_url().split('/').nth(2).unwrap_or_default();
+        let (version, id) = (client.api_version(), client.client_id());
+        let what = id.map_or("the API key".into(), |id| format!("client ID {id}"));
+        let object = json!({"result": "accepted", "host": host, "api_version": version, "client_id": id});
+        Ok((object, format!("Didit accepts {what} at {host} (API {version})")))
+    };
+    match Client::from_env().and_then(accepted) {
+        Ok(_) if output.quiet && !output.json => Exit::Done,
+        Ok((object, text)) => print_all(&line(&object, &escaped(&text), output)),
         Err(error) => {
             let refused = matches!(Exit::of(&error), Exit::Credentials | Exit::Refused);
             let result = if refused { "refused" } else { "not_done" };
-            failed(&error, &error.to_string(), json!({"result": result}), output)
+            // The library reads a session that cannot exist.
+            let read = "reading session 00000000-0000-0000-0000-000000000000";
+            let text = error.to_string().replacen(read, "checking the credentials", 1);
+            failed(&error, &text, json!({"result": result}), output)
         }
     }
 }

@@ -1,16 +1,44 @@
 //! `didit auth`: whether Didit accepts the credentials.
 
+use std::process::Command;
+
 use crate::sandbox::{Run, Sandbox, didit};
 use crate::support::{Server, answer};
 use serde_json::json;
 
 #[test]
-fn credentials_that_are_accepted_are_said_to_be() {
+fn accepted_credentials_are_named_with_the_host_and_the_api_version() {
     let sandbox = Sandbox::start(&[]);
-    assert_eq!(sandbox.run(&["auth"]).exits(0).out, "Didit accepts the credentials\n");
-    let run = Run::of(&mut sandbox.with_key(&["auth", "--json"])).exits(0);
-    assert_eq!(run.objects(), [json!({"result": "accepted"})]);
+    let host = sandbox.url.strip_prefix("http://").unwrap();
+    let text = |command: &mut Command| Run::of(command).exits(0).out;
+    let key = text(&mut sandbox.with_key(&["auth"]));
+    assert_eq!(key, format!("Didit accepts the API key at {host} (API v3)\n"));
+    let id = text(&mut sandbox.didit(&["auth"]));
+    assert_eq!(id, format!("Didit accepts client ID me at {host} (API v1)\n"));
+    let mut v2 = sandbox.didit(&["auth"]);
+    let v2 = text(v2.env("DIDIT_API_VERSION", "v2"));
+    assert_eq!(v2, format!("Didit accepts client ID me at {host} (API v2)\n"));
+
+    let object = |version: &str, id: Option<&str>| json!({"result": "accepted", "host": host, "api_version": version, "client_id": id});
+    let key = Run::of(&mut sandbox.with_key(&["auth", "--json"])).exits(0);
+    assert_eq!(key.objects(), [object("v3", None)]);
+    assert_eq!(
+        sandbox.run(&["auth", "--json"]).exits(0).objects(),
+        [object("v1", Some("me"))]
+    );
     assert!(sandbox.updates().is_empty());
+}
+
+#[test]
+fn a_failed_check_is_not_reported_as_the_read_of_a_session() {
+    let sandbox = Sandbox::start(&[]);
+    let mut wrong = sandbox.with_key(&["auth", "--json"]);
+    let run = Run::of(wrong.env("DIDIT_API_KEY", "wrong")).exits(3);
+    assert!(
+        run.line().starts_with("checking the credentials: Didit answered 401"),
+        "{run}"
+    );
+    assert!(!run.to_string().contains("0000-0000"), "{run}");
 }
 
 #[test]

@@ -123,6 +123,7 @@ fn words(status: u16, detail: &str) -> Vec<Step> {
 
 fn one_session() -> Rows {
     let sandbox = Sandbox::start(&[]);
+    let host = sandbox.url.replace("http://", "");
     let of = |args: &[&str]| told(&Run::of(&mut sandbox.with_key(args)).exits(0));
     let doubt = |read| {
         let server = Server::start(in_turn(vec![vec![Step::Close], read]));
@@ -152,7 +153,11 @@ fn one_session() -> Rows {
             doubt(vec![Step::Close]),
         ),
         ("the session is read", of(&["status", &id(1)])),
-        ("the credentials are accepted", of(&["auth"])),
+        ("the credentials are accepted", of(&["auth"]).replace(&host, "HOST")),
+        ("they are refused", {
+            let mut wrong = sandbox.with_key(&["auth"]);
+            told(&Run::of(wrong.env("DIDIT_API_KEY", "wrong")).exits(3))
+        }),
         (
             "the update is made, and the disk is full that standard output goes to",
             unprintable(&update),
