@@ -5,9 +5,9 @@
 //! row, which gets there with the next intent at the latest.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use didit::{NewStatus, SessionId};
@@ -86,6 +86,22 @@ pub fn open(path: &Path) -> Result<File, String> {
         }
         Err(fs4::TryLockError::Error(error)) => Err(unusable(error)),
     }
+}
+
+/// Gives a journal another name, and returns that.
+///
+/// # Errors
+/// A line that says why it cannot be done.
+pub fn put_aside(path: &Path) -> Result<PathBuf, String> {
+    let name = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    };
+    let aside = (1..).map(name).find(|aside| aside.symlink_metadata().is_err());
+    let aside = aside.expect("one of all numbers");
+    fs::rename(path, &aside).map_err(unusable)?;
+    Ok(aside)
 }
 
 /// Opens a journal to look into it, without a lock. It may not be there yet.
@@ -224,16 +240,16 @@ impl History {
         }
     }
 
-    /// Refuses the journal of other credentials, unless nothing was ever sent with those, as when they were mistyped.
-    pub fn check_credential(&mut self, input: &Input) -> Result<(), String> {
-        if !self.same_credential {
-            let unsent = |state: &RowState| matches!(state.outcome(), None | Some(Outcome::NotApplied));
-            if !self.rows.iter().all(|(state, _)| unsent(state)) {
-                return Err(OTHER_CREDENTIAL.into());
-            }
-            *self = History::empty(input);
+    /// Whether it belongs to other credentials, with which nothing was applied or left in doubt: they were wrong.
+    ///
+    /// # Errors
+    /// If something was.
+    pub fn is_of_wrong_credentials(&self) -> Result<bool, String> {
+        let changed = |(state, _): &(RowState, u64)| state.is_applied() || state.in_doubt;
+        match !self.same_credential && self.rows.iter().any(changed) {
+            true => Err(OTHER_CREDENTIAL.into()),
+            false => Ok(!self.same_credential),
         }
-        Ok(())
     }
 
     /// Reads the last result of each row whose state is wanted.

@@ -114,7 +114,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
         host: client.base_url().into(),
         credential: Some(format!("{:08x}", client.credentials_fingerprint())),
     };
-    let file = match &options.journal {
+    let mut file = match &options.journal {
         Some(path) if options.dry_run => journal::open_to_read(path)?,
         Some(path) => Some(journal::open(path)?),
         None => None,
@@ -123,8 +123,19 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
         Some(file) => History::read(file, &header, input)?,
         None => History::empty(input),
     };
-    if !options.dry_run {
-        history.check_credential(input)?;
+    if let Some(path) = options.journal.as_ref().filter(|_| !options.dry_run) {
+        if history.is_of_wrong_credentials()? {
+            // Windows renames no open file. Elsewhere it is locked until the new one is.
+            let _locked = file.take().filter(|_| cfg!(not(windows)));
+            let aside = journal::put_aside(path)?;
+            (file, history) = (Some(journal::open(path)?), History::empty(input));
+            say(&format!(
+                "journal {}: it belongs to other credentials, with which nothing was applied; it is {} now, and a new \
+                 one begins",
+                path.display(),
+                aside.display()
+            ));
+        }
     }
     let retry_refused = options.retry.contains(&Retry::Refused);
     let is_printed = |outcome| match outcome {

@@ -135,15 +135,22 @@ impl<'a> Run<'a> {
 
     /// What to do next.
     fn advise(&self, summary: &Summary, before: usize) {
-        if summary.stopped.is_some() || summary.not_applied > 0 {
-            say("run the same command again to go on with the rows that are left");
-        } else if before == self.input.len() && before > 0 {
-            say(match summary.counts.refused {
+        let (rows, counts) = (self.input.len(), &summary.counts);
+        if summary.not_applied > 0 {
+            say("run the same command again to resume with the rows that are left");
+        } else if before == rows && before > 0 {
+            say(match counts.refused {
                 0 => "nothing is left to do",
                 _ => "nothing is left to do; --retry refused sends the refused rows once more",
             });
         }
-        if summary.counts.unknown > 0 {
+        if counts.refused == rows && rows > 0 {
+            say(
+                "all rows were refused: check whether the sessions belong to the application of these credentials; with \
+                 those of another, the same command starts over",
+            );
+        }
+        if counts.unknown > 0 {
             say(
                 "the same command reads unknown rows back once more; look at their sessions: --retry unknown sends all \
                  those again that have another status",

@@ -287,6 +287,13 @@ fn journal() -> Rows {
             "other credentials",
             said(sandbox.with_key(&["batch", &file]).env("DIDIT_API_KEY", "other")),
         ),
+        ("other credentials, and nothing was applied with these", {
+            fs::write(&path, kept.lines().next().unwrap().to_owned() + "\n").unwrap();
+            let mut command = sandbox.with_key(&["batch", &file, "--quiet"]);
+            let run = Run::of(command.env("DIDIT_API_KEY", "other")).exits(0);
+            fs::write(&path, &kept).unwrap();
+            told(&run).replace(&dir.path(""), "")
+        }),
         (
             "it is of version 1",
             changed("\"didit_journal\":2", "\"didit_journal\":1"),

@@ -17,8 +17,9 @@ fn refused_credentials_stop_a_batch_at_once() {
     assert!(sandbox.updates().len() <= 2);
     assert!(sandbox.sessions().is_empty());
 
-    // With the right ones the same command goes on: nothing was ever done with the wrong ones.
-    batch(&sandbox, &file, &[]).exits(0);
+    // With the right ones the same command starts over: nothing was ever done with the wrong ones.
+    let started = batch(&sandbox, &file, &[]).exits(0);
+    assert!(started.err.contains("rows.csv.journal.1 now"), "{started}");
     assert_eq!(sandbox.sessions().len(), 200);
 
     // From then on the journal is theirs, until somebody says that the application has new ones.
@@ -34,6 +35,60 @@ fn refused_credentials_stop_a_batch_at_once() {
     let mut command = sandbox.with_key(&["batch", &file]);
     Run::of(command.env("DIDIT_API_KEY", "another")).exits(0);
     assert_eq!(sandbox.sessions().len(), 200);
+}
+
+#[test]
+fn the_credentials_of_another_application_are_no_dead_end() {
+    let sessions = Arc::new(Sessions::default());
+    let served = sessions.clone();
+    let server = Server::start(move |request| match request.header("x-api-key") {
+        Some("key-hunter2") => served.serve(request),
+        _ => didit_json(404, json!({"detail": "Session not found."})),
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(3));
+    let (journal, aside) = (format!("{file}.journal"), format!("{file}.journal.1"));
+    let with_key = |key: &str| Run::of(against(&server, &[&file]).env("DIDIT_API_KEY", key));
+    let advice = "all rows were refused: check whether the sessions belong to the application of these credentials";
+    for _ in 0..2 {
+        let refused = with_key("another").exits(1);
+        assert!(refused.err.contains("3 refused, 0 unknown, 0 not applied"), "{refused}");
+        assert!(refused.err.contains(advice), "{refused}");
+    }
+    let kept = fs::read(&journal).unwrap();
+
+    let run = with_key("key-hunter2").exits(0);
+    let notice = format!(
+        "didit: journal {journal}: it belongs to other credentials, with which nothing was applied; it is {aside} now"
+    );
+    assert!(run.err.starts_with(&notice), "{run}");
+    assert!(run.err.contains("3 rows: 3 applied"), "{run}");
+    assert_eq!(sessions.applied(), [1; 3]);
+    assert_eq!(fs::read(&aside).unwrap(), kept);
+    // Now it is theirs, and a dry run with others changes nothing about that.
+    with_key("another").exits(2);
+    let mut dry = against(&server, &[&file, "--dry-run"]);
+    Run::of(dry.env("DIDIT_API_KEY", "another")).exits(0);
+    assert!(with_key("key-hunter2").exits(0).err.contains("nothing is left to do"));
+    assert!(!fs::exists(format!("{file}.journal.2")).unwrap());
+}
+
+#[test]
+fn what_is_in_doubt_belongs_to_its_credentials() {
+    let server = Server::always(vec![Step::Close]);
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(1));
+    let with_key = |key: &str| {
+        let mut command = against(&server, &[&file, "--max-outage", "0"]);
+        Run::of(command.env("DIDIT_API_KEY", key))
+    };
+    with_key("one").exits(5);
+    let run = with_key("another").exits(2);
+    assert!(
+        run.line()
+            .contains("it belongs to other credentials: this run sent nothing"),
+        "{run}"
+    );
 }
 
 #[test]

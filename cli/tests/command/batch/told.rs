@@ -102,7 +102,7 @@ fn rows_that_were_not_applied_count_more_than_one_that_was_refused() {
     assert!(run.err.contains("1 refused, 0 unknown, 801 not applied\n"), "{run}");
     assert!(
         run.err
-            .ends_with("didit: run the same command again to go on with the rows that are left\n"),
+            .ends_with("didit: run the same command again to resume with the rows that are left\n"),
         "{run}"
     );
 }
