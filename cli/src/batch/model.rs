@@ -160,6 +160,13 @@ impl Model {
         self.circuit.remaining_pause(now)
     }
 
+    /// What a run that was stopped by a signal still does: how many requests are in flight, how many rows in doubt are read
+    /// back after that, and about how long that takes.
+    pub fn rest(&self, now: Time) -> (usize, usize, Duration) {
+        let doubts = if self.circuit.is_open() { 0 } else { self.begun.len() };
+        (self.in_flight, doubts, self.reads.estimate(now, doubts))
+    }
+
     /// Why all workers pause, once for each pause.
     pub fn take_new_pause(&mut self) -> Option<(Duration, String)> {
         self.new_pause.take()
@@ -783,6 +790,21 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_knows_how_many_requests_and_doubts_it_waits_for_and_how_long() {
+        let mut model = model(&[(APPROVED, UNTOUCHED); 20], |settings| settings.reads = 60);
+        for row in 0..5 {
+            assert_eq!(next(&mut model, at(0)), Task::Send(row));
+        }
+        for row in 0..3 {
+            model.answered(at(0), row, other(true));
+        }
+        model.stop(Stop::Signal);
+        assert_eq!(model.rest(at(0)), (2, 3, at(2)));
+        assert_eq!(next(&mut model, at(0)), Task::Read(0));
+        assert_eq!(model.rest(at(0)), (3, 2, at(2)));
+    }
+
+    #[test]
     fn a_stop_in_an_outage_waits_for_nothing() {
         let mut model = model(&[(RESUBMITTED, UNTOUCHED); 20], |_| {});
         for row in 0..8 {
@@ -794,6 +816,7 @@ mod tests {
             }
         }
         model.stop(Stop::Signal);
+        assert_eq!(model.rest(at(5)), (0, 0, at(0)));
         assert_eq!(next(&mut model, at(5)), Task::Done);
     }
 

@@ -31,8 +31,17 @@ impl Pace {
 
     /// A request goes out.
     pub fn count(&mut self, now: Time) {
+        self.next = now + self.interval(now);
+    }
+
+    /// About how long until so many requests have gone out.
+    pub fn estimate(&self, now: Time, requests: usize) -> Duration {
+        self.wait(now) + self.interval(now) * requests.saturating_sub(1) as u32
+    }
+
+    fn interval(&self, now: Time) -> Duration {
         let slowed = self.slowed.filter(|(_, until)| now < *until);
-        self.next = now + slowed.map_or(self.interval, |(interval, _)| interval.max(self.interval));
+        slowed.map_or(self.interval, |(interval, _)| interval.max(self.interval))
     }
 
     /// What an answer says about the rate limit: under 15 % what is left is spread over the time until there is more

@@ -61,17 +61,14 @@ impl Progress {
         }
     }
 
-    /// `pause` is how much is left of a pause of all workers.
-    pub fn show(&mut self, counts: &Counts, pause: Option<Duration>) {
+    /// `state` is what the run does while no new requests go out.
+    pub fn show(&mut self, counts: &Counts, state: Option<String>) {
         let now = Instant::now();
-        if pause.is_none() {
+        if state.is_none() {
             self.active += now - self.last;
         }
         self.last = now;
-        let speed = match pause {
-            Some(left) => format!("pausing for {}", in_words(left)),
-            None => self.speed(counts),
-        };
+        let speed = state.unwrap_or_else(|| self.speed(counts));
         let (done, failed) = (counts.ended(), counts.refused + counts.unknown);
         let text = match failed {
             0 => speed,

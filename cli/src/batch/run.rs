@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::rows::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
 use super::signals;
 use crate::args::Output;
-use crate::terminal::{Exit, in_words, say};
+use crate::terminal::{Exit, counted, in_words, say};
 
 /// How long it may take to notice a signal.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
@@ -83,7 +83,24 @@ impl<'a> Run<'a> {
             // Said here, as all workers may be waiting for answers.
             if !stopping && self.signal.load(Ordering::Relaxed) {
                 stopping = true;
-                say("stopping once the requests in flight have ended; a second signal stops at once");
+                let mut model = self.model();
+                model.stop(Stop::Signal);
+                let (in_flight, doubts, time) = model.rest(self.start.elapsed());
+                drop(model);
+                let mut waits = Vec::new();
+                if in_flight > 0 {
+                    waits.push(format!("waiting for {} in flight", counted(in_flight, "request")));
+                }
+                if doubts > 0 {
+                    let rows = counted(doubts, "row");
+                    waits.push(format!("reading back {rows} in doubt (about {})", in_words(time)));
+                }
+                if !waits.is_empty() {
+                    let waits = waits.join(", then ");
+                    say(&format!(
+                        "{waits}; press Ctrl-C again to stop now and leave them for the next run"
+                    ));
+                }
             }
             for message in message.into_iter().chain(messages.try_iter()) {
                 match message {
@@ -92,10 +109,14 @@ impl<'a> Run<'a> {
                 }
             }
             lines.print();
-            let model = self.model();
-            let (counts, pause) = (model.counts(), model.pause(self.start.elapsed()));
+            let (model, now) = (self.model(), self.start.elapsed());
+            let (counts, pause, (_, doubts, time)) = (model.counts(), model.pause(now), model.rest(now));
             drop(model);
-            progress.show(&counts, pause);
+            let state = match pause {
+                _ if stopping => Some(format!("stopping: {doubts} to read back, {} left", in_words(time))),
+                pause => pause.map(|left| format!("pausing for {}", in_words(left))),
+            };
+            progress.show(&counts, state);
         }
     }
 

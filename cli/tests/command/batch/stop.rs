@@ -1,7 +1,7 @@
 //! A stop that was asked for.
 
 use std::process::Child;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 
 use super::*;
 
@@ -76,7 +76,7 @@ impl Held {
     pub fn first_signal(&self, signal: &str) {
         self.signal(signal);
         let start = Instant::now();
-        while !fs::read_to_string(&self.stderr).unwrap().contains("stopping") {
+        while !fs::read_to_string(&self.stderr).unwrap().contains("press Ctrl-C again") {
             assert!(start.elapsed() < LIMIT, "nobody noticed the signal");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -98,6 +98,9 @@ fn the_first_signal_lets_what_is_under_way_end_and_starts_nothing_else() {
         let held = Held::start(&file, 3, false);
         held.first_signal(signal);
         let (run, server, sessions) = held.end(6);
+        let notice =
+            "didit: waiting for 3 requests in flight; press Ctrl-C again to stop now and leave them for the next run";
+        assert!(run.err.starts_with(notice), "{run}");
         assert!(
             run.err
                 .contains("40 rows: 3 applied, 0 already so, 0 refused, 0 unknown, 37 not applied"),
@@ -121,6 +124,45 @@ fn what_a_signal_finds_in_doubt_is_read_back_before_the_end() {
     assert!(
         run.err
             .contains("20 rows: 2 applied, 0 already so, 0 refused, 0 unknown, 18 not applied"),
+        "{run}"
+    );
+}
+
+#[test]
+fn a_stop_says_how_many_doubts_it_reads_back_and_about_how_long_that_takes() {
+    let (sessions, all_sent) = (Sessions::default(), Barrier::new(6));
+    let server = Server::start(move |request| {
+        let answer = sessions.serve(request);
+        if request.method == "GET" {
+            return answer;
+        }
+        // The six requests in flight are lost together.
+        all_sent.wait();
+        vec![Step::Close]
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(20));
+    // Sessions are read at most 100 times a minute there.
+    let mut command = with_default_signals(against(&server, &[&file, "--jobs", "6"]).env("DIDIT_API_VERSION", "v2"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while server.requests().len() < 7 {
+        assert!(start.elapsed() < LIMIT);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut kill = Command::new("kill");
+    assert!(kill.args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let run = Run::end(child).exits(6);
+    let line = run.err.lines().next().unwrap();
+    let (_, rest) = line.split_once("reading back ").expect(line);
+    let (rows, rest) = rest.split_once(" rows in doubt (about ").expect(line);
+    let seconds = rest.split_once(" s); press Ctrl-C again").expect(line).0;
+    let (rows, seconds) = (rows.parse::<f64>().unwrap(), seconds.parse::<f64>().unwrap());
+    assert!((3.0..=5.0).contains(&rows), "{line}");
+    assert!((seconds - rows * 0.6).abs() <= 1.6, "{line}");
+    assert!(
+        run.err
+            .contains("20 rows: 6 applied, 0 already so, 0 refused, 0 unknown, 14 not applied"),
         "{run}"
     );
 }
