@@ -78,14 +78,20 @@ pub fn open(path: &Path) -> Result<File, String> {
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path).map_err(unusable)?;
-    match fs4::FileExt::try_lock(&file) {
-        Ok(()) => Ok(file),
-        Err(fs4::TryLockError::WouldBlock) => {
-            Err("another run is using it: this run sent nothing; wait until the other has ended".into())
-        }
-        Err(fs4::TryLockError::Error(error)) => Err(unusable(error)),
-    }
+    // In place of a lock, which would keep everybody from reading it there: FILE_SHARE_READ.
+    #[cfg(windows)]
+    std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 1);
+    let file = options.open(path).map_err(|error| match error.raw_os_error() {
+        // ERROR_SHARING_VIOLATION.
+        Some(32) if cfg!(windows) => IN_USE.into(),
+        _ => unusable(error),
+    })?;
+    #[cfg(not(windows))]
+    fs4::FileExt::try_lock(&file).map_err(|error| match error {
+        fs4::TryLockError::WouldBlock => IN_USE.into(),
+        fs4::TryLockError::Error(error) => unusable(error),
+    })?;
+    Ok(file)
 }
 
 /// Gives a journal another name, and returns that.
@@ -172,7 +178,11 @@ impl Journal {
     fn write(&self, what: impl Fn(&File) -> io::Result<()>) -> Result<(), String> {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = what(file.as_ref().map_err(String::clone)?) {
-            *file = Err(format!("the journal cannot be written: {}", system_message(&error)));
+            let remedy = if is_full(&error) { "; free some space" } else { "" };
+            *file = Err(format!(
+                "the journal cannot be written: {}{remedy}",
+                system_message(&error)
+            ));
         }
         file.as_ref().map(drop).map_err(String::clone)
     }
@@ -332,18 +342,22 @@ fn check_header(text: &str, header: &Header) -> Result<bool, String> {
     let (other, remedy) = if found.didit_journal != header.didit_journal {
         return Err(OTHER_VERSION.into());
     } else if found.input != header.input {
-        ("another input, or the input was changed since", "restore its input")
+        (
+            "a different input, or the input was changed since",
+            "restore its input; to correct rows, put them in a new file, which gets a journal of its own",
+        )
     } else if found.host != header.host {
         ("another API host", "set DIDIT_BASE_URL as it was")
     } else {
         return Ok(found.credential.is_none() || found.credential == header.credential);
     };
     Err(format!(
-        "it belongs to {other}: this run sent nothing; to go on with that batch, {remedy}; with another --journal, every \
-         row is sent"
+        "it belongs to {other}: this run sent nothing; to resume that batch, {remedy}; with another --journal, every row is \
+         sent"
     ))
 }
 
+const IN_USE: &str = "another run is using it: this run sent nothing; wait until the other has ended";
 const OTHER_VERSION: &str = "it was written by another version of this command: this run sent nothing; finish the \
                              batch with that version. Do not delete the journal: a new one knows nothing of the rows \
                              that were sent, and they would be sent again";
@@ -354,17 +368,21 @@ const NO_JOURNAL: &str = "this is not a journal of didit: this run sent nothing;
 const DAMAGED: &str = ": this run sent nothing; restore the journal from a copy, or start a new batch with the rows \
                        that it does not mention";
 
-pub fn unusable(error: io::Error) -> String {
-    let hint = match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotFound => {
-            "; for a new batch, --journal FILE puts it somewhere else"
-        }
-        _ => "",
+fn unusable(error: io::Error) -> String {
+    let remedy = match is_full(&error) {
+        true => "free some space, and run the same command again",
+        // Also where a file system knows no locks.
+        false => "for a new batch, --journal FILE puts it somewhere else",
     };
     format!(
-        "it cannot be used: {}; this run sent nothing{hint}",
+        "it cannot be used: {}; this run sent nothing; {remedy}",
         system_message(&error)
     )
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull)
 }
 
 /// So that the journal itself outlasts a power cut. Not every file system can do that.

@@ -1,22 +1,26 @@
 //! What is on disk before a request goes out, as only the system calls show. Run by `journal.sh`.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::json;
 
 use crate::support::directory::Directory;
 use crate::support::{Server, answer};
 
-#[test]
-fn an_intent_is_on_disk_before_its_request_and_every_result_before_the_end() {
-    let server = Server::start(|request| {
+fn confirming() -> Server {
+    Server::start(|request| {
         let id = request.path.split('/').nth(3);
         answer(200, &[], json!({ "session_id": id }).to_string())
-    });
-    let dir = Directory::new();
-    let rows = "session_id,new_status\na,Approved\nb,Approved\nc,Declined\n";
-    let (file, journal) = (dir.file("rows.csv", rows), dir.path("rows.csv.journal"));
+    })
+}
+
+const ROWS: &str = "session_id,new_status\na,Approved\nb,Approved\nc,Declined\n";
+
+#[test]
+fn an_intent_is_on_disk_before_its_request_and_every_result_before_the_end() {
+    let (server, dir) = (confirming(), Directory::new());
+    let (file, journal) = (dir.file("rows.csv", ROWS), dir.path("rows.csv.journal"));
     check(&server, &file, &dir.path("trace"));
     // As if the first run had died right after it wrote the header, before it synced the directory.
     let text = fs::read_to_string(&journal).unwrap();
@@ -24,17 +28,22 @@ fn an_intent_is_on_disk_before_its_request_and_every_result_before_the_end() {
     check(&server, &file, &dir.path("trace"));
 }
 
-/// Traces a run that sends three rows.
-fn check(server: &Server, file: &str, trace: &str) {
-    let calls = "trace=write,sendto,fsync,fdatasync";
-    let status = Command::new("strace")
-        .args(["-f", "-s", "200", "-e", calls, "-o", trace])
+/// A run that sends three rows, under strace with these arguments.
+fn run(server: &Server, file: &str, strace: &[&str]) -> Output {
+    Command::new("strace")
+        .args(strace)
         .args([env!("CARGO_BIN_EXE_didit"), "batch", file, "--jobs", "1"])
         .env_clear()
         .envs([("DIDIT_BASE_URL", server.url().as_str()), ("DIDIT_API_KEY", "key")])
-        .status()
-        .unwrap();
-    assert!(status.success());
+        .output()
+        .unwrap()
+}
+
+/// What a run has written and synced before each request.
+fn check(server: &Server, file: &str, trace: &str) {
+    let calls = "trace=write,sendto,fsync,fdatasync";
+    let output = run(server, file, &["-f", "-s", "200", "-e", calls, "-o", trace]);
+    assert!(output.status.success(), "{output:?}");
 
     let (mut requests, mut intents, mut unsynced, mut directory_synced) = (0, 0, false, false);
     let trace = fs::read_to_string(trace).unwrap();
@@ -54,4 +63,35 @@ fn check(server: &Server, file: &str, trace: &str) {
     }
     assert_eq!(requests, 3, "{trace}");
     assert!(!unsynced, "the last result is not on disk:\n{trace}");
+}
+
+#[test]
+fn a_file_system_without_locks_is_told_with_a_way_out() {
+    let (server, dir) = (confirming(), Directory::new());
+    let inject = ["-o", "/dev/null", "-e", "inject=flock:error=ENOSYS"];
+    let output = run(&server, &dir.file("rows.csv", ROWS), &inject);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert!(
+        line.contains("it cannot be used: Function not implemented; this run sent nothing; "),
+        "{line}"
+    );
+    assert!(
+        line.ends_with("; for a new batch, --journal FILE puts it somewhere else\n"),
+        "{line}"
+    );
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn results_that_do_not_get_to_the_disk_leave_no_rows_to_resume_with() {
+    let (server, dir) = (confirming(), Directory::new());
+    // The first of the main thread was the header's.
+    let inject = ["-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=2"];
+    let output = run(&server, &dir.file("rows.csv", ROWS), &inject);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let expected = "didit: 3 rows: 3 applied, 0 already so, 0 refused, 0 unknown, 0 not applied\n\
+                    didit: stopped: the journal cannot be written: Input/output error\n";
+    assert_eq!(text, expected);
 }

@@ -109,7 +109,8 @@ fn a_journal_of_something_else_is_not_gone_on_with() {
     dir.file("rows.csv", csv(4));
     refused(
         batch(&sandbox, &file, &[]),
-        "it belongs to another input, or the input was changed since",
+        "it belongs to a different input, or the input was changed since: this run sent nothing; to resume that batch, restore \
+         its input; to correct rows, put them in a new file",
     );
 
     // A file that is no journal is left as it is, whole line or not.
