@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::panic;
 use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::Duration;
 
 use didit::{Error, ErrorKind, Verdict};
@@ -58,18 +59,41 @@ fn erase_bar() -> &'static str {
 /// One line on standard error. Nobody may be reading it, which changes nothing.
 pub fn say(text: &str) {
     let line = format!("{}didit: {}\n", erase_bar(), escaped(text));
-    let _ = io::stderr().write_all(line.as_bytes());
+    let _ = write(io::stderr(), &line);
 }
 
 /// A result on standard output. A reader that went away, as `head` does, wants no more of them.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let out = io::stdout().lock();
     if out.is_terminal() {
-        let _ = io::stderr().write_all(erase_bar().as_bytes());
+        let _ = write(io::stderr(), erase_bar());
     }
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match write(out, text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
+    }
+}
+
+/// Writes the whole text, so that no line is cut in half.
+fn write(mut out: impl Write, text: &str) -> io::Result<()> {
+    let mut left = text.as_bytes();
+    while !left.is_empty() {
+        left = match wait_out(|| out.write(left))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => &left[written..],
+        };
+    }
+    wait_out(|| out.flush())
+}
+
+/// Repeats what would block: whoever started this command may have made its standard streams non-blocking.
+pub fn wait_out<T>(mut what: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    use io::ErrorKind::{Interrupted, WouldBlock};
+    loop {
+        match what() {
+            Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => thread::sleep(Duration::from_millis(10)),
+            result => return result,
+        }
     }
 }
 
@@ -112,7 +136,7 @@ pub fn help_or_mistake(error: &clap::Error) -> Exit {
             .lines()
             .map(|line| escaped(line).into_owned())
             .collect();
-        let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+        let _ = write(io::stderr(), &(lines.join("\n") + "\n"));
         return Exit::Usage;
     }
     print_all(&error.to_string())
@@ -182,7 +206,7 @@ impl Log for StderrLog {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, thread};
+    use std::env;
 
     use super::*;
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::csv;
 use crate::args::Format;
 use crate::session::status_update;
-use crate::terminal::{counted, system_message};
+use crate::terminal::{counted, system_message, wait_out};
 
 pub struct Input {
     text: String,
@@ -60,7 +60,7 @@ pub fn read(file: Option<&Path>) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = match file {
         Some(file) => File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
-        None => io::stdin().lock().read_to_end(&mut bytes),
+        None => wait_out(|| io::stdin().lock().read_to_end(&mut bytes)),
     };
     read.map_err(|error| format!("it cannot be read: {}", system_message(&error)))?;
     if u32::try_from(bytes.len()).is_err() {

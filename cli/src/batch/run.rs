@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
             summary.exit = Exit::Credentials;
         }
         lines.add_summary(&summary.to_json());
-        let printed = lines.print();
+        lines.print();
         if !output.quiet {
             say(&summary.to_string());
         }
@@ -148,10 +148,7 @@ impl<'a> Run<'a> {
         if !output.quiet {
             self.advise(&summary, before);
         }
-        match summary.exit {
-            Exit::Done if !printed => Exit::NotDone,
-            exit => exit,
-        }
+        summary.exit
     }
 
     /// What to do next.

@@ -4,7 +4,11 @@
 use std::ffi::OsStr;
 #[cfg(target_os = "linux")]
 use std::fs::{File, OpenOptions};
+#[cfg(unix)]
+use std::io::Read;
 use std::io::Write;
+#[cfg(unix)]
+use std::os::{fd::OwnedFd, unix::net::UnixStream};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +17,7 @@ use crate::batch::{Sessions, against, csv};
 use crate::sandbox::{Run, Sandbox, didit};
 use crate::support::directory::Directory;
 use crate::support::{Server, Step, answer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn a_failure_as_json_always_has_the_same_keys() {
@@ -204,4 +208,46 @@ fn standard_output_that_is_not_read_holds_up_no_request_beside_a_progress_bar() 
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(sent, ROWS);
+}
+
+/// Node.js and others make their pipes non-blocking, for the command at the other end as well.
+#[cfg(unix)]
+#[test]
+fn a_non_blocking_standard_output_that_is_full_loses_and_cuts_no_line() {
+    const ROWS: usize = 3_000;
+    let sessions = Sessions::default();
+    let server = Server::start(move |request| sessions.serve(request));
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(ROWS));
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut command = against(&server, &[&file, "--json", "--quiet"]);
+    let mut child = command.stdout(OwnedFd::from(theirs)).spawn().unwrap();
+    drop(command);
+    let start = Instant::now();
+    while server.requests().len() < ROWS && start.elapsed() < Duration::from_secs(30) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    // Only now somebody reads.
+    let mut text = String::new();
+    ours.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), ROWS + 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_non_blocking_standard_input_is_read_to_its_end() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut command = didit(&["batch", "-", "--dry-run"]);
+    let child = command.stdin(OwnedFd::from(theirs)).spawn().unwrap();
+    drop(command);
+    ours.write_all(b"session_id,new_status\nabc,App").unwrap();
+    thread::sleep(Duration::from_millis(100));
+    ours.write_all(b"roved\n").unwrap();
+    drop(ours);
+    let run = Run::end(child).exits(0);
+    assert!(run.out.starts_with("1 row: 1 to be approved"), "{run}");
 }
