@@ -128,7 +128,7 @@ impl Context<'_> {
                 Some(status) => (Network, format!("the proxy answered {status}")),
                 None => (Network, "the proxy closed the connection".into()),
             },
-            E::Protocol(_) => (Network, "the proxy answered with something that is not HTTP".into()),
+            E::Protocol(_) => (Network, format!("the proxy answered with {}", not_http(error, 20))),
             E::Io(error) if error.kind() != Io::InvalidData => match Loss::of(error) {
                 Some(Loss::Closed) => (Network, "the connection was closed".into()),
                 Some(Loss::Reset) => (Network, "the connection was reset".into()),
@@ -144,7 +144,7 @@ impl Context<'_> {
     fn waiting(&self, error: &E) -> (ErrorKind, String) {
         match error {
             E::Timeout(_) => (TimedOut, format!("did not answer within {}", in_words(self.timeout))),
-            E::Protocol(_) => (UnexpectedResponse, "answered with something that is not HTTP".into()),
+            E::Protocol(_) => (UnexpectedResponse, format!("answered with {}", not_http(error, 128))),
             E::LargeResponseHeader(..) => {
                 let limit = size(MAX_HEADERS as u64);
                 (UnexpectedResponse, format!("answered with headers larger than {limit}"))
@@ -189,6 +189,16 @@ impl Loss {
             Io::ConnectionReset | Io::ConnectionAborted => Some(Loss::Reset),
             _ => None,
         }
+    }
+}
+
+/// Says what is wrong with the head of an answer in which ureq parses at most `max_headers`. The error's type is not
+/// public in ureq, so only its text can be read.
+fn not_http(error: &E, max_headers: usize) -> String {
+    match error.to_string() {
+        text if text.contains("too many headers") => format!("more than {max_headers} headers"),
+        text if text.contains("header") => "a header that is not valid HTTP".into(),
+        _ => "something that is not HTTP".into(),
     }
 }
 

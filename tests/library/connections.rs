@@ -153,6 +153,51 @@ fn headers_of_64_kib_are_read_and_more_are_not() {
     assert!(error.to_string().contains("headers larger than 64 KiB"), "{error}");
 }
 
+/// A confirmation with these header lines before its own.
+fn confirmed_with(lines: &str) -> Vec<Step> {
+    let body = format!("{{\"session_id\":\"{SESSION}\"}}");
+    let length = body.len();
+    vec![Step::Send(
+        format!("HTTP/1.1 200 OK\r\n{lines}content-length: {length}\r\n\r\n{body}").into(),
+    )]
+}
+
+#[test]
+fn an_answer_with_up_to_128_headers_is_read() {
+    let server = Server::always(confirmed_with(&"x-info: x\r\n".repeat(127)));
+    let client = server.key_client();
+    client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
+}
+
+#[test]
+fn a_header_that_cannot_be_read_is_named() {
+    for (lines, words) in [
+        ("x-info : x\r\n", "answered with a header that is not valid HTTP"),
+        (
+            "x-info: x\r\n folded\r\n",
+            "answered with a header that is not valid HTTP",
+        ),
+        ("x-info: \0\r\n", "answered with a header that is not valid HTTP"),
+        (
+            "content-length: many\r\n",
+            "answered with a header that is not valid HTTP",
+        ),
+        (&"x-info: x\r\n".repeat(128), "answered with more than 128 headers"),
+    ] {
+        let server = Server::always(confirmed_with(lines));
+        let client = server.key_client();
+        let result = client.update_status(&session_id(), &StatusUpdate::declined());
+        let error = result.unwrap_err();
+        let message = format!("{} {words}", server.address());
+        assert!(error.to_string().contains(&message), "{lines:?}: {error}");
+        assert_eq!(
+            (error.kind(), error.verdict(), error.is_retryable()),
+            (ErrorKind::UnexpectedResponse, Verdict::Unknown, false),
+            "{lines:?}"
+        );
+    }
+}
+
 #[test]
 fn what_failed_is_told_with_the_host_and_without_the_words_of_machines() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n";

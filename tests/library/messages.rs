@@ -237,6 +237,14 @@ fn answers() -> Rows {
             "an answer that is not HTTP",
             update(sent("SSH-2.0-OpenSSH_9.9\r\n\r\n")),
         ),
+        (
+            "a header that is not valid HTTP",
+            update(sent("HTTP/1.1 200 OK\r\nx-info : x\r\n\r\n")),
+        ),
+        (
+            "more than 128 headers",
+            update(sent(&format!("HTTP/1.1 200 OK\r\n{}\r\n", "x-info: x\r\n".repeat(129)))),
+        ),
     ]
 }
 

@@ -416,12 +416,23 @@ fn a_failure_tells_that_a_proxy_is_between_and_never_its_password() {
     let (server, _asked) = proxy("HTTP/1.1 502 Bad Gateway\r\n\r\n", vec![]);
     let (closing, _asked) = proxy(ESTABLISHED, vec![vec![Step::Close]; 3]);
     let (noise, _asked) = proxy("SSH-2.0-OpenSSH_9.2\r\n\r\n", vec![]);
+    let (folded, _asked) = proxy("HTTP/1.1 200 OK\r\nx-info: x\r\n folded\r\n\r\n", vec![]);
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x-info: x\r\n".repeat(21));
+    let (many, _asked) = proxy(many.leak(), vec![]);
     let nobody = "127.0.0.1:1".to_owned();
     for (address, words) in [
         (server.address().to_string(), "the proxy answered 502"),
         (
             noise.address().to_string(),
             "the proxy answered with something that is not HTTP",
+        ),
+        (
+            folded.address().to_string(),
+            "the proxy answered with a header that is not valid HTTP",
+        ),
+        (
+            many.address().to_string(),
+            "the proxy answered with more than 20 headers",
         ),
         (nobody, "connection refused"),
     ] {
