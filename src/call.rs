@@ -26,10 +26,8 @@ impl Deadline {
     /// is none.
     pub(crate) fn after(limit: Option<Duration>, timeout: Duration) -> Deadline {
         let limit = limit.unwrap_or(Duration::MAX);
-        Deadline {
-            end: Instant::now().checked_add(limit),
-            reserve: timeout.min(limit / 5),
-        }
+        let reserve = timeout.min(limit / 5);
+        Deadline { end: None, reserve }.at_most(limit)
     }
 
     /// The same deadline, but no later than `limit` from now.
@@ -39,11 +37,6 @@ impl Deadline {
             end: self.end.into_iter().chain(end).min(),
             ..self
         }
-    }
-
-    /// Half of the time that is left.
-    pub(crate) fn half(self) -> Deadline {
-        self.left().map_or(self, |left| self.at_most(left / 2))
     }
 
     fn left(self) -> Option<Duration> {
@@ -100,39 +93,36 @@ pub(crate) fn with_retries<T>(
     subject: &dyn Fn() -> String,
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    let mut failures = Failures {
-        policy,
-        deadline,
-        subject,
-        attempts: 0,
-        latest: None,
-        first_unknown_attempt: None,
-    };
+    let mut failures = Failures::default();
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
-            Err(error) => thread::sleep(failures.wait_after(error)?),
+            Err(error) => thread::sleep(failures.wait_after(error, policy, deadline, subject)?),
         }
     }
 }
 
 /// The failed attempts of a call.
-struct Failures<'a> {
-    policy: &'a RetryPolicy,
-    deadline: Deadline,
-    subject: &'a dyn Fn() -> String,
+#[derive(Default)]
+struct Failures {
     attempts: u32,
     latest: Option<Error>,
     /// The first attempt that may have been applied, and what happened to it.
     first_unknown_attempt: Option<(u32, String)>,
 }
 
-impl Failures<'_> {
+impl Failures {
     /// The wait before the next attempt.
     ///
     /// # Errors
     /// What the call ends with, if there is to be no other attempt.
-    fn wait_after(&mut self, mut error: Error) -> Result<Duration> {
+    fn wait_after(
+        &mut self,
+        mut error: Error,
+        policy: &RetryPolicy,
+        deadline: Deadline,
+        subject: &dyn Fn() -> String,
+    ) -> Result<Duration> {
         // An attempt that was not begun for want of time says less than the one before it.
         let not_begun = error.0.deadline_exceeded && error.verdict() == Verdict::NotApplied;
         match self.latest.take().filter(|_| not_begun) {
@@ -140,8 +130,8 @@ impl Failures<'_> {
             None => self.attempts += 1,
         }
         let attempts = self.attempts;
-        let wait = self.policy.wait(&error, attempts - 1, fastrand::f64());
-        let enough_time = wait.is_none_or(|wait| self.deadline.leaves_reserve_after(wait));
+        let wait = policy.wait(&error, attempts - 1, fastrand::f64());
+        let enough_time = wait.is_none_or(|wait| deadline.leaves_reserve_after(wait));
         if let Some(wait) = wait.filter(|_| enough_time && !error.0.deadline_exceeded) {
             if error.verdict() == Verdict::Unknown {
                 self.first_unknown_attempt.get_or_insert((attempts, error.summary()));
@@ -149,15 +139,15 @@ impl Failures<'_> {
             log::warn!(
                 target: "didit",
                 "{}: {}; trying again in {} ms ({attempts} of {} retries)",
-                (self.subject)(),
+                subject(),
                 error.summary(),
                 wait.as_millis(),
-                self.policy.limit(),
+                policy.max_retries,
             );
             self.latest = Some(error);
             return Ok(wait);
         }
-        let mut error = error.with_subject((self.subject)()).after_attempts(attempts);
+        let mut error = error.with_subject(subject()).after_attempts(attempts);
         error.0.deadline_exceeded |= !enough_time;
         if error.verdict() == Verdict::NotApplied && self.first_unknown_attempt.is_some() {
             error.0.verdict = Verdict::Unknown;
@@ -220,15 +210,6 @@ mod tests {
         assert!(far <= Instant::now() + SECOND);
         assert!(Deadline::after(None, SECOND).at_most(SECOND).end.is_some());
         assert!(deadline(SECOND).at_most(Duration::MAX).end.is_some());
-    }
-
-    #[test]
-    fn half_a_deadline_is_half_of_what_is_left() {
-        let before = Instant::now();
-        let half = deadline(FAR).half().end.unwrap();
-        assert!(half >= before + FAR / 2, "{:?}", half - before);
-        assert!(half <= Instant::now() + FAR / 2);
-        assert!(Deadline::after(None, SECOND).half().end.is_none());
     }
 
     #[test]

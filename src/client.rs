@@ -72,11 +72,8 @@ impl Client {
     /// ```
     pub fn update_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<UpdatedSession> {
         let mut call = self.0.call();
-        let subject = || update_subject(id, update);
-        let body = update
-            .to_body(self.0.version)
-            .map_err(|error| error.with_subject(subject()))?;
-        with_retries(&self.0.retry, call.deadline, &subject, || {
+        with_retries(&self.0.retry, call.deadline, &|| update_subject(id, update), || {
+            let body = update.to_body(self.0.version)?;
             self.0.update(id, update, &body, &mut call)
         })
     }
@@ -314,7 +311,7 @@ impl Shared {
 
     fn call(&self) -> Call {
         Call {
-            deadline: Deadline::after(self.deadline, self.http.timeout()),
+            deadline: Deadline::after(self.deadline, self.http.timeout),
             token_replaced: false,
         }
     }
@@ -326,13 +323,11 @@ impl Shared {
         may_replace: &dyn Fn(&SessionStatus) -> bool,
     ) -> Result<Ensured> {
         let mut call = self.call();
-        let subject = || update_subject(id, update);
-        let body = update
-            .to_body(self.version)
-            .map_err(|error| error.with_subject(subject()))?;
         // How an attempt failed that may have been applied. The next one reads the session first, which may settle that.
         let mut doubt = None;
-        let result = with_retries(&self.retry, call.deadline, &subject, || {
+        let result = with_retries(&self.retry, call.deadline, &|| update_subject(id, update), || {
+            // An update that cannot be sent is rejected before the session is read.
+            let body = update.to_body(self.version)?;
             match (self.read(id, &mut call)?.status, doubt) {
                 (status, None) if status == update.new_status() => return Ok(Ensured::Already),
                 (status, Some(_)) if status == update.new_status() => return Ok(Ensured::Updated),
@@ -345,11 +340,11 @@ impl Shared {
                 }
             }
             let updated = self.update(id, update, &body, &mut call);
-            let unknown = updated
-                .as_ref()
-                .err()
-                .filter(|error| error.verdict() == Verdict::Unknown);
-            doubt = doubt.or(unknown.map(Error::kind));
+            let updated = updated.inspect_err(|error| {
+                if error.verdict() == Verdict::Unknown {
+                    doubt.get_or_insert(error.kind());
+                }
+            });
             updated.map(|_| Ensured::Updated)
         });
         let in_doubt = |error: &Error| error.verdict() == Verdict::Unknown;

@@ -97,15 +97,13 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
         }
     };
 
-    let seconds = |name| {
-        let hint = "use a number of seconds above 0, such as 30 or 2.5";
-        Ok(parsed(text, name, hint)?.map(|Seconds(duration)| duration))
-    };
-    let retries = parsed(text, "DIDIT_MAX_RETRIES", "use a whole number, 0 for none")?;
+    let hint = "use a number of seconds above 0, such as 30 or 2.5";
+    let seconds = |name| parsed(text, name, hint, parse_seconds);
+    let retries = parsed(text, "DIDIT_MAX_RETRIES", "use a whole number, 0 for none", parse)?;
     let certificates = path("DIDIT_CA_FILE").map(|file| read(&file, MAX_CA_FILE)).transpose();
     let certificates = certificates.map_err(|problem| Error::config(problem).within("DIDIT_CA_FILE"))?;
 
-    let version = parsed(text, "DIDIT_API_VERSION", "use v1, v2 or v3")?;
+    let version = parsed(text, "DIDIT_API_VERSION", "use v1, v2 or v3", parse)?;
     Ok(Client::builder(credentials(text, secret, version)?)
         .with(version, ClientBuilder::api_version)
         .with(text("DIDIT_BASE_URL")?, ClientBuilder::base_url)
@@ -122,29 +120,23 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
 
 /// A number of seconds above 0, with or without a fraction. Read without floating point, whose parser would weigh more
 /// than the rest of this file in a small binary.
-struct Seconds(Duration);
-
-impl FromStr for Seconds {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Seconds, ()> {
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-        if fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
-            return Err(());
-        }
-        let whole = if whole.is_empty() { "0" } else { whole };
-        let nanos = format!("{fraction:0<9}")[..9].parse().map_err(|_| ())?;
-        let duration = Duration::new(whole.parse().map_err(|_| ())?, nanos);
-        if duration.is_zero() {
-            Err(())
-        } else {
-            Ok(Seconds(duration))
-        }
+fn parse_seconds(text: &str) -> Option<Duration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return None;
     }
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let nanos = parse(&format!("{fraction:0<9}")[..9])?;
+    let duration = Duration::new(parse(whole)?, nanos);
+    Some(duration).filter(|duration| !duration.is_zero())
 }
 
-fn parsed<T: FromStr>(text: Text<'_>, name: &str, hint: &str) -> Result<Option<T>> {
-    let parse = |value: String| value.parse().map_err(|_| Error::config(hint).within(name));
+fn parse<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn parsed<T>(text: Text<'_>, name: &str, hint: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
+    let parse = |value: String| parse(&value).ok_or_else(|| Error::config(hint).within(name));
     text(name)?.map(parse).transpose()
 }
 

@@ -434,10 +434,9 @@ pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         text = text.replace(secret, "[hidden]");
     }
-    let text = text.trim();
-    let cut = text.chars().count() > max;
+    let mut chars = text.trim().chars();
     let mut line = String::new();
-    for c in text.chars().take(max) {
+    for c in chars.by_ref().take(max) {
         let changes_direction = matches!(
             c,
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
@@ -448,7 +447,7 @@ pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {
             line.push(c);
         }
     }
-    if cut {
+    if chars.next().is_some() {
         line.push('…');
     }
     line

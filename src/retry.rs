@@ -19,7 +19,7 @@ use crate::error::Error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct RetryPolicy {
-    max_retries: u32,
+    pub(crate) max_retries: u32,
     base_delay: Duration,
     max_delay: Duration,
     max_wait: Duration,
@@ -65,11 +65,6 @@ impl RetryPolicy {
     pub fn max_wait(mut self, wait: Duration) -> RetryPolicy {
         self.max_wait = wait;
         self
-    }
-
-    /// How many retries there may be.
-    pub(crate) fn limit(&self) -> u32 {
-        self.max_retries
     }
 
     /// The wait before the next attempt, where `retries` were made so far; `None` when there is to be none.

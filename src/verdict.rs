@@ -1,7 +1,5 @@
 //! What an answer, or the lack of one, means for the decision: the table in the README, in code.
 
-use std::mem;
-
 use crate::call::Deadline;
 use crate::error::{Error, ErrorKind, Result, ServerMessage, Verdict};
 use crate::http::{Failure, Http, Outcome, Request, Response, host};
@@ -64,7 +62,7 @@ pub(crate) fn ask(
     secrets: &[&str],
     seen: impl FnOnce(&Response),
 ) -> Result<(Response, Vec<u8>)> {
-    let limit = http.timeout();
+    let limit = http.timeout;
     let timeout = deadline.remaining(limit)?;
     let (send_by, new_connection) = match operation {
         // It is not repeated if the connection turns out to be lost.
@@ -81,47 +79,49 @@ pub(crate) fn ask(
         error.with(|error| error.deadline_exceeded = own_time)
     };
     let result = http.send(request, timeout, send_by, new_connection);
-    let mut response = result.map_err(failed)?;
+    let (response, mut body) = result.map_err(failed)?;
     seen(&response);
-    // A byte order mark, which no JSON begins with (RFC 8259 §8.1).
-    if let Some(body) = response
-        .body
-        .as_mut()
-        .ok()
-        .filter(|body| body.starts_with(b"\xef\xbb\xbf"))
-    {
-        body.drain(..3);
+    if let Ok(body) = &mut body {
+        // JSON must not begin with a byte order mark, but a parser may ignore one (RFC 8259 §8.1).
+        if body.starts_with(b"\xef\xbb\xbf") {
+            body.drain(..3);
+        }
     }
     if response.status != 200 {
-        return Err(of_status(&response, host(request.url), operation, secrets));
+        return Err(of_status(&response, &body, host(request.url), operation, secrets));
     }
-    let body = mem::replace(&mut response.body, Ok(Vec::new()))
-        .map_err(|failure| failed(failure).with(|error| error.status = Some(200)))?;
+    let body = body.map_err(|failure| failed(failure).with(|error| error.status = Some(200)))?;
     Ok((response, body))
 }
 
 /// An answer with another status than 200 (docs/didit-api.md §6), from `host`.
-fn of_status(response: &Response, host: &str, operation: Operation, secrets: &[&str]) -> Error {
+fn of_status(
+    response: &Response,
+    body: &Result<Vec<u8>, Failure>,
+    host: &str,
+    operation: Operation,
+    secrets: &[&str],
+) -> Error {
     use ErrorKind::{Authentication, Forbidden, NotFound, RateLimited, Rejected, Server, UnexpectedResponse};
     use Outcome::{Lost, NotYet, Refused, Unclear};
 
     let status = response.status;
     // Only the body of an error is meant to be shown: a success may hold all about a person.
-    let body = match status {
-        400.. => response.body.as_deref().unwrap_or_default(),
+    let shown = match status {
+        400.. => body.as_deref().unwrap_or_default(),
         _ => b"",
     };
-    let json = serde_json::from_slice(body).unwrap_or_default();
+    let json = serde_json::from_slice(shown).unwrap_or_default();
     let message = ServerMessage::read(&json, response.header("x-request-id"), secrets);
     let from_didit = message.is_from_didit();
     let problem = match status {
         _ if from_didit => format!("Didit answered {status}"),
-        400.. if response.body.is_err() => {
+        400.. if body.is_err() => {
             format!("{host} answered {status}, and its answer could not be read to its end")
         }
         300..400 => format!("{host} answered {status}, a redirect, which is not followed"),
-        400..500 => unexpected_content(host, response, body),
-        500.. => format!("{host} answered {status} {}", content(response, body)),
+        400..500 => unexpected_content(host, response, shown),
+        500.. => format!("{host} answered {status} {}", content(response, shown)),
         _ => format!("{host} answered {status}"),
     };
     let check_url = operation.check_url();

@@ -113,15 +113,14 @@ impl DnsCache {
         let cache = &self.0;
         let mut hosts = cache.hosts();
         let known = hosts.iter().position(|host| host.is(name, port));
-        let index = known.unwrap_or(hosts.len());
-        if known.is_none() {
-            let name = name.to_owned();
+        let index = known.unwrap_or_else(|| {
             hosts.push(Host {
-                name,
+                name: name.to_owned(),
                 port,
                 ..Host::default()
             });
-        }
+            hosts.len() - 1
+        });
         let now = (cache.clock)();
         let host = &mut hosts[index];
         let is_younger = |at: Instant, limit| now.saturating_duration_since(at) < limit;

@@ -35,11 +35,11 @@ pub(crate) enum Outcome {
 }
 
 /// How far a request got. Nothing of its body is handed to the connection while it is connecting.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Connecting,
     /// Its body was not sent, as too little time was left.
-    Connected,
+    TooLate,
     Waiting,
     Reading,
 }
@@ -65,7 +65,9 @@ impl Failure {
                 format!("{host}, through the proxy {proxy},"),
             ),
         };
-        if let Some((problem, advice)) = context.refusal(error, stage, &server) {
+        // In TLS 1.3, the server may refuse the handshake after the request was sent.
+        let is_connecting = stage == Stage::Connecting || matches!(error, E::Tls(tls::CERTIFICATE_REQUIRED));
+        if let Some((problem, advice)) = context.refusal(error, &server).filter(|_| is_connecting) {
             return Failure {
                 kind: Network,
                 outcome: Outcome::Refused,
@@ -76,17 +78,17 @@ impl Failure {
         let timeout = in_words(context.timeout);
         let (kind, problem) = match stage {
             Stage::Connecting => context.connecting(error),
-            Stage::Connected => (TimedOut, format!("too little of {timeout} was left to send the update")),
+            Stage::TooLate => (TimedOut, format!("too little of {timeout} was left to send the update")),
             Stage::Waiting => context.waiting(error),
             Stage::Reading => context.reading(error),
         };
         let problem = match stage {
-            Stage::Connecting | Stage::Connected => format!("connecting to {route}: {problem}"),
+            Stage::Connecting | Stage::TooLate => format!("connecting to {route}: {problem}"),
             Stage::Waiting | Stage::Reading => format!("{server} {problem}"),
         };
         let (outcome, advice) = match (stage, kind) {
             (Stage::Connecting, _) => (Outcome::NotYet, "try again"),
-            (Stage::Connected, _) => (Outcome::TooLate, "try again"),
+            (Stage::TooLate, _) => (Outcome::TooLate, "try again"),
             (_, UnexpectedResponse) => (Outcome::Unclear, ""),
             _ => (Outcome::Lost, "try again"),
         };
@@ -101,12 +103,9 @@ impl Failure {
 
 impl Context<'_> {
     /// Why another attempt to connect would end the same way, and what to do about it.
-    fn refusal(&self, error: &E, stage: Stage, server: &str) -> Option<(String, &'static str)> {
+    fn refusal(&self, error: &E, server: &str) -> Option<(String, &'static str)> {
         let proxy = self.proxy.unwrap_or_default();
         match proxy_status(error) {
-            // The server refused the handshake after the client had ended its part of it.
-            _ if matches!(error, E::Tls(tls::CERTIFICATE_REQUIRED)) => tls::refusal(error, server, self.custom_roots),
-            _ if stage != Stage::Connecting => None,
             Some(status @ (401 | 407)) => Some((
                 format!("the proxy {proxy} wants a user name and a password, or different ones (it answered {status})"),
                 "check the proxy's URL, which carries them; only Basic authentication is supported",
@@ -328,7 +327,7 @@ mod tests {
 
     #[test]
     fn an_update_that_was_not_sent_for_want_of_time_may_be_sent_again() {
-        let failure = Failure::new(&io(Io::TimedOut), Stage::Connected, &CONTEXT);
+        let failure = Failure::new(&io(Io::TimedOut), Stage::TooLate, &CONTEXT);
         assert_eq!((failure.kind, failure.outcome), (ErrorKind::Timeout, Outcome::TooLate));
         assert_eq!(
             failure.problem,

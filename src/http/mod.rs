@@ -60,7 +60,8 @@ pub(crate) struct Http {
     agent: Agent,
     proxy: Option<Proxy>,
     dns: DnsCache,
-    timeout: Duration,
+    /// The time that one request may take, connecting and reading included.
+    pub(crate) timeout: Duration,
     connect_timeout: Duration,
     custom_roots: bool,
     /// When a connection was lost last.
@@ -76,11 +77,10 @@ pub(crate) struct Request<'a> {
     pub(crate) max_response: u64,
 }
 
-/// An answer: its status is certain, its body may be missing.
+/// The status and the headers of an answer.
 pub(crate) struct Response {
     pub(crate) status: u16,
     headers: HeaderMap,
-    pub(crate) body: Result<Vec<u8>, Failure>,
 }
 
 impl Response {
@@ -104,17 +104,16 @@ impl Response {
 struct RequestBody<'a> {
     rest: &'a [u8],
     send_by: Option<Instant>,
-    was_read: bool,
-    is_late: bool,
+    stage: Stage,
 }
 
 impl Read for RequestBody<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.is_late = !self.was_read && self.send_by.is_some_and(|moment| Instant::now() > moment);
-        if self.is_late {
+        if self.stage != Stage::Waiting && self.send_by.is_some_and(|moment| Instant::now() > moment) {
+            self.stage = Stage::TooLate;
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.was_read = true;
+        self.stage = Stage::Waiting;
         self.rest.read(buffer)
     }
 }
@@ -173,11 +172,6 @@ impl Http {
         })
     }
 
-    /// The time that one request may take, connecting and reading included.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// Sends one request and reads the answer, all within `timeout`. Its body is not sent after `send_by`, and no kept
     /// connection is used for a `new_connection`.
     pub(crate) fn send(
@@ -186,13 +180,12 @@ impl Http {
         timeout: Duration,
         send_by: Option<Instant>,
         new_connection: bool,
-    ) -> Result<Response, Failure> {
+    ) -> Result<(Response, Result<Vec<u8>, Failure>), Failure> {
         let start = Instant::now();
         let mut outgoing = RequestBody {
             rest: request.body.unwrap_or_default(),
             send_by,
-            was_read: false,
-            is_late: false,
+            stage: Stage::Connecting,
         };
         let lost_at = *self.lost_at();
         let reconnect = new_connection || lost_at.is_some_and(|lost_at| start < lost_at + RECONNECT_FOR);
@@ -206,25 +199,20 @@ impl Http {
                 let mut bytes = Vec::with_capacity(1024);
                 let result = body.into_with_config().limit(limit).reader().read_to_end(&mut bytes);
                 let failed = |error: io::Error| self.failure(request, &error.into(), Stage::Reading, timeout);
-                Ok(Response {
-                    status,
-                    headers: head.headers,
-                    body: result.map(|_| bytes).map_err(failed),
-                })
+                let headers = head.headers;
+                Ok((Response { status, headers }, result.map(|_| bytes).map_err(failed)))
             }
             Err(error) => {
                 let stage = match request.body {
                     None => stage_of(&error),
-                    Some(_) if outgoing.was_read => Stage::Waiting,
-                    Some(_) if outgoing.is_late => Stage::Connected,
-                    Some(_) => Stage::Connecting,
+                    Some(_) => outgoing.stage,
                 };
                 Err(self.failure(request, &error, stage, timeout))
             }
         };
         if log::log_enabled!(target: "didit", log::Level::Debug) {
             let end = match &result {
-                Ok(response) => response.status.to_string(),
+                Ok((response, _)) => response.status.to_string(),
                 Err(failure) => failure.problem.clone(),
             };
             let (method, path, millis) = (&request.method, path(request.url), start.elapsed().as_millis());
@@ -336,21 +324,20 @@ mod tests {
         let body = |send_by| RequestBody {
             rest: b"body",
             send_by,
-            was_read: false,
-            is_late: false,
+            stage: Stage::Connecting,
         };
         let now = Instant::now();
         let mut late = body(Some(now - Duration::from_nanos(1)));
         assert!(late.read(&mut [0; 8]).is_err());
-        assert!(late.is_late && !late.was_read);
+        assert_eq!(late.stage, Stage::TooLate);
         for send_by in [None, Some(now + Duration::from_secs(3600))] {
             let mut early = body(send_by);
             assert_eq!(early.read(&mut [0; 8]).unwrap(), 4);
-            assert!(early.was_read && !early.is_late);
+            assert_eq!(early.stage, Stage::Waiting);
         }
         // What is sent in part already is sent to its end.
         let mut begun = body(Some(now));
-        begun.was_read = true;
+        begun.stage = Stage::Waiting;
         assert_eq!(begun.read(&mut [0; 8]).unwrap(), 4);
     }
 }

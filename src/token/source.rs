@@ -165,8 +165,8 @@ impl TokenSource {
         let valid = |now| self.state().token.clone().filter(|token| token.is_valid(now));
         if let Some(old) = valid(now) {
             // With a valid token there is no reason to wait long for a new one, nor to use up the time for the update.
-            let limit = deadline.half().at_most(old.left(now) / 2);
-            let error = match self.fetch_and_keep(&RetryPolicy::none(), limit) {
+            let limit = deadline.remaining(old.left(now)).unwrap_or_default() / 2;
+            let error = match self.fetch_and_keep(&RetryPolicy::none(), deadline.at_most(limit)) {
                 Ok(token) => return Ok(token),
                 Err(error) => error,
             };
