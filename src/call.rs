@@ -147,7 +147,7 @@ impl Failures {
             self.latest = Some(error);
             return Ok(wait);
         }
-        let mut error = error.with_subject(subject()).after_attempts(attempts);
+        let mut error = error.with_subject(&subject()).after_attempts(attempts);
         error.0.deadline_exceeded |= !enough_time;
         if error.verdict() == Verdict::NotApplied && self.first_unknown_attempt.is_some() {
             error.0.verdict = Verdict::Unknown;

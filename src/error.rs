@@ -133,7 +133,8 @@ pub struct Error(pub(crate) Box<Details>);
 pub(crate) struct Details {
     kind: ErrorKind,
     pub(crate) verdict: Verdict,
-    subject: Option<String>,
+    /// The steps that failed, the outermost first, each with a colon after it.
+    subject: String,
     problem: String,
     pub(crate) advice: &'static str,
     pub(crate) retryable: bool,
@@ -166,7 +167,7 @@ impl Error {
         Error(Box::new(Details {
             kind,
             verdict,
-            subject: None,
+            subject: String::new(),
             problem: problem.into(),
             advice: "",
             retryable: kind.is_transient(),
@@ -194,12 +195,8 @@ impl Error {
     }
 
     /// Names the step that failed, before any step within it that is named already.
-    pub(crate) fn with_subject(mut self, subject: impl Into<String>) -> Error {
-        let outer = subject.into();
-        self.0.subject = Some(match self.0.subject {
-            Some(inner) => format!("{outer}: {inner}"),
-            None => outer,
-        });
+    pub(crate) fn with_subject(mut self, subject: &str) -> Error {
+        self.0.subject = format!("{subject}: {}", self.0.subject);
         self
     }
 
@@ -236,10 +233,7 @@ impl Error {
     /// ```
     #[must_use]
     pub fn summary(&self) -> String {
-        let mut text = self.0.problem.clone();
-        if let Some(subject) = &self.0.subject {
-            text = format!("{subject}: {text}");
-        }
+        let mut text = [&*self.0.subject, &self.0.problem].concat();
         if let Some(message) = &self.0.server.message {
             text += &format!(" ({message})");
         }
@@ -327,7 +321,7 @@ impl fmt::Display for Error {
                 "; whether it was applied is unknown, because attempt {attempt} may have been ({problem})"
             )?,
             (Verdict::Unknown, None) => f.write_str("; whether it was applied is unknown")?,
-            (Verdict::NotApplied, _) if inner.subject.is_some() => f.write_str("; nothing was changed")?,
+            (Verdict::NotApplied, _) if !inner.subject.is_empty() => f.write_str("; nothing was changed")?,
             (Verdict::NotApplied, _) => {}
         }
         if let Some(advice) = self.advice() {
