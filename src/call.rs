@@ -13,34 +13,35 @@ pub(crate) struct Call {
     pub(crate) token_replaced: bool,
 }
 
-/// When a call must be over, if it has a limit.
+/// A call without a limit may take a year.
+const MAX_LIMIT: Duration = Duration::from_secs(31_536_000);
+
+/// When a call must be over.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline {
-    end: Option<Instant>,
+    end: Instant,
     /// What must be left when an update is sent: with less, it would likely be cut off, and its outcome be unknown.
     reserve: Duration,
 }
 
 impl Deadline {
-    /// `limit` from now, with a reserve of a fifth of it, but of one `timeout` at most. A limit too long for the clock
-    /// is none.
+    /// `limit` from now, with a reserve of a fifth of it, but of one `timeout` at most.
     pub(crate) fn after(limit: Option<Duration>, timeout: Duration) -> Deadline {
-        let limit = limit.unwrap_or(Duration::MAX);
-        let reserve = timeout.min(limit / 5);
-        Deadline { end: None, reserve }.at_most(limit)
+        let limit = limit.unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
+        Deadline {
+            end: Instant::now() + limit,
+            reserve: timeout.min(limit / 5),
+        }
     }
 
     /// The same deadline, but no later than `limit` from now.
     pub(crate) fn at_most(self, limit: Duration) -> Deadline {
-        let end = Instant::now().checked_add(limit);
-        Deadline {
-            end: self.end.into_iter().chain(end).min(),
-            ..self
-        }
+        let end = self.end.min(Instant::now() + limit.min(MAX_LIMIT));
+        Deadline { end, ..self }
     }
 
-    fn left(self) -> Option<Duration> {
-        self.end.map(|end| end.saturating_duration_since(Instant::now()))
+    fn left(self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
     }
 
     /// The part of `limit` that the call still has.
@@ -49,9 +50,8 @@ impl Deadline {
     /// `Timeout` when nothing is left.
     pub(crate) fn remaining(self, limit: Duration) -> Result<Duration> {
         match self.left() {
-            Some(Duration::ZERO) => Err(timed_out("the deadline has passed")),
-            Some(left) => Ok(left.min(limit)),
-            None => Ok(limit),
+            Duration::ZERO => Err(timed_out("the deadline has passed")),
+            left => Ok(left.min(limit)),
         }
     }
 
@@ -59,8 +59,7 @@ impl Deadline {
     /// of `timeout` are left.
     pub(crate) fn send_by(self, timeout: Duration) -> Instant {
         let own = timeout - timeout / 5;
-        let left = self.left().map_or(own, |left| left.saturating_sub(self.reserve));
-        Instant::now() + own.min(left)
+        Instant::now() + own.min(self.left().saturating_sub(self.reserve))
     }
 
     /// Why an update was not sent, if the deadline leaves less than the reserve.
@@ -71,8 +70,8 @@ impl Deadline {
 
     /// Whether an update may begin after a wait.
     fn leaves_reserve_after(self, wait: Duration) -> bool {
-        self.left()
-            .is_none_or(|left| left > wait && left - wait >= self.reserve)
+        let left = self.left();
+        left > wait && left - wait >= self.reserve
     }
 }
 
@@ -175,7 +174,7 @@ mod tests {
 
     fn after(passed: Duration, deadline: Deadline) -> Deadline {
         Deadline {
-            end: deadline.end.map(|end| end - passed),
+            end: deadline.end - passed,
             ..deadline
         }
     }
@@ -195,21 +194,23 @@ mod tests {
     #[test]
     fn a_deadline_is_a_moment_from_now() {
         let before = Instant::now();
-        let end = deadline(FAR).end.unwrap();
+        let end = deadline(FAR).end;
         assert!(end >= before + FAR && end <= Instant::now() + FAR);
-        assert!(Deadline::after(None, SECOND).end.is_none());
-        assert!(Deadline::after(Some(Duration::MAX), SECOND).end.is_none());
+        for limit in [None, Some(Duration::MAX)] {
+            let end = Deadline::after(limit, SECOND).end;
+            assert!(end >= before + MAX_LIMIT && end <= Instant::now() + MAX_LIMIT);
+        }
     }
 
     #[test]
     fn a_deadline_can_be_drawn_in_but_not_moved_out() {
         let before = Instant::now();
-        let near = deadline(FAR).at_most(SECOND).end.unwrap();
+        let near = deadline(FAR).at_most(SECOND).end;
         assert!(near >= before + SECOND && near <= Instant::now() + SECOND);
-        let far = deadline(SECOND).at_most(FAR).end.unwrap();
-        assert!(far <= Instant::now() + SECOND);
-        assert!(Deadline::after(None, SECOND).at_most(SECOND).end.is_some());
-        assert!(deadline(SECOND).at_most(Duration::MAX).end.is_some());
+        for limit in [FAR, Duration::MAX] {
+            let far = deadline(SECOND).at_most(limit).end;
+            assert!(far <= Instant::now() + SECOND);
+        }
     }
 
     #[test]
@@ -265,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_wait_has_to_leave_the_reserve() {
-        assert!(Deadline::after(None, SECOND).leaves_reserve_after(Duration::MAX));
+        assert!(Deadline::after(None, SECOND).leaves_reserve_after(FAR));
+        assert!(!Deadline::after(None, SECOND).leaves_reserve_after(Duration::MAX));
         assert!(deadline(FAR).leaves_reserve_after(FAR * 3 / 4));
         assert!(!deadline(FAR).leaves_reserve_after(FAR * 5 / 6));
         assert!(!deadline(FAR).leaves_reserve_after(FAR));

@@ -64,23 +64,20 @@ struct Host {
 
 impl DnsCache {
     pub(super) fn new() -> DnsCache {
-        let lookup = |name: &str, port| match (name, port).to_socket_addrs() {
+        let lookup = |name: &str, port: u16| match (name, port).to_socket_addrs() {
             Ok(found) => Ok(found.collect()),
             // Without a descriptor to spare, the system says that the name is not known.
             Err(error) => Err(UdpSocket::bind("0.0.0.0:0").err().unwrap_or(error)),
         };
-        DnsCache::with(lookup, Instant::now)
+        DnsCache::with(Box::new(lookup), Box::new(Instant::now))
     }
 
-    fn with(
-        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-        clock: impl Fn() -> Instant + Send + Sync + 'static,
-    ) -> DnsCache {
+    fn with(lookup: Box<Lookup>, clock: Box<Clock>) -> DnsCache {
         DnsCache(Arc::new(Shared {
             hosts: Mutex::default(),
             answered: Condvar::new(),
-            lookup: Box::new(lookup),
-            clock: Box::new(clock),
+            lookup,
+            clock,
         }))
     }
 
@@ -278,8 +275,8 @@ mod tests {
             }));
             let (server, clock) = (dns.clone(), dns.clone());
             let cache = DnsCache::with(
-                move |_, port| server.look_up(port),
-                move || clock.0.start + *clock.0.later.lock().unwrap(),
+                Box::new(move |_, port| server.look_up(port)),
+                Box::new(move || clock.0.start + *clock.0.later.lock().unwrap()),
             );
             (dns, cache)
         }
@@ -463,7 +460,7 @@ mod tests {
     #[test]
     fn the_address_that_connected_comes_first_until_a_connection_to_it_fails() {
         let all = || (1..=3).map(|last| address(last, 443)).collect::<Vec<_>>();
-        let cache = DnsCache::with(move |_, _| Ok(all()), Instant::now);
+        let cache = DnsCache::with(Box::new(move |_, _| Ok(all())), Box::new(Instant::now));
         let uri = "https://apx.didit.me/a".parse().unwrap();
         assert_eq!(found(&cache), all());
         cache.connected(&uri, address(2, 443));
@@ -485,8 +482,8 @@ mod tests {
         let (dns, _) = FakeDns::new();
         let (server, clock) = (dns.clone(), dns.clone());
         let cache = DnsCache::with(
-            move |_, port| Ok([server.look_up(port)?, vec![address(2, port)]].concat()),
-            move || clock.0.start + *clock.0.later.lock().unwrap(),
+            Box::new(move |_, port| Ok([server.look_up(port)?, vec![address(2, port)]].concat())),
+            Box::new(move || clock.0.start + *clock.0.later.lock().unwrap()),
         );
         assert_eq!(found(&cache), [address(1, 443), address(2, 443)]);
         cache.connected(&"https://apx.didit.me".parse().unwrap(), address(2, 443));
@@ -525,10 +522,13 @@ mod tests {
 
     #[test]
     fn each_port_has_its_addresses_and_sixteen_are_enough() {
-        let cache = DnsCache::with(|_, port| Ok(vec![address(1, port); 20]), Instant::now);
+        let answering = |answer: fn(u16) -> Vec<SocketAddr>| {
+            DnsCache::with(Box::new(move |_, port| Ok(answer(port))), Box::new(Instant::now))
+        };
+        let cache = answering(|port| vec![address(1, port); 20]);
         assert_eq!(cache.addresses("a", 1, LONG).unwrap()[..], [address(1, 1); 16]);
         assert_eq!(cache.addresses("a", 2, LONG).unwrap()[..], [address(1, 2); 16]);
-        let nothing = DnsCache::with(|_, _| Ok(vec![]), Instant::now);
+        let nothing = answering(|_| vec![]);
         let error = nothing.addresses("a", 1, LONG).unwrap_err();
         assert_eq!(error.to_string(), "the name a could not be resolved");
     }

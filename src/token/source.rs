@@ -109,13 +109,11 @@ impl TokenSource {
             let Some(in_flight) = state.in_flight.clone() else {
                 break;
             };
-            while in_flight.get().is_none() {
-                let left = deadline
-                    .remaining(MAX_LIFETIME)
-                    .map_err(|error| error.with_subject(FETCHING))?;
-                let waited = self.completed.wait_timeout(state, left);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
+            let left = deadline.remaining(MAX_LIFETIME);
+            let left = left.map_err(|error| error.with_subject(FETCHING))?;
+            let pending = |_: &mut State| in_flight.get().is_none();
+            let waited = self.completed.wait_timeout_while(state, left, pending);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if let Some(Some(result)) = in_flight.get() {
                 return result.clone();
             }
