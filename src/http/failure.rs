@@ -128,9 +128,8 @@ impl Context<'_> {
                 None => (Network, "the proxy closed the connection".into()),
             },
             E::Protocol(_) => (Network, format!("the proxy answered with {}", not_http(error, 20))),
-            E::Io(error) if error.kind() != Io::InvalidData => match Loss::of(error) {
-                Some(Loss::Closed) => (Network, "the connection was closed".into()),
-                Some(Loss::Reset) => (Network, "the connection was reset".into()),
+            E::Io(error) if error.kind() != Io::InvalidData => match loss(error) {
+                Some(loss) => (Network, format!("the connection was {loss}")),
                 // A name that was not resolved in time.
                 None if error.kind() == Io::TimedOut => (TimedOut, sanitize(&error.to_string(), 300, &[])),
                 None => (Network, sanitize(&system_message(error), 300, &[])),
@@ -148,9 +147,8 @@ impl Context<'_> {
                 let limit = size(MAX_HEADERS as u64);
                 (UnexpectedResponse, format!("answered with headers larger than {limit}"))
             }
-            E::Io(error) => match Loss::of(error) {
-                Some(Loss::Closed) => (Network, "closed the connection before answering".into()),
-                Some(Loss::Reset) => (Network, "reset the connection before answering".into()),
+            E::Io(error) => match loss(error) {
+                Some(loss) => (Network, format!("{loss} the connection before answering")),
                 None => (
                     Network,
                     format!("could not be heard: {}", sanitize(&system_message(error), 300, &[])),
@@ -175,19 +173,12 @@ impl Context<'_> {
     }
 }
 
-/// How a connection ended that had been made.
-pub(super) enum Loss {
-    Closed,
-    Reset,
-}
-
-impl Loss {
-    pub(super) fn of(error: &io::Error) -> Option<Loss> {
-        match error.kind() {
-            Io::UnexpectedEof | Io::BrokenPipe => Some(Loss::Closed),
-            Io::ConnectionReset | Io::ConnectionAborted => Some(Loss::Reset),
-            _ => None,
-        }
+/// Returns what the peer did to the connection, if it ended it: "closed" or "reset".
+pub(super) fn loss(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        Io::UnexpectedEof | Io::BrokenPipe => Some("closed"),
+        Io::ConnectionReset | Io::ConnectionAborted => Some("reset"),
+        _ => None,
     }
 }
 
@@ -214,7 +205,7 @@ pub(super) fn stage_of(error: &E) -> Stage {
     match error {
         E::Timeout(Timeout::Connect | Timeout::Resolve) => Stage::Connecting,
         E::Timeout(_) | E::Protocol(_) | E::LargeResponseHeader(..) => Stage::Waiting,
-        E::Io(error) if Loss::of(error).is_some() => Stage::Waiting,
+        E::Io(error) if loss(error).is_some() => Stage::Waiting,
         _ => Stage::Connecting,
     }
 }

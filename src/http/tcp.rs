@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
 use ureq::{Error, Timeout};
 
 use super::dns::DnsCache;
-use super::failure::Loss;
+use super::failure::loss;
 use super::{INPUT_BUFFER, MAX_TIMEOUT, OUTPUT_BUFFER};
 
 /// How long each of several addresses may take at first, as in curl.
@@ -156,7 +156,7 @@ impl Transport for TcpTransport {
                 Ok(written) => sent += written,
                 Err(error) if is_early(&error) => self.wait = None,
                 // The peer hung up. If it said why, such as in a TLS alert, that is read next.
-                Err(error) if Loss::of(&error).is_some() && matches!(self.stream.peek(&mut [0]), Ok(1)) => break,
+                Err(error) if loss(&error).is_some() && matches!(self.stream.peek(&mut [0]), Ok(1)) => break,
                 Err(error) => return Err(error.into()),
             }
             left = limit.saturating_sub(start.elapsed());

@@ -45,13 +45,9 @@ impl TokenFile {
 
     /// The token in the file, if it can be trusted and is for these credentials.
     pub(crate) fn load(&self, now: Timestamp) -> Option<Token> {
-        let text = match read_private(&self.path) {
-            Ok(text) => text,
-            Err(error) => {
-                log::debug!(target: "didit", "token file not used: {error}");
-                return None;
-            }
-        };
+        let text = read_private(&self.path)
+            .inspect_err(|error| log::debug!(target: "didit", "token file not used: {error}"))
+            .ok()?;
         let content: Value = serde_json::from_slice(&text).ok()?;
         let ours = content["auth_url"] == *self.auth_url && content["client_id"] == *self.client_id;
         let value = content["access_token"].as_str().filter(|_| ours)?;
@@ -69,18 +65,17 @@ impl TokenFile {
     /// Stores the token for the next process, and returns whether it did. A failure that will last is logged once, under a
     /// target of its own, so that a program can show it that shows nothing else.
     pub(crate) fn store(&self, token: &Token) -> bool {
-        let Err(error) = self.try_store(token) else {
-            return true;
-        };
-        if error.kind() == io::ErrorKind::WouldBlock {
-            log::debug!(target: "didit", "token file not written: {error}");
-            return false;
+        match self.try_store(token) {
+            Ok(()) => return true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                log::debug!(target: "didit", "token file not written: {error}");
+            }
+            Err(error) => self.warned.call_once(|| {
+                let (path, problem) = (self.path.display(), system_message(&error));
+                let effect = "each process fetches its own access token";
+                log::warn!(target: "didit::token_file", "token file {path} cannot be written: {problem}; {effect}");
+            }),
         }
-        self.warned.call_once(|| {
-            let (path, problem) = (self.path.display(), system_message(&error));
-            let effect = "each process fetches its own access token";
-            log::warn!(target: "didit::token_file", "token file {path} cannot be written: {problem}; {effect}");
-        });
         false
     }
 
