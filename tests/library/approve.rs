@@ -41,7 +41,7 @@ fn the_first_error_holds_when_the_look_fails() {
         "GET" => answer(503, &[], ""),
         _ => answer(502, &[], ""),
     });
-    let error = approve(&server.key_client(), &session_id()).unwrap_err();
+    let error = approve(&server.api_key_client(), &session_id()).unwrap_err();
     assert_eq!(
         (error.verdict(), error.status()),
         (Verdict::Unknown, Some(502)),
@@ -64,6 +64,6 @@ fn a_doubt_is_settled_by_a_look() {
         vec![lost(), lost(), lost(), found("In Review"), confirmed()],
     ] {
         let server = Server::script(turns);
-        approve(&server.key_client(), &session_id()).unwrap();
+        approve(&server.api_key_client(), &session_id()).unwrap();
     }
 }

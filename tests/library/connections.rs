@@ -27,7 +27,7 @@ fn once_each() -> Server {
 #[test]
 fn after_a_lost_connection_the_retry_and_what_comes_next_open_their_own() {
     let server = once_each();
-    let client = server.key_client();
+    let client = server.api_key_client();
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
     // One that must not be repeated would be in doubt.
@@ -66,7 +66,7 @@ fn an_answer_that_was_cut_short_is_asked_for_again_over_a_new_connection() {
         vec![Step::Send(cut.into()), Step::Close],
         confirmed(),
     ]);
-    let client = server.key_client();
+    let client = server.api_key_client();
     for _ in 0..2 {
         client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
     }
@@ -77,7 +77,7 @@ fn an_answer_that_was_cut_short_is_asked_for_again_over_a_new_connection() {
 #[test]
 fn a_refusal_leaves_the_connection_in_use() {
     let server = Server::script(vec![answer(404, &[], "{}"), confirmed()]);
-    let client = server.key_client();
+    let client = server.api_key_client();
     client
         .update_status(&session_id(), &StatusUpdate::declined())
         .unwrap_err();
@@ -89,7 +89,7 @@ fn a_refusal_leaves_the_connection_in_use() {
 fn the_longest_head_is_sent_whole() {
     let (value, name) = ("t".repeat(16 * 1024), "n".repeat(1024));
     let given = value.clone();
-    let server = Server::start(move |request| match request.is_token() {
+    let server = Server::start(move |request| match request.is_token_request() {
         true => token(&given),
         false => confirmed(),
     });
@@ -251,7 +251,7 @@ fn what_failed_is_told_with_the_host_and_without_the_words_of_machines() {
 fn resubmitted_is_not_in_doubt_behind_a_server_that_closes_kept_connections() {
     let server = once_each();
     for _ in 0..200 {
-        let client = server.key_client();
+        let client = server.api_key_client();
         client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
         client.update_status(&session_id(), &resubmitted()).unwrap();
     }

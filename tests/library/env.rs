@@ -1,16 +1,10 @@
 //! A program that is configured by its environment alone. (The table of variables is tested beside the code.)
 
-use std::env;
-
 use didit::{Client, ErrorKind, StatusUpdate};
 
 use crate::support::directory::Directory;
-use crate::support::process::in_child;
+use crate::support::process::{is_child, run_in_child};
 use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id};
-
-fn is_child() -> bool {
-    env::var_os("TEST_CHILD").is_some()
-}
 
 #[test]
 fn client_credentials_and_all_the_rest_from_the_environment() {
@@ -26,7 +20,7 @@ fn client_credentials_and_all_the_rest_from_the_environment() {
     let directory = Directory::new();
     let file = directory.path("token.json");
     for _ in 0..2 {
-        in_child(
+        run_in_child(
             "client_credentials_and_all_the_rest_from_the_environment",
             &[
                 ("DIDIT_CLIENT_ID", CLIENT_ID),
@@ -58,7 +52,7 @@ fn an_api_key_and_a_timeout_without_end_from_the_environment() {
         return;
     }
     let server = Server::always(confirmed());
-    in_child(
+    run_in_child(
         "an_api_key_and_a_timeout_without_end_from_the_environment",
         &[
             ("DIDIT_API_KEY", API_KEY),
@@ -79,7 +73,7 @@ fn an_environment_without_credentials_is_a_configuration_error() {
         assert!(error.to_string().contains("DIDIT_API_KEY"), "{error}");
         return;
     }
-    in_child("an_environment_without_credentials_is_a_configuration_error", &[]);
+    run_in_child("an_environment_without_credentials_is_a_configuration_error", &[]);
 }
 
 #[test]
@@ -92,7 +86,7 @@ fn an_api_key_comes_from_the_file_that_the_environment_names() {
     let server = Server::always(confirmed());
     let directory = Directory::new();
     let file = directory.file("key", format!("{API_KEY}\n"));
-    in_child(
+    run_in_child(
         "an_api_key_comes_from_the_file_that_the_environment_names",
         &[("DIDIT_API_KEY_FILE", &file), ("DIDIT_BASE_URL", &server.url())],
     );

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    API_KEY, CLIENT_ID, CLIENT_SECRET, Early, Request, SESSION, Server, Step, answer, confirmed, in_turn,
+    API_KEY, CLIENT_ID, CLIENT_SECRET, EarlyClose, Request, SESSION, Server, Step, answer, confirmed, in_turn,
     quick_retries, read_request, session_id, token,
 };
 use socket2::SockRef;
@@ -208,8 +208,8 @@ fn a_listener_that_never_accepts_is_not_applied() {
 #[test]
 fn a_connection_closed_before_the_request_was_read_leaves_the_update_in_doubt() {
     for (fault, early) in [
-        ("accepted and closed", Early::Accepted),
-        ("closed after the headers", Early::Head),
+        ("accepted and closed", EarlyClose::OnAccept),
+        ("closed after the headers", EarlyClose::AfterHeaders),
     ] {
         for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), 3)] {
             let server = Server::script(vec![]);
@@ -235,14 +235,19 @@ fn a_connection_closed_before_the_request_was_read_leaves_the_update_in_doubt() 
         let server = Server::script(vec![confirmed()]);
         server.close_next([early]);
         server
-            .key_client()
+            .api_key_client()
             .update_status(&session_id(), &StatusUpdate::approved())
             .expect(fault);
         assert_eq!((server.connections(), server.requests().len()), (2, 1), "{fault}, once");
 
         let server = Server::script(vec![]);
         server.close_next([early]);
-        failed_update(fault, &server.key_client(), &resubmitted(), (Network, Unknown, false));
+        failed_update(
+            fault,
+            &server.api_key_client(),
+            &resubmitted(),
+            (Network, Unknown, false),
+        );
         assert_eq!(server.connections(), 1, "{fault}, Resubmitted");
     }
 }
@@ -289,7 +294,7 @@ fn an_answer_that_takes_too_long_is_a_timeout() {
         ),
         (
             "interim answers without end",
-            vec![Step::Drip(b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100))],
+            vec![Step::Drip(b"HTTP/1.1 103 EarlyClose Hints\r\n\r\n".repeat(100))],
         ),
     ];
     thread::scope(|scope| {
@@ -378,7 +383,7 @@ fn an_answer_without_length_ends_with_the_connection() {
         let answer = sent(format!("{version} 200 OK\r\n\r\n{{\"session_id\":\"{SESSION}\"}}"));
         let server = Server::script(vec![vec![answer, Step::Close]]);
         let updated = server
-            .key_client()
+            .api_key_client()
             .update_status(&session_id(), &StatusUpdate::approved())
             .expect(version);
         assert_eq!(updated.session_id, session_id());
@@ -399,13 +404,17 @@ fn an_endless_answer_is_read_up_to_the_limit_only() {
         let server = Server::script(vec![steps.clone()]);
         failed_update(
             fault,
-            &server.key_client(),
+            &server.api_key_client(),
             &StatusUpdate::approved(),
             (UnexpectedResponse, Unknown, false),
         );
         assert_eq!(server.requests().len(), 1, "{fault}");
         // What the client did not read is what the system's buffers took.
-        assert!(server.written() < 20_000_000, "{fault}: {} bytes", server.written());
+        assert!(
+            server.bytes_written() < 20_000_000,
+            "{fault}: {} bytes",
+            server.bytes_written()
+        );
 
         let server = Server::start(in_turn(vec![steps]));
         failed_update(
@@ -416,9 +425,9 @@ fn an_endless_answer_is_read_up_to_the_limit_only() {
         );
         assert_eq!(server.requests().len(), 1, "{fault}, token");
         assert!(
-            server.written() < 20_000_000,
+            server.bytes_written() < 20_000_000,
             "{fault}, token: {} bytes",
-            server.written()
+            server.bytes_written()
         );
     }
 }
@@ -443,12 +452,12 @@ fn a_refusal_counts_whatever_became_of_its_body() {
 fn interim_answers_are_passed_over() {
     for interim in [
         "HTTP/1.1 100 Continue\r\n\r\n",
-        "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n",
-        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
+        "HTTP/1.1 103 EarlyClose Hints\r\nlink: </style.css>\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 EarlyClose Hints\r\n\r\n",
     ] {
         let server = Server::script(vec![[vec![sent(interim)], confirmed()].concat()]);
         server
-            .key_client()
+            .api_key_client()
             .update_status(&session_id(), &StatusUpdate::approved())
             .expect(interim);
         assert_eq!(server.requests().len(), 1, "{interim}");
@@ -533,7 +542,7 @@ fn a_200_that_confirms_this_session_is_a_success_whatever_else_is_in_it() {
     ] {
         let server = Server::script(vec![answer(200, &[("content-type", "text/plain")], &body)]);
         let updated = server
-            .key_client()
+            .api_key_client()
             .update_status(&session_id(), &StatusUpdate::approved())
             .expect(answered);
         assert_eq!((updated.session_token, updated.url), (None, None), "{answered}");
@@ -619,7 +628,7 @@ fn compressed_data_is_named_as_such() {
     // What is read all the same is JSON, whatever its headers say.
     let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
     let server = Server::always(answer(200, &[("content-encoding", "gzip")], body));
-    let client = server.key_client();
+    let client = server.api_key_client();
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
 }
 
@@ -666,7 +675,7 @@ fn every_status_has_its_kind_and_verdict() {
         check_update(&status.to_string(), steps.clone(), expected);
         let server = Server::always(steps.clone());
         let error = server
-            .key_client()
+            .api_key_client()
             .update_status(&session_id(), &StatusUpdate::approved())
             .unwrap_err();
         assert_eq!((error.status(), error.message()), (Some(status), None), "{status}");
@@ -736,7 +745,7 @@ fn a_refusal_speaks_the_servers_words() {
     ] {
         let server = Server::script(vec![answer(400, &[("X-Request-Id", "r-1")], body)]);
         let expected = (Rejected, NotApplied, false);
-        let error = failed_update(body, &server.key_client(), &StatusUpdate::approved(), expected);
+        let error = failed_update(body, &server.api_key_client(), &StatusUpdate::approved(), expected);
         assert_eq!(
             (error.message(), error.code(), error.request_id()),
             (message, code, Some("r-1")),
@@ -762,7 +771,7 @@ fn a_kept_connection_that_the_server_closed_is_no_error() {
     for updates in 1..=3 {
         client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
         assert_eq!(server.session_requests().len(), updates);
-        server.close_idle();
+        server.close_connections();
     }
     assert_eq!(server.connections(), 3);
 }
@@ -796,12 +805,12 @@ fn an_answer_that_nobody_asked_for_is_never_taken_for_the_next_updates() {
         ),
     ] {
         let server = Server::script(vec![vec![Step::Send(answer)], refused.clone()]);
-        let client = server.key_client();
+        let client = server.api_key_client();
         client
             .update_status(&session_id(), &StatusUpdate::approved())
             .expect(fault);
         if let Some(bytes) = later {
-            server.push(bytes);
+            server.send_unsolicited(bytes);
         }
         let error = client
             .update_status(&other.parse().unwrap(), &StatusUpdate::approved())
@@ -816,7 +825,7 @@ fn an_update_that_must_not_be_repeated_stops_at_the_first_doubt() {
     let server = Server::script(vec![answer(429, &[("retry-after", "0")], ""), vec![Step::Close]]);
     failed_update(
         "429, closed",
-        &server.key_client(),
+        &server.api_key_client(),
         &resubmitted(),
         (Network, Unknown, false),
     );
@@ -839,7 +848,7 @@ fn once_in_doubt_a_call_stays_in_doubt() {
         ),
     ] {
         let server = Server::script(vec![vec![Step::Reset], later]);
-        let error = failed_update("reset, then refused", &server.key_client(), &approved, expected);
+        let error = failed_update("reset, then refused", &server.api_key_client(), &approved, expected);
         assert_eq!(server.requests().len(), 2, "{error}");
     }
 
@@ -847,7 +856,7 @@ fn once_in_doubt_a_call_stays_in_doubt() {
     let tokens = in_turn(vec![token("token-1"), answer(400, &[], "")]);
     let updates = in_turn(vec![vec![Step::Reset], answer(401, &[], "")]);
     let server = Server::start(move |request| {
-        if request.is_token() {
+        if request.is_token_request() {
             tokens(request)
         } else {
             updates(request)

@@ -16,7 +16,7 @@ fn the_server_records_what_it_is_sent() {
         .unwrap();
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
-    assert!(requests[0].is_token());
+    assert!(requests[0].is_token_request());
     assert_eq!(requests[0].text(), "grant_type=client_credentials");
     assert_eq!(requests[1].method, "PATCH");
     assert_eq!(requests[1].path, format!("/v1/session/{}/update-status/", session_id()));
@@ -43,7 +43,7 @@ fn dropping_the_server_ends_what_stalls() {
         arrived.send(()).unwrap();
         vec![Step::Stall]
     });
-    let client = server.key_client();
+    let client = server.api_key_client();
     thread::scope(|scope| {
         let update = scope.spawn(|| client.update_status(&session_id(), &StatusUpdate::approved()));
         arrival.recv_timeout(Duration::from_secs(20)).unwrap();

@@ -126,7 +126,7 @@ fn update(steps: Vec<Step>) -> String {
 
 fn updates(turns: Vec<Vec<Step>>) -> String {
     let server = Server::script(turns);
-    failed(&server.key_client(), &server.address().to_string(), &approved())
+    failed(&server.api_key_client(), &server.address().to_string(), &approved())
 }
 
 /// What `ensure_status_if` says that may not replace a decision, when one is made after its attempt failed.
@@ -141,7 +141,7 @@ fn decided_after_a_doubt() -> String {
     let server = Server::script(turns);
     let undecided = |status: &SessionStatus| !status.is_decided();
     let result = server
-        .key_client()
+        .api_key_client()
         .ensure_status_if(&session_id(), &approved(), undecided);
     let text = result.unwrap_err().to_string();
     text.replace(&server.address().to_string(), "HOST")
@@ -256,7 +256,7 @@ fn connections() -> Rows {
         .to_string();
     let to = |url: String| builder(key()).base_url(url).retry(RetryPolicy::none());
     let proxied = |answer: &'static str| {
-        let server = Server::over(
+        let server = Server::start_wrapped(
             move |mut stream| {
                 let mut byte = [0];
                 let mut head = Vec::new();
@@ -321,7 +321,7 @@ fn access_tokens() -> Rows {
         ("200 with HTML", tokens(answer(200, &[], "<html></html>"))),
         ("no answer comes", tokens(vec![Step::Stall])),
         ("the API refuses the token, and a new one too", {
-            let server = Server::start(|request| match request.is_token() {
+            let server = Server::start(|request| match request.is_token_request() {
                 true => token("token"),
                 false => answer(401, &[], r#"{"detail":"Token expired."}"#),
             });

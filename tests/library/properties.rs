@@ -193,7 +193,7 @@ fn a_token_is_taken_from_a_whole_answer_only() {
         let error = timed(update).unwrap_err();
         let is_taken = oracle.server.requests()[before..]
             .iter()
-            .any(|request| !request.is_token());
+            .any(|request| !request.is_token_request());
         if is_taken {
             let body: Value = serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{}", name()));
             let token = body["access_token"].as_str().unwrap_or_else(|| panic!("{}", name()));
@@ -218,7 +218,7 @@ fn a_token_is_taken_from_a_whole_answer_only() {
         let _ = update();
         let tokens = oracle.server.requests()[before..]
             .iter()
-            .filter(|request| request.is_token())
+            .filter(|request| request.is_token_request())
             .count();
         assert_eq!(tokens, if is_taken { 1 } else { 2 }, "{}", name());
     }

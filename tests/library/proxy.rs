@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, RetryPolicy, StatusUpdate, Verdict};
 
-use crate::support::process::in_child;
+use crate::support::process::run_in_child;
 use crate::support::{
     API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, confirmed, in_turn, lock, quick_retries, session_id,
 };
@@ -21,7 +21,7 @@ type Asked = Arc<Mutex<Vec<String>>>;
 fn proxy(greeting: &'static str, turns: Vec<Vec<Step>>) -> (Server, Asked) {
     let asked = Asked::default();
     let heads = asked.clone();
-    let server = Server::over(
+    let server = Server::start_wrapped(
         move |mut stream| {
             lock(&heads).push(read_head(&mut stream));
             stream.write_all(greeting.as_bytes()).unwrap();
@@ -196,7 +196,7 @@ fn a_tunnel_that_broke_while_idle_is_opened_again() {
     let (server, asked) = proxy(ESTABLISHED, vec![confirmed(); 2]);
     let client = retrying_beyond(server.url(), key(), RetryPolicy::none());
     decline(&client).unwrap();
-    server.close_idle();
+    server.close_connections();
     decline(&client).unwrap();
     assert_eq!((lock(&asked).len(), server.requests().len()), (2, 2));
 }
@@ -251,7 +251,7 @@ fn the_environments_proxy_is_used() {
     }
     for name in ["HTTP_PROXY", "ALL_PROXY", "http_proxy"] {
         let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
-        in_child(
+        run_in_child(
             "the_environments_proxy_is_used",
             &[("TEST_BASE_URL", "http://sessions.test:9"), (name, &server.url())],
         );
@@ -274,7 +274,7 @@ fn no_proxy_names_hosts_that_are_reached_directly() {
         return;
     }
     let (server, asked) = proxy(ESTABLISHED, vec![]);
-    in_child(
+    run_in_child(
         "no_proxy_names_hosts_that_are_reached_directly",
         &[
             ("TEST_BASE_URL", "http://sessions.invalid"),
@@ -296,7 +296,7 @@ fn each_scheme_has_its_own_proxy_in_the_environment_and_all_proxy_comes_last() {
     let name = "each_scheme_has_its_own_proxy_in_the_environment_and_all_proxy_comes_last";
     let (own, asked) = proxy(ESTABLISHED, vec![confirmed()]);
     let (other, not_asked) = proxy(ESTABLISHED, vec![]);
-    in_child(
+    run_in_child(
         name,
         &[
             ("TEST_BASE_URL", "http://sessions.test"),
@@ -307,7 +307,7 @@ fn each_scheme_has_its_own_proxy_in_the_environment_and_all_proxy_comes_last() {
     );
     // It does not exist, and the proxy of the other scheme is not for it.
     let direct = [("TEST_BASE_URL", "http://sessions.invalid"), ("TEST_DIRECT", "1")];
-    in_child(name, &[&direct[..], &[("HTTPS_PROXY", &*other.url())]].concat());
+    run_in_child(name, &[&direct[..], &[("HTTPS_PROXY", &*other.url())]].concat());
     assert_eq!((lock(&asked).len(), lock(&not_asked).len()), (1, 0));
 }
 
@@ -321,7 +321,7 @@ fn no_proxy_may_list_a_network() {
     let server = Server::script(vec![confirmed()]);
     // Not a loopback address, and yet this machine.
     let url = server.url().replace("127.0.0.1", "0.0.0.0");
-    in_child(
+    run_in_child(
         "no_proxy_may_list_a_network",
         &[
             ("TEST_BASE_URL", &url),
@@ -358,7 +358,7 @@ fn a_loopback_host_is_reached_directly_whatever_the_environment_says() {
     let (server, asked) = proxy(ESTABLISHED, vec![]);
     let direct = Server::always(confirmed());
     let url = server.url();
-    in_child(
+    run_in_child(
         "a_loopback_host_is_reached_directly_whatever_the_environment_says",
         &[
             ("TEST_BASE_URL", &direct.url()),
@@ -381,7 +381,7 @@ fn each_host_is_reached_in_its_own_way() {
     }
     let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
     let tokens = Server::always(vec![]);
-    in_child(
+    run_in_child(
         "each_host_is_reached_in_its_own_way",
         &[("TEST_BASE_URL", &tokens.url()), ("ALL_PROXY", &server.url())],
     );
@@ -404,7 +404,7 @@ fn a_proxy_variable_that_cannot_be_used_is_named_and_nothing_goes_direct() {
         return;
     }
     for value in ["htp://me:hunter2@127.0.0.1:9", "http://me:hunter2@127.0.0.1:9 "] {
-        in_child(
+        run_in_child(
             "a_proxy_variable_that_cannot_be_used_is_named_and_nothing_goes_direct",
             &[("TEST_BASE_URL", "http://sessions.test"), ("http_proxy", value)],
         );
@@ -452,7 +452,7 @@ fn a_failure_tells_that_a_proxy_is_between_and_never_its_password() {
 
 #[test]
 fn a_proxy_that_drips_its_answer_is_given_up() {
-    let server = Server::over(
+    let server = Server::start_wrapped(
         |mut stream| {
             read_head(&mut stream);
             // Each byte would be waited for anew.
@@ -511,7 +511,7 @@ fn an_empty_proxy_ignores_the_environment() {
     }
     let (server, asked) = proxy(ESTABLISHED, vec![]);
     let direct = Server::always(confirmed());
-    in_child(
+    run_in_child(
         "an_empty_proxy_ignores_the_environment",
         &[("TEST_BASE_URL", &direct.url()), ("ALL_PROXY", &server.url())],
     );
@@ -526,7 +526,7 @@ fn the_callers_proxy_goes_before_the_environments() {
     }
     let (chosen, asked) = proxy(ESTABLISHED, vec![confirmed()]);
     let (other, not_asked) = proxy(ESTABLISHED, vec![]);
-    in_child(
+    run_in_child(
         "the_callers_proxy_goes_before_the_environments",
         &[
             ("TEST_BASE_URL", "http://127.0.0.1:9"),
@@ -545,7 +545,7 @@ fn a_socks_proxy_in_the_environment_is_a_configuration_error() {
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         return;
     }
-    in_child(
+    run_in_child(
         "a_socks_proxy_in_the_environment_is_a_configuration_error",
         &[
             ("TEST_BASE_URL", "http://sessions.test:9"),

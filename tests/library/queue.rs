@@ -90,7 +90,7 @@ fn what_is_no_update_does_not_come_back() {
 #[test]
 fn what_comes_back_wrong_is_refused_before_anything_is_sent() {
     let server = Server::always(confirmed());
-    let client = server.key_client();
+    let client = server.api_key_client();
     let node = json!({"node_id": "feature_ocr_1", "feature": "OCR"});
     for (job, problem) in [
         (json!({"new_status": "Resubmitted"}), "at least one node"),
@@ -135,7 +135,10 @@ fn what_comes_back_is_sent_as_didit_wants_it() {
         "email": "ann@example.org",
     });
     let job: Job = serde_json::from_value(row).unwrap();
-    server.key_client().update_status(&job.session_id, &job.update).unwrap();
+    server
+        .api_key_client()
+        .update_status(&job.session_id, &job.update)
+        .unwrap();
     assert_eq!(
         server.requests()[0].text(),
         r#"{"new_status":"Resubmitted","nodes_to_resubmit":[{"node_id":"feature_ocr_1","feature":"OCR"}],"send_email":true,"email_address":"ann@example.org"}"#

@@ -36,7 +36,7 @@ fn methods(server: &Server) -> String {
 
 fn read(steps: Vec<Step>) -> Result<Session, Error> {
     let server = Server::script(vec![steps]);
-    server.key_client().session(&session_id())
+    server.api_key_client().session(&session_id())
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn ensure_writes_no_second_review() {
         ("Resubmitted", resubmitted()),
     ] {
         let server = Server::script(vec![status(name)]);
-        let ensured = server.key_client().ensure_status(&session_id(), &update).unwrap();
+        let ensured = server.api_key_client().ensure_status(&session_id(), &update).unwrap();
         assert_eq!(ensured, Ensured::Already);
         assert_eq!(methods(&server), "GET");
     }
@@ -248,7 +248,7 @@ fn an_update_that_was_applied_before_the_connection_dropped_is_settled_with_one_
     }
     let server = living(|_| dropped());
     let ensured = server
-        .key_client()
+        .api_key_client()
         .ensure_status(&session_id(), &StatusUpdate::declined());
     assert_eq!(ensured.unwrap(), Ensured::Updated);
 }
@@ -264,7 +264,10 @@ fn an_update_in_doubt_that_does_not_show_stays_unknown() {
             "GET" => status("In Review"),
             _ => dropped(),
         });
-        let error = server.key_client().ensure_status(&session_id(), &update).unwrap_err();
+        let error = server
+            .api_key_client()
+            .ensure_status(&session_id(), &update)
+            .unwrap_err();
         assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
         assert_eq!(error.kind(), ErrorKind::Network, "{error}");
         assert_eq!(error.is_retryable(), update == StatusUpdate::declined());
@@ -283,7 +286,7 @@ fn an_update_in_doubt_that_shows_later_is_done() {
     ];
     let server = Server::script(turns);
     let ensured = server
-        .key_client()
+        .api_key_client()
         .ensure_status(&session_id(), &StatusUpdate::declined());
     assert_eq!(ensured.unwrap(), Ensured::Updated);
 }
@@ -324,7 +327,10 @@ fn when_the_reading_back_fails_it_stays_unknown() {
                 "GET" => failure.clone(),
                 _ => dropped(),
             });
-            let error = server.key_client().ensure_status(&session_id(), &update).unwrap_err();
+            let error = server
+                .api_key_client()
+                .ensure_status(&session_id(), &update)
+                .unwrap_err();
             assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
             assert!(error.to_string().contains("unknown"), "{error}");
             assert_eq!(methods(&server).matches("PATCH").count(), 1, "{error}");
@@ -385,12 +391,12 @@ fn authenticate_asks_for_a_new_token_and_then_for_a_session_that_cannot_exist() 
 #[test]
 fn authenticate_with_an_api_key_asks_for_that_session_alone() {
     let server = Server::script(vec![no_such_session()]);
-    server.key_client().authenticate().unwrap();
+    server.api_key_client().authenticate().unwrap();
     assert_eq!(methods(&server), "GET");
     assert_eq!(server.token_requests().len(), 0);
 
     let refusal = answer(401, &[], r#"{"detail":"Invalid API key."}"#);
-    let error = Server::always(refusal).key_client().authenticate().unwrap_err();
+    let error = Server::always(refusal).api_key_client().authenticate().unwrap_err();
     assert_eq!(
         (error.kind(), error.verdict()),
         (ErrorKind::Authentication, Verdict::NotApplied)
@@ -406,7 +412,7 @@ fn only_didits_own_json_shows_that_the_credentials_were_taken() {
         (400, r#"{"session_id":["Not finished."]}"#),
     ] {
         let server = Server::always(answer(status, &[], body));
-        server.key_client().authenticate().expect(body);
+        server.api_key_client().authenticate().expect(body);
     }
     for (status, body, words) in [
         (404, "<html>Not Found</html>", "answered 404 with HTML, not JSON"),
@@ -418,7 +424,7 @@ fn only_didits_own_json_shows_that_the_credentials_were_taken() {
         (302, "", "answered 302"),
     ] {
         let server = Server::always(answer(status, &[], body));
-        let error = server.key_client().authenticate().unwrap_err();
+        let error = server.api_key_client().authenticate().unwrap_err();
         let text = error.to_string();
         assert!(text.contains(words), "{text}");
         assert!(status == 405 || text.contains("check the base URL"), "{text}");
@@ -485,7 +491,7 @@ fn nothing_of_the_person_is_kept_logged_or_shown() {
         "GET" => answer(200, &[], whole.clone()),
         _ => confirmed(),
     });
-    let client = server.key_client();
+    let client = server.api_key_client();
     let (session, ensured) = call(&client);
     shows_nobody(&format!("{session:?} {session:#?} {ensured:?} {client:?}"));
     assert_eq!(session.unwrap().status, SessionStatus::InReview);
@@ -503,7 +509,7 @@ fn nothing_of_the_person_is_kept_logged_or_shown() {
     for body in bodies {
         for code in [200, 201, 203, 206, 299, 301, 399] {
             let server = Server::always(answer(code, &[], &body));
-            let (read, ensured) = call(&server.key_client());
+            let (read, ensured) = call(&server.api_key_client());
             for error in [read.unwrap_err(), ensured.unwrap_err()] {
                 assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{code}: {error}");
                 shows_nobody(&format!("{error} {error:?} {error:#?} {:?}", error.message()));
@@ -535,7 +541,7 @@ fn nothing_of_the_person_is_kept_logged_or_shown() {
         vec![Step::Send(decision(SESSION, "}\r\n\r\n").into()), Step::Close],
     ] {
         let server = Server::always(steps);
-        let (read, ensured) = call(&server.key_client());
+        let (read, ensured) = call(&server.api_key_client());
         for error in [read.unwrap_err(), ensured.unwrap_err()] {
             let cause = std::error::Error::source(&error);
             shows_nobody(&format!("{error} {error:?} {error:#?} {cause:?}"));
@@ -547,7 +553,7 @@ fn nothing_of_the_person_is_kept_logged_or_shown() {
 }
 
 fn ensure_undecided(server: &Server, update: &StatusUpdate) -> Result<Ensured, Error> {
-    let client = server.key_client();
+    let client = server.api_key_client();
     client.ensure_status_if(&session_id(), update, |status| !status.is_decided())
 }
 
@@ -622,7 +628,7 @@ fn a_status_that_is_left_alone_in_doubt_is_not_quoted_unless_it_is_known() {
     let turns = vec![status("In Review"), dropped(), status("k3y"), status("k3y")];
     let server = Server::script(turns);
     let may_replace = |status: &SessionStatus| *status == SessionStatus::InReview;
-    let client = server.key_client();
+    let client = server.api_key_client();
     let result = client.ensure_status_if(&session_id(), &StatusUpdate::approved(), may_replace);
     let text = result.unwrap_err().to_string();
     assert!(

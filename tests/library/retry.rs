@@ -143,7 +143,7 @@ fn the_answer_says_how_long_to_wait() {
 fn a_wait_that_the_server_asks_for_is_kept() {
     let server = Server::script(vec![answer(429, &[("retry-after", "1")], ""), confirmed()]);
     let start = Instant::now();
-    approve(&server.key_client()).unwrap();
+    approve(&server.api_key_client()).unwrap();
     assert!(start.elapsed() >= SECOND);
     assert_eq!(server.requests().len(), 2);
 }
@@ -235,7 +235,7 @@ fn the_deadline_bounds_the_token_request_too() {
         vec![Step::Drip(b"HTTP/1.1 103 Wait\r\n\r\n".repeat(50))],
     ] {
         let server = Server::start(move |request| {
-            assert!(request.is_token());
+            assert!(request.is_token_request());
             steps.clone()
         });
         let builder = server.builder(client_credentials()).timeout(60 * SECOND);
@@ -251,7 +251,7 @@ fn the_deadline_bounds_the_token_request_too() {
 
 #[test]
 fn what_the_token_request_takes_is_no_longer_there_for_the_update() {
-    let server = Server::start(|request| match request.is_token() {
+    let server = Server::start(|request| match request.is_token_request() {
         true => [vec![Step::Drip(b"HTTP/1.1 103 Wait\r\n\r\n".to_vec())], token("token")].concat(),
         false => vec![Step::Stall],
     });
@@ -333,7 +333,7 @@ fn a_refused_token_is_replaced_once_in_all_attempts_of_a_call() {
 #[test]
 fn a_refused_api_key_is_final() {
     let server = Server::script(vec![answer(401, &[], r#"{"detail":"No such key"}"#)]);
-    let error = approve(&server.key_client()).unwrap_err();
+    let error = approve(&server.api_key_client()).unwrap_err();
     assert_eq!(
         (error.kind(), error.verdict()),
         (ErrorKind::Authentication, Verdict::NotApplied)
@@ -347,7 +347,7 @@ fn a_token_that_expires_between_two_attempts_is_replaced() {
     let fetched = AtomicUsize::new(0);
     let updates = in_turn(vec![answer(503, &[], ""), confirmed()]);
     let server = Server::start(move |request| {
-        if request.is_token() {
+        if request.is_token_request() {
             let number = fetched.fetch_add(1, SeqCst) + 1;
             return answer(
                 200,
@@ -372,7 +372,7 @@ fn threads_that_are_refused_the_same_token_share_one_new_token() {
     const THREADS: usize = 64;
     let (fetched, refused) = (AtomicUsize::new(0), Barrier::new(THREADS));
     let server = Server::start(move |request| {
-        if request.is_token() {
+        if request.is_token_request() {
             return token(&format!("token-{}", fetched.fetch_add(1, SeqCst) + 1));
         }
         if request.header("authorization") == Some("Bearer token-1") {
@@ -399,7 +399,7 @@ fn threads_that_are_refused_the_same_token_share_one_new_token() {
 fn stampede(token_answer: Vec<Step>) -> (Server, Vec<Result<UpdatedSession>>) {
     const THREADS: usize = 32;
     let ready = Barrier::new(THREADS);
-    let server = Server::start(move |request| match request.is_token() {
+    let server = Server::start(move |request| match request.is_token_request() {
         true => {
             // Whether a thread waits nobody can see from here; this is long for it to get there.
             thread::sleep(Duration::from_millis(300));
@@ -449,7 +449,7 @@ fn threads_share_a_failed_token_request() {
 fn a_failed_token_request_is_not_held_against_the_next_call() {
     let tokens = in_turn(vec![answer(400, &[], ""), token("token")]);
     let server = Server::start(move |request| {
-        if request.is_token() {
+        if request.is_token_request() {
             tokens(request)
         } else {
             confirmed()
@@ -495,7 +495,13 @@ fn an_update_is_not_begun_when_the_token_has_eaten_the_deadline() {
     // 10 ms a byte: the end of it takes more than four fifths of the deadline, if not all of it.
     let (quick, slow) = text.split_at(text.len() - 42);
     let steps = vec![Step::Send((head + quick).into_bytes()), Step::Drip(slow.into())];
-    let server = Server::start(move |request| if request.is_token() { steps.clone() } else { confirmed() });
+    let server = Server::start(move |request| {
+        if request.is_token_request() {
+            steps.clone()
+        } else {
+            confirmed()
+        }
+    });
     let client = server
         .builder(client_credentials())
         .deadline(Duration::from_millis(500));
@@ -513,7 +519,7 @@ fn an_update_is_not_sent_when_connecting_leaves_less_than_a_fifth_of_the_deadlin
     let server = Server::start(|request| {
         // The token takes most of the deadline.
         thread::sleep(Duration::from_millis(2600));
-        if request.is_token() {
+        if request.is_token_request() {
             token("token")
         } else {
             confirmed()

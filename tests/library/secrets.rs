@@ -113,12 +113,12 @@ fn a_session_host_that_echoes_the_request_gives_nothing_away() {
     capture::start();
     for shape in 0..shapes("").len() {
         for status in STATUSES {
-            let server = Server::start(move |request| match request.is_token() {
+            let server = Server::start(move |request| match request.is_token_request() {
                 true => token(TOKEN),
                 false => echoing(status, shape, request),
             });
-            let key_client = server.builder(Credentials::api_key(KEY)).retry(RetryPolicy::none());
-            for client in [client(&server), key_client.build().unwrap()] {
+            let api_key_client = server.builder(Credentials::api_key(KEY)).retry(RetryPolicy::none());
+            for client in [client(&server), api_key_client.build().unwrap()] {
                 assert_never_told(&client.update_status(&session_id(), &update()).unwrap_err());
                 assert_never_told(&client.session(&session_id()).unwrap_err());
                 assert_never_shown(&client);
@@ -137,7 +137,7 @@ fn a_session_host_that_echoes_the_request_gives_nothing_away() {
 #[test]
 fn a_confirmation_whose_status_is_a_secret_gives_nothing_away() {
     capture::start();
-    let server = Server::start(|request| match request.is_token() {
+    let server = Server::start(|request| match request.is_token_request() {
         true => token(TOKEN),
         false => {
             let credential = request.header("x-api-key").or(request.header("authorization"));
@@ -148,8 +148,8 @@ fn a_confirmation_whose_status_is_a_secret_gives_nothing_away() {
             )
         }
     });
-    let key_client = server.builder(Credentials::api_key(KEY)).retry(RetryPolicy::none());
-    for client in [client(&server), key_client.build().unwrap()] {
+    let api_key_client = server.builder(Credentials::api_key(KEY)).retry(RetryPolicy::none());
+    for client in [client(&server), api_key_client.build().unwrap()] {
         assert_never_told(&client.update_status(&session_id(), &update()).unwrap_err());
     }
     assert_hidden(&capture::logged());
@@ -197,7 +197,7 @@ fn a_token_that_cannot_be_used_is_not_shown_either() {
 #[test]
 fn what_is_confirmed_hides_what_the_person_could_be_impersonated_with() {
     capture::start();
-    let server = Server::start(|request| match request.is_token() {
+    let server = Server::start(|request| match request.is_token_request() {
         true => token(TOKEN),
         false => answer(
             200,
@@ -252,7 +252,7 @@ fn no_public_type_shows_a_secret() {
 #[test]
 fn a_connection_that_fails_is_logged_without_secrets() {
     capture::start();
-    let server = Server::start(|request| match request.is_token() {
+    let server = Server::start(|request| match request.is_token_request() {
         true => token(TOKEN),
         false => vec![Step::Send(format!("{}\r\n\r\n", echo(request)).into()), Step::Close],
     });
@@ -284,8 +284,8 @@ fn what_the_log_does_tell_is_the_attempt() {
     let server = Server::script(vec![busy.clone(), busy, confirmed()]);
     let session: SessionId = "for-the-log".parse().unwrap();
     let nodes = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]);
-    let _ = server.key_client().update_status(&session, &nodes);
-    let _ = server.key_client().update_status(&session, &update());
+    let _ = server.api_key_client().update_status(&session, &nodes);
+    let _ = server.api_key_client().update_status(&session, &update());
     let logged = capture::logged();
     let told = |words: &str| logged.lines().any(|line| line.starts_with(words));
     assert!(

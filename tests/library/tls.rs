@@ -1,6 +1,5 @@
 //! TLS: nothing of an update leaves before the server has proven who it is, and nothing ever falls back to plain HTTP.
 
-use std::env;
 use std::io::{self, BufReader, ErrorKind as Io, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{self, Sender};
@@ -21,7 +20,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ConfigBuilder, RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
 use crate::support::directory::Directory;
-use crate::support::process::in_child;
+use crate::support::process::{is_child, run_in_child};
 use crate::support::{
     API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, Stream, answer, confirmed, in_turn, lock, read_request, session_id,
 };
@@ -124,7 +123,7 @@ fn encrypted(config: &Arc<ServerConfig>, stream: Tapped) -> Box<dyn Stream> {
 fn tls_server(config: Arc<ServerConfig>, turns: Vec<Vec<Step>>) -> (Server, Wire) {
     let wire = Wire::default();
     let tap = wire.clone();
-    let server = Server::over(
+    let server = Server::start_wrapped(
         move |stream| {
             encrypted(
                 &config,
@@ -266,7 +265,7 @@ fn a_server_with_an_expired_certificate_gets_nothing() {
 fn rude_server(greeting: &'static [u8]) -> (Server, Wire) {
     let wire = Wire::default();
     let tap = wire.clone();
-    let server = Server::over(
+    let server = Server::start_wrapped(
         move |mut stream| {
             let mut hello = [0; 4096];
             let n = stream.read(&mut hello).unwrap();
@@ -345,7 +344,7 @@ fn a_server_that_wants_a_client_certificate_applies_nothing() {
         let config = authority.certify_for_clients("127.0.0.1", version);
         let wire = Wire::default();
         let tap = wire.clone();
-        let server = Server::over(
+        let server = Server::start_wrapped(
             move |stream| {
                 let wire = tap.clone();
                 let connection = ServerConnection::new(config.clone()).unwrap();
@@ -462,7 +461,7 @@ fn certificates_in_another_format_are_named_with_the_command_that_converts_them(
 
 #[test]
 fn a_handshake_that_never_goes_on_ends_with_the_connect_timeout() {
-    let server = Server::over(
+    let server = Server::start_wrapped(
         |mut stream| {
             let _ = io::copy(&mut stream, &mut io::sink());
             Box::new(io::empty())
@@ -499,7 +498,7 @@ fn a_private_authority_given_by_the_caller_is_trusted() {
 #[test]
 fn a_private_authority_in_a_file_that_the_environment_names_is_trusted() {
     let name = "a_private_authority_in_a_file_that_the_environment_names_is_trusted";
-    if env::var_os("TEST_CHILD").is_some() {
+    if is_child() {
         install_provider();
         let client = ClientBuilder::from_env().unwrap().proxy("").build().unwrap();
         client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
@@ -509,7 +508,7 @@ fn a_private_authority_in_a_file_that_the_environment_names_is_trusted() {
     let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed()]);
     let directory = Directory::new();
     let file = directory.file("ca.pem", &authority.pem);
-    in_child(
+    run_in_child(
         name,
         &[
             ("DIDIT_API_KEY", API_KEY),
@@ -578,8 +577,8 @@ fn root_certificates_without_a_certificate_are_a_configuration_error() {
 #[test]
 #[cfg(all(feature = "rustls-no-provider", not(feature = "rustls")))]
 fn without_a_provider_https_is_refused_with_the_line_that_installs_one() {
-    if env::var_os("TEST_CHILD").is_none() {
-        return in_child(
+    if !is_child() {
+        return run_in_child(
             "without_a_provider_https_is_refused_with_the_line_that_installs_one",
             &[],
         );
@@ -696,7 +695,7 @@ fn after_an_idle_connection_was_closed_the_next_update_is_seen_once() {
     let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed(); 2]);
     let client = trusting(&server, &authority.pem);
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
-    server.close_idle();
+    server.close_connections();
     client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
     let bodies: Vec<_> = server
         .requests()
@@ -744,7 +743,7 @@ fn after_tlss_goodbye_the_next_update_is_seen_once() {
     let (gone, goodbye) = mpsc::channel();
     let mut then_close = confirmed();
     then_close.push(Step::Close);
-    let server = Server::over(
+    let server = Server::start_wrapped(
         move |stream| {
             let stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
             let gone = gone.clone();
@@ -766,7 +765,7 @@ fn a_proxy_sees_the_hosts_name_and_nothing_else() {
     let config = authority.certify("sessions.test");
     let wire = Wire::default();
     let tap = wire.clone();
-    let server = Server::over(
+    let server = Server::start_wrapped(
         move |stream| {
             let mut stream = Tapped {
                 stream,

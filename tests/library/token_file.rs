@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::capture;
 use crate::support::directory::Directory;
-use crate::support::process::{assert_passed, only};
+use crate::support::process::{assert_passed, filter_arguments};
 use crate::support::{CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id, token};
 
 const FILE: &str = "token.json";
@@ -49,7 +49,7 @@ fn write_private(file: impl AsRef<Path>, text: impl AsRef<[u8]>) {
 /// A server that gives out `token-1`, `token-2` and so on, and takes any.
 fn counting() -> Server {
     let tokens = AtomicUsize::new(0);
-    Server::start(move |request| match request.is_token() {
+    Server::start(move |request| match request.is_token_request() {
         true => token(&format!("token-{}", tokens.fetch_add(1, SeqCst) + 1)),
         false => confirmed(),
     })
@@ -342,7 +342,7 @@ fn a_token_of_another_client_host_or_time_is_not_trusted() {
 fn a_token_from_the_file_that_the_api_refuses_is_replaced_there_too() {
     let directory = Directory::new();
     let server = Server::start(|request| match request.header("authorization") {
-        _ if request.is_token() => token("fresh"),
+        _ if request.is_token_request() => token("fresh"),
         Some("Bearer fresh") => confirmed(),
         _ => answer(401, &[], ""),
     });
@@ -359,7 +359,7 @@ fn a_refused_token_that_another_process_replaced_is_taken_from_the_file() {
     let directory = Directory::new();
     let file = directory.path(FILE);
     let server = Server::start(move |request| match request.header("authorization") {
-        _ if request.is_token() => token("fresh"),
+        _ if request.is_token_request() => token("fresh"),
         Some("Bearer planted") => {
             let mut replaced = content(&file);
             replaced["access_token"] = json!("by-another");
@@ -380,7 +380,7 @@ fn a_refused_token_is_not_taken_again_from_a_file_that_cannot_be_written() {
     let revoked = Arc::new(Mutex::new(vec!["Bearer planted".to_owned()]));
     let known = revoked.clone();
     let server = Server::start(move |request| match request.header("authorization") {
-        _ if request.is_token() => token(&format!("token-{}", tokens.fetch_add(1, SeqCst) + 1)),
+        _ if request.is_token_request() => token(&format!("token-{}", tokens.fetch_add(1, SeqCst) + 1)),
         Some(bearer) if known.lock().unwrap().iter().any(|known| known == bearer) => answer(401, &[], ""),
         _ => confirmed(),
     });
@@ -453,7 +453,7 @@ fn process(test: &str, server: &Server, file: impl AsRef<Path>) -> Child {
     Command::new("sh")
         .args(["-c", "umask 000 && exec \"$0\" \"$@\""])
         .arg(env::current_exe().unwrap())
-        .args(only(test))
+        .args(filter_arguments(test))
         .env("TEST_BASE_URL", server.url())
         .env("TEST_TOKEN_FILE", file.as_ref())
         .stdout(Stdio::piped())
@@ -528,7 +528,7 @@ fn twenty_processes_at_once_and_two_hundred_after_them_share_one_file() {
 #[test]
 fn a_long_token_is_kept_as_well() {
     let long = "t".repeat(8000);
-    let server = Server::start(move |request| match request.is_token() {
+    let server = Server::start(move |request| match request.is_token_request() {
         true => token(&long),
         false => confirmed(),
     });

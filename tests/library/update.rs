@@ -113,7 +113,7 @@ fn any_spelling_of_a_session_id_is_sent_and_returned_in_the_canonical_form() {
             let server = Server::script(vec![answer(200, &[], format!(r#"{{"session_id":"{confirmed}"}}"#))]);
             let id = typed.parse().unwrap();
             let updated = server
-                .key_client()
+                .api_key_client()
                 .update_status(&id, &StatusUpdate::approved())
                 .unwrap();
             assert_eq!(updated.session_id, SESSION);
@@ -241,7 +241,7 @@ fn eight_threads_with_a_thousand_updates_each_open_at_most_eight_connections() {
 fn sixteen_threads_keep_their_connections() {
     const THREADS: usize = 16;
     let server = Server::always(confirmed());
-    let client = server.key_client();
+    let client = server.api_key_client();
     // All sixteen are busy at the same time, so sixteen connections are there, and kept, in the second round.
     let barrier = Barrier::new(THREADS);
     for _ in 0..3 {

@@ -132,7 +132,7 @@ fn client_credentials_mean_v1_and_an_api_key_means_v3() {
         .update_status(&session_id(), &StatusUpdate::approved())
         .unwrap();
     server
-        .key_client()
+        .api_key_client()
         .update_status(&session_id(), &StatusUpdate::approved())
         .unwrap();
     let paths: Vec<_> = server
@@ -183,7 +183,7 @@ fn every_documented_language_is_taken() {
     let documented = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no pl \
                       pt-BR ro ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW";
     let server = Server::always(confirmed());
-    let client = server.key_client();
+    let client = server.api_key_client();
     for code in documented.split_whitespace() {
         let update = StatusUpdate::approved().email("ann@example.org").email_language(code);
         client.update_status(&session_id(), &update).unwrap();
@@ -325,7 +325,7 @@ fn a_session_id_of_128_letters_digits_and_dashes_is_part_of_the_path_as_it_is() 
         let server = Server::always(answer(200, &[], format!(r#"{{"session_id":"{id}"}}"#)));
         let session: SessionId = id.parse().unwrap();
         server
-            .key_client()
+            .api_key_client()
             .update_status(&session, &StatusUpdate::approved())
             .unwrap();
         assert_eq!(server.requests()[0].path, format!("/v3/session/{id}/update-status/"));

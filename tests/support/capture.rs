@@ -1,4 +1,4 @@
-//! Keeps what a program's log would hold: `didit` at trace and everything else at debug.
+//! Captures the log: `didit` at trace level, everything else at debug level.
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -35,12 +35,12 @@ pub fn start() {
     });
 }
 
-/// All that was logged so far, by all tests of the program.
+/// Everything logged so far, by all tests of this program.
 pub fn logged() -> String {
     lines().clone()
 }
 
-/// Fails if the text holds any 8 characters in a row of the secret.
+/// Fails if the text contains any 8 consecutive characters of the secret.
 pub fn assert_hidden(text: &str, secret: &str) {
     assert!(secret.is_ascii() && secret.len() >= 8);
     for start in 0..=secret.len() - 8 {
@@ -48,7 +48,7 @@ pub fn assert_hidden(text: &str, secret: &str) {
         if let Some(place) = text.find(piece) {
             let line = text[..place].rfind('\n').map_or(0, |end| end + 1);
             let line = text[line..].lines().next().unwrap();
-            panic!("{piece:?} of {secret:?} is in: {line}");
+            panic!("found {piece:?} of {secret:?} in: {line}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A directory that goes with the test.
+//! A temporary directory that is removed at the end of the test.
 
 use std::fs;
 

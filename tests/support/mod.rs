@@ -1,12 +1,13 @@
-//! A server on loopback that does what a test tells it to, and remembers what it was sent.
+//! A loopback server that follows a test's script and records every request.
 
-// Each of the two test programs takes what it needs of this.
+// No test program uses all of this.
 #![allow(dead_code)]
 
 pub mod capture;
 pub mod directory;
 pub mod page;
 pub mod process;
+pub mod words;
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,24 +25,30 @@ pub const CLIENT_ID: &str = "the-client-id";
 pub const CLIENT_SECRET: &str = "the-client-secret";
 pub const API_KEY: &str = "the-api-key";
 
+/// A limit that no call reaches, even on a busy machine.
+pub const LONG: Duration = Duration::from_secs(30);
+
+/// An address where nothing listens.
+pub const CLOSED: &str = "127.0.0.1:1";
+
 pub fn session_id() -> SessionId {
     SESSION.parse().unwrap()
 }
 
-/// What the server does once it has read a whole request. With no step left, the connection stays open for the next.
+/// One thing that the server does after it has read a whole request. After the last step the connection stays open.
 #[derive(Clone, Debug)]
 pub enum Step {
     Send(Vec<u8>),
-    /// One byte a tick of 10 ms.
+    /// Sends one byte every 10 ms.
     Drip(Vec<u8>),
-    /// Nothing until the client hangs up, or the server is dropped.
+    /// Sends nothing until the client closes the connection or the server is dropped.
     Stall,
     Close,
-    /// RST.
+    /// Resets the connection (RST).
     Reset,
 }
 
-/// A whole answer with its length, and the connection is kept.
+/// A whole response with a `content-length`. The connection stays open.
 pub fn answer(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Vec<Step> {
     let body = body.as_ref();
     let headers: String = headers
@@ -55,27 +62,27 @@ pub fn answer(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> 
     vec![Step::Send([head.as_bytes(), body].concat())]
 }
 
-/// What Didit answers to an update that it made.
+/// Didit's response to an update that it applied.
 pub fn confirmed() -> Vec<Step> {
     answer(200, &[], format!(r#"{{"session_id":"{SESSION}"}}"#))
 }
 
-/// What Didit answers to good client credentials.
+/// Didit's response to valid client credentials.
 pub fn token(value: &str) -> Vec<Step> {
     answer(200, &[], format!(r#"{{"access_token":"{value}","expires_in":86400}}"#))
 }
 
-/// What Didit answers when a session is read that does not exist.
+/// Didit's response when the session does not exist.
 pub fn no_such_session() -> Vec<Step> {
     answer(404, &[], r#"{"detail":"Not found."}"#)
 }
 
-/// One turn for each request, in order. One request more fails the test.
+/// Answers each request with the next of `turns`. One request too many fails the test.
 pub fn in_turn(turns: Vec<Vec<Step>>) -> impl Fn(&Request) -> Vec<Step> + Send + Sync {
     let turns: Mutex<VecDeque<_>> = Mutex::new(turns.into());
     move |request| match lock(&turns).pop_front() {
         Some(steps) => steps,
-        None => panic!("nobody expected {} {}", request.method, request.path),
+        None => panic!("unexpected request: {} {}", request.method, request.path),
     }
 }
 
@@ -85,7 +92,7 @@ pub struct Request {
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Which connection it came over, counted from 0.
+    /// The number of its connection, counted from 0.
     pub connection: usize,
 }
 
@@ -99,17 +106,17 @@ impl Request {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    pub fn is_token(&self) -> bool {
+    pub fn is_token_request(&self) -> bool {
         self.path.ends_with("/auth/v2/token/")
     }
 }
 
-/// Where a connection is closed before its first request is whole.
+/// When the server closes a connection without reading its first request to the end.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Early {
-    Accepted,
-    /// After the request's headers; what follows is not read.
-    Head,
+pub enum EarlyClose {
+    OnAccept,
+    /// After the request's headers, without reading the body.
+    AfterHeaders,
 }
 
 pub trait Stream: Read + Write {}
@@ -121,15 +128,15 @@ type Wrap = dyn Fn(TcpStream) -> Box<dyn Stream> + Send + Sync;
 struct Shared {
     handler: Box<Handler>,
     wrap: Box<Wrap>,
-    early: Mutex<VecDeque<Early>>,
+    early: Mutex<VecDeque<EarlyClose>>,
     requests: Mutex<Vec<Request>>,
     connections: AtomicUsize,
-    written: AtomicUsize,
+    bytes_written: AtomicUsize,
     open: Mutex<Vec<Arc<TcpStream>>>,
     stopped: AtomicBool,
 }
 
-/// Dropping it ends all its connections, and fails the test if a handler panicked.
+/// Dropping it closes all connections, and fails the test if a handler panicked.
 pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -137,13 +144,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Asks `handler` what to do about each request.
+    /// Starts a server that asks `handler` how to respond to each request.
     pub fn start(handler: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> Server {
-        Server::over(|stream| Box::new(stream), handler)
+        Server::start_wrapped(|stream| Box::new(stream), handler)
     }
 
-    /// Like `start`, with every connection wrapped, for example in TLS.
-    pub fn over(
+    /// Like `start`, but wraps every connection, for example in TLS.
+    pub fn start_wrapped(
         wrap: impl Fn(TcpStream) -> Box<dyn Stream> + Send + Sync + 'static,
         handler: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static,
     ) -> Server {
@@ -155,7 +162,7 @@ impl Server {
             early: Mutex::default(),
             requests: Mutex::default(),
             connections: AtomicUsize::new(0),
-            written: AtomicUsize::new(0),
+            bytes_written: AtomicUsize::new(0),
             open: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
@@ -186,19 +193,20 @@ impl Server {
         }
     }
 
-    /// Token requests get `token-1`, `token-2` and so on; each other request gets its turn, and one more fails the test.
+    /// Answers token requests with `token-1`, `token-2` and so on, and the other requests with `turns`. One request too many
+    /// fails the test.
     pub fn script(turns: Vec<Vec<Step>>) -> Server {
         let (tokens, next) = (AtomicUsize::new(0), in_turn(turns));
-        Server::start(move |request| match request.is_token() {
+        Server::start(move |request| match request.is_token_request() {
             true => token(&format!("token-{}", tokens.fetch_add(1, SeqCst) + 1)),
             false => next(request),
         })
     }
 
-    /// The same answer to every request but those for a token.
+    /// Answers token requests with a token, and every other request with `steps`.
     pub fn always(steps: Vec<Step>) -> Server {
         Server::start(move |request| {
-            if request.is_token() {
+            if request.is_token_request() {
                 token("token")
             } else {
                 steps.clone()
@@ -206,8 +214,8 @@ impl Server {
         })
     }
 
-    /// Closes the connections that come next this early.
-    pub fn close_next(&self, connections: impl IntoIterator<Item = Early>) {
+    /// Closes the next connections early.
+    pub fn close_next(&self, connections: impl IntoIterator<Item = EarlyClose>) {
         lock(&self.shared.early).extend(connections);
     }
 
@@ -219,72 +227,72 @@ impl Server {
         self.address
     }
 
-    /// What it was sent so far, in the order of arrival.
+    /// All requests so far, in the order of arrival.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.shared.requests).clone()
     }
 
-    /// What it was sent so far but for token requests.
+    /// All requests so far except those for a token.
     pub fn session_requests(&self) -> Vec<Request> {
         self.requests()
             .into_iter()
-            .filter(|request| !request.is_token())
+            .filter(|request| !request.is_token_request())
             .collect()
     }
 
     pub fn token_requests(&self) -> Vec<Request> {
-        self.requests().into_iter().filter(Request::is_token).collect()
+        self.requests().into_iter().filter(Request::is_token_request).collect()
     }
 
-    /// How many connections it accepted.
+    /// The number of connections accepted so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(SeqCst)
     }
 
-    /// How many bytes of answers it could write.
-    pub fn written(&self) -> usize {
-        self.shared.written.load(SeqCst)
+    /// The number of response bytes written so far.
+    pub fn bytes_written(&self) -> usize {
+        self.shared.bytes_written.load(SeqCst)
     }
 
-    /// Sends something that nobody asked for, over all open connections.
-    pub fn push(&self, bytes: &[u8]) {
+    /// Sends bytes over all open connections, without a request.
+    pub fn send_unsolicited(&self, bytes: &[u8]) {
         for stream in lock(&self.shared.open).iter() {
             stream.as_ref().write_all(bytes).unwrap();
         }
     }
 
-    /// Closes all open connections, as a server does that found them idle for long.
-    pub fn close_idle(&self) {
+    /// Closes all open connections, as a server does after an idle timeout.
+    pub fn close_connections(&self) {
         for stream in lock(&self.shared.open).iter() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// A client for this server alone: no proxy, short times, two retries with next to no delay.
+    /// A builder for a client of this server: no proxy, and two retries with hardly any delay.
     pub fn builder(&self, credentials: Credentials) -> ClientBuilder {
         Client::builder(credentials)
             .base_url(self.url())
             .auth_url(self.url())
             .proxy("")
-            .timeout(Duration::from_secs(5))
-            .connect_timeout(Duration::from_secs(2))
+            .timeout(LONG)
+            .connect_timeout(LONG)
             .retry(quick_retries())
     }
 
-    /// `builder` with client credentials.
+    /// A client with client credentials.
     pub fn client(&self) -> Client {
         self.builder(Credentials::client(CLIENT_ID, CLIENT_SECRET))
             .build()
             .unwrap()
     }
 
-    /// `builder` with an API key: no token requests.
-    pub fn key_client(&self) -> Client {
+    /// A client with an API key, which makes no token requests.
+    pub fn api_key_client(&self) -> Client {
         self.builder(Credentials::api_key(API_KEY)).build().unwrap()
     }
 }
 
-/// The default policy, in a hurry.
+/// The default policy with hardly any delay.
 pub fn quick_retries() -> RetryPolicy {
     RetryPolicy::default()
         .base_delay(Duration::from_millis(1))
@@ -296,10 +304,10 @@ impl Drop for Server {
         self.shared.stopped.store(true, SeqCst);
         let _ = TcpStream::connect(self.address);
         let threads = self.acceptor.take().unwrap().join().unwrap();
-        self.close_idle();
+        self.close_connections();
         let panicked = threads.into_iter().filter_map(|thread| thread.join().err()).count();
         if panicked > 0 && !thread::panicking() {
-            panic!("{panicked} of the server's handlers panicked, see above");
+            panic!("{panicked} of the server's handlers panicked: see above");
         }
     }
 }
@@ -307,7 +315,7 @@ impl Drop for Server {
 impl Shared {
     fn serve(&self, stream: &TcpStream, number: usize) {
         let early = lock(&self.early).pop_front();
-        if early != Some(Early::Accepted) {
+        if early != Some(EarlyClose::OnAccept) {
             let mut wrapped = BufReader::new((self.wrap)(stream.try_clone().unwrap()));
             while let Some(request) = read_request(&mut wrapped, number, early) {
                 lock(&self.requests).push(request.clone());
@@ -319,7 +327,7 @@ impl Shared {
         }
     }
 
-    /// Whether the connection goes on.
+    /// Performs one step, and returns whether the connection stays open.
     fn perform(&self, step: Step, wrapped: &mut BufReader<Box<dyn Stream>>, stream: &TcpStream) -> bool {
         match step {
             Step::Send(bytes) => self.send(wrapped.get_mut(), &bytes),
@@ -345,7 +353,7 @@ impl Shared {
             match stream.write(bytes) {
                 Ok(0) | Err(_) => return false,
                 Ok(n) => {
-                    self.written.fetch_add(n, SeqCst);
+                    self.bytes_written.fetch_add(n, SeqCst);
                     bytes = &bytes[n..];
                 }
             }
@@ -354,8 +362,8 @@ impl Shared {
     }
 }
 
-/// `None` when the client hung up, or is hung up on.
-pub fn read_request(stream: &mut impl BufRead, connection: usize, early: Option<Early>) -> Option<Request> {
+/// Reads one request. Returns `None` if the client closed the connection, or if `early` says to close it.
+pub fn read_request(stream: &mut impl BufRead, connection: usize, early: Option<EarlyClose>) -> Option<Request> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -385,7 +393,7 @@ pub fn read_request(stream: &mut impl BufRead, connection: usize, early: Option<
     assert_eq!(
         request.header("transfer-encoding"),
         None,
-        "the client sends bodies with their length"
+        "the body has a content-length"
     );
     let length = request
         .header("content-length")

@@ -1,37 +1,39 @@
-//! docs/messages.md: causes, and what is said of them. Each test program holds its own part of the page to the code.
+//! Compares docs/messages.md with the messages of the code. Each test program checks its own part of the page.
 
 use std::fs;
 use std::path::Path;
 
-/// Causes, and the messages that they lead to, of a line or more.
+use super::words;
+
+/// Causes, each with its message of one or more lines.
 pub type Rows = Vec<(&'static str, String)>;
 
-/// Compares the part of the page that begins with this title.
+/// Fails unless the page has this part, which begins with `title`.
 pub fn compare(title: &str, introduction: &str, sections: Vec<(&str, Rows)>) {
-    let mut said = format!("# {title}\n\n{introduction}\n");
+    let mut part = format!("# {title}\n\n{introduction}\n");
     for (title, rows) in sections {
-        said += &format!("\n## {title}\n\n");
+        part += &format!("\n## {title}\n\n");
         for (cause, message) in rows {
-            said += &format!("- {cause}:\n");
-            for line in message.lines() {
+            part += &format!("- {cause}:\n");
+            for line in words::as_on_linux(&message).lines() {
                 let quotes = if line.contains('`') { ["`` ", " ``"] } else { ["`", "`"] };
-                said += &format!("  {}{line}{}\n", quotes[0], quotes[1]);
+                part += &format!("  {}{line}{}\n", quotes[0], quotes[1]);
             }
         }
     }
-    // The command's crate is a folder of the library's.
-    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let mut pages = folders.filter_map(|folder| fs::read_to_string(folder.join("docs/messages.md")).ok());
+    // The command's crate is in a directory of the library's.
+    let directories = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut pages = directories.filter_map(|directory| fs::read_to_string(directory.join("docs/messages.md")).ok());
     let page = pages.next().expect("docs/messages.md");
     let mut parts = page.split("\n# ").map(|part| part.trim_start_matches("# ").trim_end());
-    if !parts.any(|part| part == said[2..].trim_end()) {
+    if !parts.any(|documented| documented == part[2..].trim_end()) {
         let path = concat!(
             env!("CARGO_TARGET_TMPDIR"),
             "/messages-",
             env!("CARGO_CRATE_NAME"),
             ".md"
         );
-        fs::write(path, &said).unwrap();
-        panic!("docs/messages.md has other words under {title:?}; what is said is in {path}");
+        fs::write(path, &part).unwrap();
+        panic!("docs/messages.md differs under {title:?}: the new text is in {path}");
     }
 }

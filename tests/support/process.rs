@@ -1,17 +1,17 @@
-//! One test in a process of its own: for what only the environment, or another process, can show.
+//! Runs one test in a process of its own, for what depends on the environment or on other processes.
 
 use std::env;
 use std::process::{Command, Output};
 
-/// The arguments by which this program runs the test of that name alone.
-pub fn only(test: &str) -> [String; 2] {
+/// The arguments that make this test program run only the test of this name.
+pub fn filter_arguments(test: &str) -> [String; 2] {
     [format!("::{test}"), "--nocapture".into()]
 }
 
-/// Runs a test with these variables, and with none of ours and no proxy from outside. `TEST_CHILD` tells it where it is.
-pub fn in_child(test: &str, variables: &[(&str, &str)]) {
+/// Runs a test in a child process with these variables, and without the caller's `DIDIT_*` and proxy variables.
+pub fn run_in_child(test: &str, variables: &[(&str, &str)]) {
     let mut child = Command::new(env::current_exe().unwrap());
-    child.args(only(test));
+    child.args(filter_arguments(test));
     for (name, _) in env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
         if upper.starts_with("DIDIT_") || upper.ends_with("_PROXY") {
@@ -22,10 +22,15 @@ pub fn in_child(test: &str, variables: &[(&str, &str)]) {
     assert_passed(&child.output().unwrap(), &format!("{variables:?}"));
 }
 
-/// The process ran one test, and it passed.
-pub fn assert_passed(output: &Output, told: &str) {
+/// Returns whether this process was started by `run_in_child`.
+pub fn is_child() -> bool {
+    env::var_os("TEST_CHILD").is_some()
+}
+
+/// Fails unless the process ran exactly one test, which passed.
+pub fn assert_passed(output: &Output, context: &str) {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}\n{stdout}\n{stderr}");
+    assert!(output.status.success(), "{context}\n{stdout}\n{stderr}");
     assert!(stdout.contains("1 passed"), "{stdout}");
 }

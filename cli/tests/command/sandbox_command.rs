@@ -235,6 +235,7 @@ mod unix {
     use std::process::Stdio;
 
     use super::*;
+    use crate::support::words;
 
     #[test]
     fn the_command_gets_the_variables_of_the_sandbox_and_none_of_the_callers() {
@@ -292,9 +293,11 @@ mod unix {
         let dir = Directory::new();
         let file = dir.file("file", "");
         let missing = run(&[], &["no-such-command"]).exits(127);
-        assert_eq!(missing.line(), "cannot run no-such-command: No such file or directory");
+        let missing = words::as_on_linux(missing.line());
+        assert_eq!(missing, "cannot run no-such-command: No such file or directory");
         let not_executable = run(&[], &[&file]).exits(126);
-        assert_eq!(not_executable.line(), format!("cannot run {file}: Permission denied"));
+        let not_executable = words::as_on_linux(not_executable.line());
+        assert_eq!(not_executable, format!("cannot run {file}: Permission denied"));
     }
 
     #[test]
