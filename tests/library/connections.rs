@@ -1,4 +1,4 @@
-//! Connections: what was lost once is not trusted again, and what is sent fits.
+//! A broken or idle connection is never reused, and an abandoned request is never delivered later.
 
 use std::io::{BufReader, ErrorKind as Io, Read, Write};
 use std::net::TcpListener;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use didit::{Client, Credentials, ErrorKind, Node, RetryPolicy, StatusUpdate, Verdict};
 
 use crate::support::{
-    API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, confirmed, read_request, session_id, token,
+    API_KEY, CLIENT_ID, CLIENT_SECRET, LONG, SESSION, Server, Step, answer, confirmed, read_request, session_id, token,
 };
 
 fn resubmitted() -> StatusUpdate {
     StatusUpdate::resubmitted([Node::new("node", "OCR")])
 }
 
-/// Answers, then takes the next request over the same connection and hangs up without an answer.
-fn once_each() -> Server {
+/// A server that answers the first request of each connection, and closes the connection instead of answering the second.
+fn one_response_per_connection() -> Server {
     let firsts = std::sync::Mutex::new(std::collections::HashSet::new());
     Server::start(move |request| match firsts.lock().unwrap().insert(request.connection) {
         true => confirmed(),
@@ -25,20 +25,20 @@ fn once_each() -> Server {
 }
 
 #[test]
-fn after_a_lost_connection_the_retry_and_what_comes_next_open_their_own() {
-    let server = once_each();
+fn a_retry_after_a_broken_connection_and_a_resubmitted_use_new_connections() {
+    let server = one_response_per_connection();
     let client = server.api_key_client();
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
-    // One that must not be repeated would be in doubt.
+    // A `Resubmitted` over a broken connection would end in doubt, because it is never retried.
     client.update_status(&session_id(), &resubmitted()).unwrap();
     let connections: Vec<_> = server.requests().iter().map(|request| request.connection).collect();
     assert_eq!(connections, [0, 0, 1, 2]);
 }
 
 #[test]
-fn separate_calls_do_not_use_what_was_lost_either() {
-    let server = once_each();
+fn later_calls_do_not_reuse_a_broken_connection() {
+    let server = one_response_per_connection();
     let client = server
         .builder(Credentials::api_key(API_KEY))
         .retry(RetryPolicy::none())
@@ -59,7 +59,7 @@ fn separate_calls_do_not_use_what_was_lost_either() {
 }
 
 #[test]
-fn an_answer_that_was_cut_short_is_asked_for_again_over_a_new_connection() {
+fn a_truncated_response_is_retried_over_a_new_connection() {
     let cut = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{{\"session_id\":\"{SESSION}\"");
     let server = Server::script(vec![
         confirmed(),
@@ -75,7 +75,7 @@ fn an_answer_that_was_cut_short_is_asked_for_again_over_a_new_connection() {
 }
 
 #[test]
-fn a_refusal_leaves_the_connection_in_use() {
+fn a_rejected_update_keeps_the_connection() {
     let server = Server::script(vec![answer(404, &[], "{}"), confirmed()]);
     let client = server.api_key_client();
     client
@@ -86,7 +86,7 @@ fn a_refusal_leaves_the_connection_in_use() {
 }
 
 #[test]
-fn the_longest_head_is_sent_whole() {
+fn the_longest_allowed_headers_are_sent_in_full() {
     let (value, name) = ("t".repeat(16 * 1024), "n".repeat(1024));
     let given = value.clone();
     let server = Server::start(move |request| match request.is_token_request() {
@@ -110,7 +110,7 @@ fn the_longest_head_is_sent_whole() {
 
 #[test]
 fn a_user_agent_or_a_base_url_that_is_too_long_is_a_configuration_error() {
-    // A loopback host, so that this holds without TLS as well.
+    // A loopback host, so that the test also works without TLS.
     let builder = || Client::builder(Credentials::api_key(API_KEY)).base_url("http://127.0.0.1:1");
     let url = format!("http://127.0.0.1:1/{}", "p".repeat(8 * 1024));
     for (error, name) in [
@@ -127,7 +127,7 @@ fn a_user_agent_or_a_base_url_that_is_too_long_is_a_configuration_error() {
 }
 
 #[test]
-fn headers_of_64_kib_are_read_and_more_are_not() {
+fn response_headers_are_limited_to_64_kib() {
     let with_head_of = |size: usize| {
         let end = "\r\ncontent-length: 53\r\n\r\n";
         let start = "HTTP/1.1 200 OK\r\nx: ";
@@ -137,11 +137,7 @@ fn headers_of_64_kib_are_read_and_more_are_not() {
         vec![Step::Send(format!("{start}{filling}{end}{body}").into())]
     };
     let server = Server::script(vec![with_head_of(64 * 1024), with_head_of(64 * 1024 + 1)]);
-    let client = server
-        .builder(Credentials::api_key(API_KEY))
-        .timeout(Duration::from_secs(20))
-        .build()
-        .unwrap();
+    let client = server.builder(Credentials::api_key(API_KEY)).build().unwrap();
     client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
     let error = client
         .update_status(&session_id(), &StatusUpdate::declined())
@@ -199,13 +195,13 @@ fn a_header_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn what_failed_is_told_with_the_host_and_without_the_words_of_machines() {
+fn connection_errors_name_the_host_in_plain_words() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n";
     let large = format!("HTTP/1.1 200 OK\r\ncontent-length: 70000\r\n\r\n{}", "x".repeat(70_000));
     for (steps, words) in [
         (vec![Step::Close], "closed the connection before answering"),
         (vec![Step::Reset], "reset the connection before answering"),
-        (vec![Step::Stall], "did not answer within 300 ms"),
+        (vec![Step::Stall], "did not answer within 1 s"),
         (
             vec![Step::Send("SSH-2.0\r\n\r\n".into())],
             "answered with something that is not HTTP",
@@ -220,7 +216,7 @@ fn what_failed_is_told_with_the_host_and_without_the_words_of_machines() {
         ),
         (
             vec![Step::Send(head.into()), Step::Stall],
-            "did not finish its answer within 300 ms",
+            "did not finish its answer within 1 s",
         ),
         (vec![Step::Send(large.into())], "sent an answer larger than 64 KiB"),
     ] {
@@ -228,28 +224,28 @@ fn what_failed_is_told_with_the_host_and_without_the_words_of_machines() {
         let server = Server::always(steps);
         let error = server
             .builder(Credentials::api_key(API_KEY))
-            .timeout(Duration::from_millis(if stalls { 300 } else { 20_000 }))
+            .timeout(if stalls { Duration::from_secs(1) } else { LONG })
             .retry(RetryPolicy::none())
             .build()
             .unwrap()
             .update_status(&session_id(), &StatusUpdate::declined())
             .unwrap_err();
-        let told = error.to_string();
+        let message = error.to_string();
         assert!(
-            told.contains(&format!("{} {words}", server.address())),
-            "{words}: {told}"
+            message.contains(&format!("{} {words}", server.address())),
+            "{words}: {message}"
         );
-        for machine in ["os error", "protocol:", "io:", "timeout:", "update-status"] {
-            assert!(!told.contains(machine), "{told}");
+        for internal in ["os error", "protocol:", "io:", "timeout:", "update-status"] {
+            assert!(!message.contains(internal), "{message}");
         }
-        assert_eq!(error.verdict(), Verdict::Unknown, "{told}");
+        assert_eq!(error.verdict(), Verdict::Unknown, "{message}");
         assert!(std::error::Error::source(&error).is_none());
     }
 }
 
 #[test]
-fn resubmitted_is_not_in_doubt_behind_a_server_that_closes_kept_connections() {
-    let server = once_each();
+fn resubmitted_succeeds_when_the_server_closes_idle_connections() {
+    let server = one_response_per_connection();
     for _ in 0..200 {
         let client = server.api_key_client();
         client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
@@ -259,8 +255,8 @@ fn resubmitted_is_not_in_doubt_behind_a_server_that_closes_kept_connections() {
 }
 
 #[test]
-fn a_connection_that_was_idle_for_four_seconds_is_not_used_again() {
-    let server = once_each();
+fn a_connection_is_not_reused_after_four_idle_seconds() {
+    let server = one_response_per_connection();
     let client = server
         .builder(Credentials::api_key(API_KEY))
         .retry(RetryPolicy::none())
@@ -272,7 +268,7 @@ fn a_connection_that_was_idle_for_four_seconds_is_not_used_again() {
     assert_eq!(server.connections(), 2);
 }
 
-/// What the server sees last of a connection over which one update was answered so.
+/// How a connection ends, as the server sees it, after one update got this response or none.
 fn end_of_connection(answer: Option<Vec<Step>>) -> Result<usize, Io> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -297,7 +293,7 @@ fn end_of_connection(answer: Option<Vec<Step>>) -> Result<usize, Io> {
 }
 
 #[test]
-fn what_is_given_up_is_reset_so_that_it_does_not_arrive_later() {
+fn an_abandoned_request_resets_its_connection() {
     assert_eq!(end_of_connection(None), Err(Io::ConnectionReset));
     assert_eq!(end_of_connection(Some(confirmed())), Ok(0));
 }
