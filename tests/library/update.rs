@@ -1,4 +1,4 @@
-//! An update is sent exactly as documented, over few connections, and only Didit's own word makes it a success.
+//! An update is sent exactly as documented, over few connections, and only Didit's confirmation makes it a success.
 
 use std::sync::Barrier;
 use std::thread;
@@ -7,7 +7,7 @@ use didit::{Client, ClientBuilder, Credentials, ErrorKind, StatusUpdate, Verdict
 
 use crate::support::*;
 
-/// The headers that are documented, and those that HTTP needs, in no order.
+/// All headers of a request, sorted.
 fn headers(request: &Request) -> Vec<(&str, &str)> {
     let mut headers: Vec<_> = request.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     headers.sort_unstable();
@@ -15,7 +15,7 @@ fn headers(request: &Request) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn the_readmes_program_sends_two_requests_byte_for_byte_as_documented() {
+fn an_update_sends_a_token_request_and_a_patch_exactly_as_documented() {
     let server = Server::script(vec![confirmed()]);
     let host = server.address().to_string();
     let client = server.client();
@@ -63,7 +63,7 @@ fn the_readmes_program_sends_two_requests_byte_for_byte_as_documented() {
 }
 
 #[test]
-fn the_two_hosts_are_not_mixed_up() {
+fn each_host_receives_only_its_own_requests() {
     let auth = Server::script(vec![]);
     let sessions = Server::script(vec![confirmed()]);
     let client = sessions
@@ -84,7 +84,7 @@ fn nothing_is_sent_before_the_first_call() {
 }
 
 #[test]
-fn a_second_call_fetches_no_token_and_opens_no_connection() {
+fn a_second_call_reuses_the_token_and_the_connection() {
     let auth = Server::script(vec![]);
     let sessions = Server::script(vec![confirmed(), confirmed()]);
     let client = sessions
@@ -103,7 +103,7 @@ fn a_second_call_fetches_no_token_and_opens_no_connection() {
 }
 
 #[test]
-fn any_spelling_of_a_session_id_is_sent_and_returned_in_the_canonical_form() {
+fn session_ids_are_sent_and_returned_in_canonical_form() {
     for typed in [
         SESSION.to_uppercase(),
         SESSION.replace('-', ""),
@@ -135,7 +135,7 @@ fn any_spelling_of_a_session_id_is_sent_and_returned_in_the_canonical_form() {
 }
 
 #[test]
-fn optional_parts_of_the_confirmation_may_be_null_or_odd() {
+fn invalid_optional_fields_of_a_confirmation_are_ignored() {
     let body = format!(r#"{{"session_id":"{SESSION}","session_token":null,"url":7}}"#);
     let server = Server::script(vec![answer(200, &[], body)]);
     let updated = server
@@ -146,7 +146,7 @@ fn optional_parts_of_the_confirmation_may_be_null_or_odd() {
 }
 
 #[test]
-fn the_user_agent_can_be_replaced_and_is_checked() {
+fn a_custom_user_agent_is_validated_and_sent() {
     let server = Server::script(vec![confirmed()]);
     let builder = |name: &str| server.builder(Credentials::client("id", "secret")).user_agent(name);
     let client = builder("acme review/2.0").build().unwrap();
@@ -165,7 +165,7 @@ fn the_user_agent_can_be_replaced_and_is_checked() {
 }
 
 #[test]
-fn credentials_that_cannot_be_right_are_refused_before_anything_is_sent() {
+fn invalid_credentials_are_a_configuration_error() {
     let refused = [
         Credentials::client("", "marker"),
         Credentials::client("marker", ""),
@@ -178,7 +178,11 @@ fn credentials_that_cannot_be_right_are_refused_before_anything_is_sent() {
         Credentials::api_key("märker"),
     ];
     for credentials in refused {
-        let error = Client::new(credentials).unwrap_err();
+        let builder = Client::builder(credentials)
+            .base_url("http://localhost")
+            .auth_url("http://localhost")
+            .proxy("");
+        let error = builder.build().unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::Config, Verdict::NotApplied)
@@ -188,11 +192,11 @@ fn credentials_that_cannot_be_right_are_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn times_of_nothing_are_refused() {
+fn zero_durations_are_a_configuration_error() {
     let zero = std::time::Duration::ZERO;
     let refuse = |name: &str, change: fn(ClientBuilder, std::time::Duration) -> ClientBuilder| {
         let builder = Client::builder(Credentials::api_key("key")).base_url("http://localhost");
-        let builder = builder.auth_url("http://localhost");
+        let builder = builder.auth_url("http://localhost").proxy("");
         let error = change(builder, zero).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().starts_with(name), "{error}");
@@ -203,7 +207,7 @@ fn times_of_nothing_are_refused() {
 }
 
 #[test]
-fn times_without_end_are_as_good_as_for_ever() {
+fn the_longest_durations_mean_no_limit() {
     let server = Server::script(vec![confirmed()]);
     let max = std::time::Duration::MAX;
     let builder = server.builder(Credentials::api_key("key"));
@@ -212,7 +216,7 @@ fn times_without_end_are_as_good_as_for_ever() {
 }
 
 #[test]
-fn eight_threads_with_a_thousand_updates_each_open_at_most_eight_connections() {
+fn eight_threads_open_at_most_eight_connections() {
     const THREADS: usize = 8;
     let server = Server::always(confirmed());
     let auth = Server::script(vec![]);
@@ -238,11 +242,11 @@ fn eight_threads_with_a_thousand_updates_each_open_at_most_eight_connections() {
 }
 
 #[test]
-fn sixteen_threads_keep_their_connections() {
+fn sixteen_threads_reuse_sixteen_connections() {
     const THREADS: usize = 16;
     let server = Server::always(confirmed());
     let client = server.api_key_client();
-    // All sixteen are busy at the same time, so sixteen connections are there, and kept, in the second round.
+    // All sixteen are busy at the same time, so the later rounds find sixteen idle connections.
     let barrier = Barrier::new(THREADS);
     for _ in 0..3 {
         thread::scope(|scope| {
@@ -260,7 +264,7 @@ fn sixteen_threads_keep_their_connections() {
 }
 
 #[test]
-fn a_confirmation_that_contradicts_itself_or_the_update_leaves_it_in_doubt() {
+fn a_contradictory_confirmation_leaves_the_update_in_doubt() {
     for (body, words) in [
         (
             format!(r#"{{"session_id":"{SESSION}","status":"Declined"}}"#),
@@ -291,7 +295,7 @@ fn a_confirmation_that_contradicts_itself_or_the_update_leaves_it_in_doubt() {
 }
 
 #[test]
-fn a_client_may_be_used_on_both_sides_of_a_caught_panic() {
+fn a_client_and_an_error_are_unwind_safe() {
     fn is_unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
     is_unwind_safe::<Client>();
     is_unwind_safe::<didit::Error>();

@@ -1,10 +1,10 @@
-//! What goes over the wire in each version of the API, and what is refused before anything does.
+//! Each API version gets exactly the documented requests, and invalid input is rejected before anything is sent.
 
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, Error, ErrorKind, Node, SessionId, StatusUpdate, Verdict};
 
 use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Request, SESSION, Server, answer, confirmed, session_id};
 
-/// The whole request as it was sent, but for the address of the server, and the order of the headers, which is ureq's.
+/// The whole request, with its headers sorted and the address and version replaced.
 fn text(request: &Request, server: &Server) -> String {
     let mut headers: Vec<_> = request
         .headers
@@ -18,7 +18,7 @@ fn text(request: &Request, server: &Server) -> String {
         .replace(env!("CARGO_PKG_VERSION"), "VERSION")
 }
 
-/// The body of the request that an update becomes.
+/// The body of the request for an update.
 fn body(version: ApiVersion, update: &StatusUpdate) -> String {
     let server = Server::always(confirmed());
     let client = server.builder(Credentials::api_key(API_KEY)).api_version(version);
@@ -36,7 +36,7 @@ fn body(version: ApiVersion, update: &StatusUpdate) -> String {
 const VERSIONS: [(ApiVersion, &str); 3] = [(ApiVersion::V1, "v1"), (ApiVersion::V2, "v2"), (ApiVersion::V3, "v3")];
 
 #[test]
-fn an_update_with_client_credentials_byte_for_byte() {
+fn an_update_with_client_credentials_is_sent_exactly_as_documented() {
     let update = StatusUpdate::declined().comment("Duplicated user");
     for (version, name) in VERSIONS {
         let server = Server::always(confirmed());
@@ -77,7 +77,7 @@ fn an_update_with_client_credentials_byte_for_byte() {
 }
 
 #[test]
-fn an_update_with_an_api_key_byte_for_byte() {
+fn an_update_with_an_api_key_is_sent_exactly_as_documented() {
     for (version, name) in VERSIONS {
         let server = Server::always(confirmed());
         let client = server
@@ -98,12 +98,12 @@ fn an_update_with_an_api_key_byte_for_byte() {
              \n\
              {{\"new_status\":\"Approved\"}}"
         );
-        assert_eq!(sent, [expected], "and no token request");
+        assert_eq!(sent, [expected], "only the update, no token request");
     }
 }
 
 #[test]
-fn a_session_is_read_byte_for_byte() {
+fn reading_a_session_sends_exactly_the_documented_request() {
     for (version, name) in VERSIONS {
         let server = Server::always(answer(
             200,
@@ -125,7 +125,7 @@ fn a_session_is_read_byte_for_byte() {
 }
 
 #[test]
-fn client_credentials_mean_v1_and_an_api_key_means_v3() {
+fn client_credentials_default_to_v1_and_an_api_key_to_v3() {
     let server = Server::always(confirmed());
     server
         .client()
@@ -179,7 +179,7 @@ fn every_documented_field_of_v3_is_sent_as_documented() {
 }
 
 #[test]
-fn every_documented_language_is_taken() {
+fn every_documented_language_is_accepted() {
     let documented = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no pl \
                       pt-BR ro ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW";
     let server = Server::always(confirmed());
@@ -192,7 +192,7 @@ fn every_documented_language_is_taken() {
 }
 
 #[test]
-fn a_comment_is_sent_as_given_in_every_version() {
+fn a_comment_is_sent_unchanged_in_every_version() {
     let long = "ü".repeat(10_000);
     for comment in [
         "",
@@ -210,8 +210,8 @@ fn a_comment_is_sent_as_given_in_every_version() {
     }
 }
 
-/// Refused as input, before anything is sent.
-fn refused(version: ApiVersion, update: &StatusUpdate) -> String {
+/// The message of an update that is rejected as invalid input before anything is sent.
+fn rejected(version: ApiVersion, update: &StatusUpdate) -> String {
     let server = Server::always(confirmed());
     let credentials = Credentials::client(CLIENT_ID, CLIENT_SECRET);
     let client = server.builder(credentials).api_version(version).build().unwrap();
@@ -228,7 +228,7 @@ fn refused(version: ApiVersion, update: &StatusUpdate) -> String {
 }
 
 #[test]
-fn what_only_v3_knows_is_refused_for_the_others_naming_v3() {
+fn v1_and_v2_reject_what_needs_v3_and_name_v3() {
     for version in [ApiVersion::V1, ApiVersion::V2] {
         for update in [
             StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]),
@@ -236,20 +236,20 @@ fn what_only_v3_knows_is_refused_for_the_others_naming_v3() {
             StatusUpdate::approved().email("ann@example.org"),
             StatusUpdate::declined().email_language("en"),
         ] {
-            let message = refused(version, &update);
+            let message = rejected(version, &update);
             assert!(message.contains("v3"), "{message}");
         }
     }
 }
 
 #[test]
-fn resubmitted_needs_nodes_that_are_whole() {
+fn resubmitted_needs_at_least_one_node_and_complete_nodes() {
     for nodes in [
         vec![],
         vec![Node::new("", "OCR")],
         vec![Node::new("feature_ocr_1", "OCR"), Node::new("feature_ocr_2", "")],
     ] {
-        let message = refused(ApiVersion::V3, &StatusUpdate::resubmitted(nodes));
+        let message = rejected(ApiVersion::V3, &StatusUpdate::resubmitted(nodes));
         assert!(message.contains("node"), "{message}");
     }
 }
@@ -266,20 +266,20 @@ fn an_email_needs_an_address() {
         "ann @example.org",
         "ann@example@org",
     ] {
-        let message = refused(ApiVersion::V3, &StatusUpdate::approved().email(address));
+        let message = rejected(ApiVersion::V3, &StatusUpdate::approved().email(address));
         assert!(message.contains("not an email address"), "{message}");
         assert!(address.len() < 3 || !message.contains(address), "{message}");
     }
 }
 
 #[test]
-fn an_email_language_is_a_documented_one_and_needs_an_address() {
+fn an_email_language_must_be_documented_and_needs_an_address() {
     let email = || StatusUpdate::approved().email("ann@example.org");
     for code in ["", "xx", "EN", "en ", "en es", "pt-br", "english"] {
-        let message = refused(ApiVersion::V3, &email().email_language(code));
-        assert!(message.contains("pt-BR"), "it names the codes: {message}");
+        let message = rejected(ApiVersion::V3, &email().email_language(code));
+        assert!(message.contains("pt-BR"), "the message lists the codes: {message}");
     }
-    let message = refused(ApiVersion::V3, &StatusUpdate::approved().email_language("en"));
+    let message = rejected(ApiVersion::V3, &StatusUpdate::approved().email_language("en"));
     assert!(message.contains("needs an email address"), "{message}");
 }
 
@@ -320,7 +320,7 @@ fn a_session_id_can_never_change_the_path() {
 }
 
 #[test]
-fn a_session_id_of_128_letters_digits_and_dashes_is_part_of_the_path_as_it_is() {
+fn a_session_id_of_up_to_128_safe_characters_is_sent_unchanged() {
     for id in ["A", "-", "_", "Az09-_", &"x".repeat(128)] {
         let server = Server::always(answer(200, &[], format!(r#"{{"session_id":"{id}"}}"#)));
         let session: SessionId = id.parse().unwrap();
@@ -332,15 +332,16 @@ fn a_session_id_of_128_letters_digits_and_dashes_is_part_of_the_path_as_it_is() 
     }
 }
 
-/// Both hosts at one URL.
+/// A builder with one URL for both hosts, and no proxy.
 fn at(url: &str) -> ClientBuilder {
     Client::builder(Credentials::api_key(API_KEY))
         .base_url(url)
         .auth_url(url)
+        .proxy("")
 }
 
 #[test]
-fn a_url_that_cannot_be_meant_is_refused_without_repeating_it() {
+fn an_invalid_url_is_rejected_and_never_quoted() {
     for url in [
         "",
         " ",
@@ -395,7 +396,7 @@ fn a_url_that_cannot_be_meant_is_refused_without_repeating_it() {
 }
 
 #[test]
-fn plain_http_is_for_loopback_hosts_unless_the_caller_insists() {
+fn plain_http_needs_a_loopback_host_or_allow_insecure_http() {
     for url in [
         "http://127.0.0.1",
         "http://127.0.0.2:8080",
@@ -415,7 +416,7 @@ fn plain_http_is_for_loopback_hosts_unless_the_caller_insists() {
 
 #[test]
 #[cfg(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls"))]
-fn any_https_url_is_taken_prefix_and_slash_included() {
+fn https_urls_may_have_a_port_a_prefix_and_a_trailing_slash() {
     crate::tls::install_provider();
     for url in [
         "https://example.org",
@@ -432,7 +433,7 @@ fn any_https_url_is_taken_prefix_and_slash_included() {
 
 #[test]
 #[cfg(not(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls")))]
-fn without_tls_an_https_url_is_refused_naming_the_features() {
+fn without_tls_an_https_url_is_rejected_and_the_features_are_named() {
     let https = "https://example.org";
     let loopback = "http://127.0.0.1:1";
     for builder in [
@@ -452,7 +453,7 @@ fn without_tls_an_https_url_is_refused_naming_the_features() {
 }
 
 #[test]
-fn a_path_prefix_goes_before_the_documented_path_with_or_without_its_slash() {
+fn a_path_prefix_precedes_the_documented_path() {
     for (prefix, expected) in [("", ""), ("/", ""), ("/didit", "/didit"), ("/a/b/", "/a/b")] {
         let server = Server::always(confirmed());
         let url = format!("{}{prefix}", server.url());
