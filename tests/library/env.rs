@@ -1,4 +1,4 @@
-//! A program that is configured by its environment alone. (The table of variables is tested beside the code.)
+//! `Client::from_env` configures a client from the environment alone. The unit tests of `env` cover each variable.
 
 use didit::{Client, ErrorKind, StatusUpdate};
 
@@ -7,7 +7,7 @@ use crate::support::process::{is_child, run_in_child};
 use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, Server, answer, confirmed, session_id};
 
 #[test]
-fn client_credentials_and_all_the_rest_from_the_environment() {
+fn the_environment_sets_client_credentials_and_all_options() {
     if is_child() {
         let client = Client::from_env().unwrap();
         let error = client
@@ -21,7 +21,7 @@ fn client_credentials_and_all_the_rest_from_the_environment() {
     let file = directory.path("token.json");
     for _ in 0..2 {
         run_in_child(
-            "client_credentials_and_all_the_rest_from_the_environment",
+            "the_environment_sets_client_credentials_and_all_options",
             &[
                 ("DIDIT_CLIENT_ID", CLIENT_ID),
                 ("DIDIT_CLIENT_SECRET", CLIENT_SECRET),
@@ -40,12 +40,12 @@ fn client_credentials_and_all_the_rest_from_the_environment() {
     assert_eq!(
         paths,
         ["/tokens/auth/v2/token/", &update, &update],
-        "one attempt each, and one token for both processes"
+        "one attempt per process, and one token for both"
     );
 }
 
 #[test]
-fn an_api_key_and_a_timeout_without_end_from_the_environment() {
+fn the_environment_sets_an_api_key_and_a_huge_timeout() {
     if is_child() {
         let client = Client::from_env().unwrap();
         client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
@@ -53,7 +53,7 @@ fn an_api_key_and_a_timeout_without_end_from_the_environment() {
     }
     let server = Server::always(confirmed());
     run_in_child(
-        "an_api_key_and_a_timeout_without_end_from_the_environment",
+        "the_environment_sets_an_api_key_and_a_huge_timeout",
         &[
             ("DIDIT_API_KEY", API_KEY),
             ("DIDIT_BASE_URL", &server.url()),
@@ -77,7 +77,7 @@ fn an_environment_without_credentials_is_a_configuration_error() {
 }
 
 #[test]
-fn an_api_key_comes_from_the_file_that_the_environment_names() {
+fn the_environment_names_a_file_with_the_api_key() {
     if is_child() {
         let client = Client::from_env().unwrap();
         client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
@@ -87,7 +87,7 @@ fn an_api_key_comes_from_the_file_that_the_environment_names() {
     let directory = Directory::new();
     let file = directory.file("key", format!("{API_KEY}\n"));
     run_in_child(
-        "an_api_key_comes_from_the_file_that_the_environment_names",
+        "the_environment_names_a_file_with_the_api_key",
         &[("DIDIT_API_KEY_FILE", &file), ("DIDIT_BASE_URL", &server.url())],
     );
     assert_eq!(server.requests()[0].header("x-api-key"), Some(API_KEY));

@@ -1,4 +1,4 @@
-//! An update can wait in a queue: it comes back as it was, and is checked when it is sent.
+//! A serialized `StatusUpdate` deserializes to the same update, and is validated when it is sent.
 
 use didit::{ErrorKind, NewStatus, Node, SessionId, StatusUpdate, Verdict};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{SESSION, Server, confirmed, session_id};
 
-/// A job as a program would put it into a queue.
+/// A job as a program would queue it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Job {
     session_id: SessionId,
@@ -14,12 +14,12 @@ struct Job {
     update: StatusUpdate,
 }
 
-fn back(job: Value) -> serde_json::Result<StatusUpdate> {
+fn deserialize(job: Value) -> serde_json::Result<StatusUpdate> {
     serde_json::from_value(job)
 }
 
 #[test]
-fn an_update_has_the_names_of_a_batch_row_and_comes_back_as_it_was() {
+fn an_update_serializes_with_the_field_names_of_a_batch_row() {
     let nodes = || [Node::new("feature_ocr_1", "OCR")];
     for (update, row) in [
         (StatusUpdate::approved(), json!({"new_status": "Approved"})),
@@ -44,7 +44,7 @@ fn an_update_has_the_names_of_a_batch_row_and_comes_back_as_it_was() {
         ),
     ] {
         assert_eq!(serde_json::to_value(&update).unwrap(), row);
-        assert_eq!(back(row.clone()).unwrap(), update);
+        assert_eq!(deserialize(row.clone()).unwrap(), update);
 
         let job = Job {
             session_id: session_id(),
@@ -56,8 +56,8 @@ fn an_update_has_the_names_of_a_batch_row_and_comes_back_as_it_was() {
 }
 
 #[test]
-fn an_update_is_read_in_any_letter_case_with_null_for_nothing_and_nodes_under_either_name() {
-    let update = back(json!({"new_status": "dEcLiNeD", "comment": null, "email": null, "email_language": null}));
+fn deserializing_ignores_letter_case_and_nulls_and_accepts_both_names_of_the_nodes() {
+    let update = deserialize(json!({"new_status": "dEcLiNeD", "comment": null, "email": null, "email_language": null}));
     assert_eq!(update.unwrap(), StatusUpdate::declined());
     let text = r#"{"session_id":"abc","new_status":"resubmitted","nodes_to_resubmit":[{"node_id":"a","feature":"B"}]}"#;
     let job: Job = serde_json::from_str(text).unwrap();
@@ -65,22 +65,22 @@ fn an_update_is_read_in_any_letter_case_with_null_for_nothing_and_nodes_under_ei
 }
 
 #[test]
-fn what_is_no_update_does_not_come_back() {
+fn invalid_updates_fail_to_deserialize() {
     let node = json!({"node_id": "a", "feature": "B"});
     for job in [
         json!({}),
         json!({"comment": "no status"}),
         json!({"new_status": "In Review"}),
         json!({"new_status": null}),
-        json!({"new_status": "Approved", "coment": "a slip"}),
+        json!({"new_status": "Approved", "coment": "misspelled"}),
         json!({"new_status": "Approved", "send_email": true}),
         json!({"new_status": "Resubmitted", "nodes": [{"node_id": "a"}]}),
         json!({"new_status": "Resubmitted", "nodes": [{"node_id": "a", "feature": "B", "other": 1}]}),
         json!({"new_status": "Resubmitted", "nodes": [node], "nodes_to_resubmit": [node]}),
     ] {
-        assert!(back(job.clone()).is_err(), "{job}");
+        assert!(deserialize(job.clone()).is_err(), "{job}");
     }
-    let error = back(json!({"new_status": "Aproved"})).unwrap_err();
+    let error = deserialize(json!({"new_status": "Aproved"})).unwrap_err();
     assert!(
         error.to_string().contains("use Approved, Declined or Resubmitted"),
         "{error}"
@@ -88,7 +88,7 @@ fn what_is_no_update_does_not_come_back() {
 }
 
 #[test]
-fn what_comes_back_wrong_is_refused_before_anything_is_sent() {
+fn a_deserialized_update_is_validated_before_anything_is_sent() {
     let server = Server::always(confirmed());
     let client = server.api_key_client();
     let node = json!({"node_id": "feature_ocr_1", "feature": "OCR"});
@@ -111,7 +111,7 @@ fn what_comes_back_wrong_is_refused_before_anything_is_sent() {
             "needs an email address",
         ),
     ] {
-        let update = back(job).unwrap();
+        let update = deserialize(job).unwrap();
         for error in [
             client.check(&update).unwrap_err(),
             client.update_status(&session_id(), &update).unwrap_err(),
@@ -126,7 +126,7 @@ fn what_comes_back_wrong_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn what_comes_back_is_sent_as_didit_wants_it() {
+fn a_deserialized_update_is_sent_with_the_field_names_of_the_api() {
     let server = Server::always(confirmed());
     let row = json!({
         "session_id": SESSION,
@@ -146,7 +146,7 @@ fn what_comes_back_is_sent_as_didit_wants_it() {
 }
 
 #[test]
-fn an_update_tells_what_it_holds() {
+fn an_update_returns_its_fields() {
     let update = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")])
         .comment("Blurred")
         .email("ann@example.org")
