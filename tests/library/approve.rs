@@ -1,4 +1,4 @@
-//! The function `approve`, as README.md and the crate's documentation print it.
+//! The function `approve` of README.md and the crate's documentation never hides that an update may have been applied.
 
 use didit::{Client, SessionId, StatusUpdate, Verdict};
 
@@ -20,7 +20,7 @@ fn approve(client: &Client, session: &SessionId) -> didit::Result<()> {
 }
 
 #[test]
-fn the_documents_print_this_function() {
+fn the_readme_and_the_crate_documentation_print_this_function() {
     let function = |text: &str| {
         let text = text.lines().map(|line| line.strip_prefix("//! ").unwrap_or(line));
         let lines = text.skip_while(|line| !line.starts_with("fn approve("));
@@ -36,7 +36,7 @@ fn the_documents_print_this_function() {
 }
 
 #[test]
-fn the_first_error_holds_when_the_look_fails() {
+fn approve_returns_the_first_error_if_the_read_fails_too() {
     let server = Server::start(|request| match request.method.as_str() {
         "GET" => answer(503, &[], ""),
         _ => answer(502, &[], ""),
@@ -50,7 +50,7 @@ fn the_first_error_holds_when_the_look_fails() {
 }
 
 #[test]
-fn a_doubt_is_settled_by_a_look() {
+fn approve_settles_an_update_in_doubt_by_reading_the_session() {
     let found = |status: &str| {
         answer(
             200,

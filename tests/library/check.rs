@@ -1,9 +1,9 @@
-//! An update can be checked before anything is sent.
+//! `Client::check` validates an update without sending anything.
 
 use didit::{ApiVersion, Client, Credentials, ErrorKind, Node, StatusUpdate, Verdict};
 
 #[test]
-fn an_update_is_checked_against_the_api_version_without_sending_anything() {
+fn check_validates_an_update_for_the_api_version_without_connecting() {
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     server.set_nonblocking(true).unwrap();
     let url = format!("http://{}", server.local_addr().unwrap());
@@ -28,6 +28,6 @@ fn an_update_is_checked_against_the_api_version_without_sending_anything() {
             (ErrorKind::InvalidInput, Verdict::NotApplied)
         );
     }
-    let nobody = server.accept().unwrap_err();
-    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    let connection = server.accept().unwrap_err();
+    assert_eq!(connection.kind(), std::io::ErrorKind::WouldBlock);
 }

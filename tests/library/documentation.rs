@@ -1,4 +1,4 @@
-//! README.md and the documentation of the crate agree.
+//! README.md and the crate's documentation agree, and the README's links work.
 
 #[test]
 fn the_readme_and_the_crate_documentation_have_the_same_verdict_table() {
@@ -15,7 +15,7 @@ fn the_readme_and_the_crate_documentation_have_the_same_verdict_table() {
 }
 
 #[test]
-fn every_link_of_the_readme_to_a_file_leads_there() {
+fn every_local_link_in_the_readme_has_a_target() {
     let readme = include_str!("../../README.md");
     let targets = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let files: Vec<_> = targets.filter(|target| !target.contains("://")).collect();

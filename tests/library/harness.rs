@@ -1,14 +1,13 @@
-//! The test server, tested: a harness that lets mistakes pass would make every other test worth nothing.
+//! The test server records every request and fails the test on an unexpected one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 use std::{sync::mpsc, thread};
 
-use crate::support::{Server, Step, confirmed, session_id};
+use crate::support::{LONG, Server, Step, confirmed, session_id};
 use didit::{ErrorKind, StatusUpdate};
 
 #[test]
-fn the_server_records_what_it_is_sent() {
+fn the_server_records_every_request() {
     let server = Server::script(vec![confirmed()]);
     server
         .client()
@@ -22,11 +21,11 @@ fn the_server_records_what_it_is_sent() {
     assert_eq!(requests[1].path, format!("/v1/session/{}/update-status/", session_id()));
     assert_eq!(requests[1].header("Authorization"), Some("Bearer token-1"));
     assert_eq!(requests[1].text(), r#"{"new_status":"Approved","comment":"fine"}"#);
-    assert_eq!(server.connections(), 1, "the connection is kept");
+    assert_eq!(server.connections(), 1, "the connection is reused");
 }
 
 #[test]
-fn a_request_that_nobody_expected_fails_the_test() {
+fn an_unexpected_request_fails_the_test() {
     let server = Server::script(vec![]);
     let error = server
         .client()
@@ -37,7 +36,7 @@ fn a_request_that_nobody_expected_fails_the_test() {
 }
 
 #[test]
-fn dropping_the_server_ends_what_stalls() {
+fn dropping_the_server_ends_a_stalled_response() {
     let (arrived, arrival) = mpsc::channel();
     let server = Server::start(move |_| {
         arrived.send(()).unwrap();
@@ -46,7 +45,7 @@ fn dropping_the_server_ends_what_stalls() {
     let client = server.api_key_client();
     thread::scope(|scope| {
         let update = scope.spawn(|| client.update_status(&session_id(), &StatusUpdate::approved()));
-        arrival.recv_timeout(Duration::from_secs(20)).unwrap();
+        arrival.recv_timeout(LONG).unwrap();
         drop(server);
         assert_eq!(update.join().unwrap().unwrap_err().kind(), ErrorKind::Network);
     });

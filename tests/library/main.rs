@@ -1,4 +1,4 @@
-//! The library, one module per promise.
+//! The library's tests: one module per promise.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,11 +1,11 @@
-//! What the service says of its rate limit reaches the caller.
+//! `Client::rate_limit` returns the limit that the latest response reported.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use didit::{Client, Credentials, RetryPolicy, SessionId, StatusUpdate};
 
 #[test]
-fn the_rate_limit_is_that_of_the_latest_answer_success_or_not_and_shared_by_clones() {
+fn clones_share_the_rate_limit_of_the_latest_response_even_of_an_error() {
     let mut server = mockito::Server::new();
     let builder = Client::builder(Credentials::api_key("key"))
         .base_url(server.url())
@@ -25,29 +25,38 @@ fn the_rate_limit_is_that_of_the_latest_answer_success_or_not_and_shared_by_clon
     };
     assert_eq!(clone.rate_limit(), None);
 
-    let told = [
+    let headers = [
         ("x-ratelimit-limit", "300"),
         ("x-ratelimit-remaining", "44"),
         ("x-ratelimit-reset", "1700000000"),
         ("date", "Tue, 14 Nov 2023 22:12:50 GMT"),
     ];
-    answer(200, r#"{"session_id":"abc"}"#, &told).unwrap();
+    answer(200, r#"{"session_id":"abc"}"#, &headers).unwrap();
     let seen = clone.rate_limit().unwrap();
     assert_eq!((seen.limit, seen.remaining), (300, 44));
     assert_eq!(seen.reset, Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)));
-    assert_eq!(seen.reset_after, Some(Duration::from_secs(30)), "by the server's clock");
+    assert_eq!(
+        seen.reset_after,
+        Some(Duration::from_secs(30)),
+        "measured by the server's clock"
+    );
 
-    let told = [told[0], told[1], ("x-ratelimit-reset", "1700000000250"), told[3]];
-    answer(200, r#"{"session_id":"abc"}"#, &told).unwrap();
+    let headers = [
+        headers[0],
+        headers[1],
+        ("x-ratelimit-reset", "1700000000250"),
+        headers[3],
+    ];
+    answer(200, r#"{"session_id":"abc"}"#, &headers).unwrap();
     let seen = clone.rate_limit().unwrap();
     assert_eq!(seen.reset_after, Some(Duration::from_millis(30_250)), "milliseconds");
 
-    let told = [("x-ratelimit-limit", "300"), ("x-ratelimit-remaining", "0")];
-    answer(429, "{}", &told).unwrap_err();
+    let headers = [("x-ratelimit-limit", "300"), ("x-ratelimit-remaining", "0")];
+    answer(429, "{}", &headers).unwrap_err();
     let seen = clone.rate_limit().unwrap();
     assert_eq!((seen.remaining, seen.reset), (0, None));
 
-    // An answer that says nothing of it, or nothing that can be read, leaves what was known.
+    // A response without a valid rate limit keeps the previous one.
     answer(
         404,
         "{}",
@@ -58,7 +67,7 @@ fn the_rate_limit_is_that_of_the_latest_answer_success_or_not_and_shared_by_clon
 }
 
 #[test]
-fn the_documented_advice_to_slow_down_holds_for_any_number() {
+fn the_documented_condition_for_slowing_down_never_overflows() {
     let condition = "limit.remaining.saturating_mul(100) < limit.limit.saturating_mul(15)";
     assert!(include_str!("../../src/client.rs").contains(condition));
     let is_low = |limit: u64, remaining: u64| remaining.saturating_mul(100) < limit.saturating_mul(15);
