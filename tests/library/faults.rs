@@ -1,5 +1,5 @@
-//! Whatever the network or the server does, a call ends in bounded time, with the right kind and verdict, and the
-//! server has seen exactly as many requests as the policy promises.
+//! Every fault of the network or the server ends the call in time, with the right kind and verdict, after exactly as many
+//! requests as the retry policy allows.
 
 use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    API_KEY, CLIENT_ID, CLIENT_SECRET, EarlyClose, Request, SESSION, Server, Step, answer, confirmed, in_turn,
-    quick_retries, read_request, session_id, token,
+    API_KEY, CLIENT_ID, CLIENT_SECRET, CLOSED, EarlyClose, LONG, Request, SESSION, Server, Step, answer, confirmed,
+    in_turn, quick_retries, read_request, session_id, token, words,
 };
 use socket2::SockRef;
 
@@ -17,14 +17,15 @@ use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, Node, RetryPol
 use ErrorKind::{Authentication, Forbidden, Network, NotFound, RateLimited, Rejected, Timeout, UnexpectedResponse};
 use Verdict::{NotApplied, Unknown};
 
-/// Of one attempt that is meant to run out of time.
-const TIMEOUT: Duration = Duration::from_millis(250);
-/// Of one that is meant to have its answer, however busy the machine is.
-const LONG: Duration = Duration::from_secs(20);
+/// The limit of an attempt that times out. Even on a busy machine, its request arrives in that time.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// The limit of an attempt that cannot connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+/// The limit of a call, and of the test.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-const REPEATED: bool = true;
-const NOT_REPEATED: bool = false;
+const RETRIED: bool = true;
+const NOT_RETRIED: bool = false;
 
 type Expected = (ErrorKind, Verdict, bool);
 
@@ -40,7 +41,7 @@ fn resubmitted() -> StatusUpdate {
     StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")])
 }
 
-/// A client for a call that is expected to end so.
+/// A client for a call that is expected to fail with this kind.
 fn build(builder: ClientBuilder, policy: RetryPolicy, kind: ErrorKind) -> Client {
     builder
         .timeout(if kind == Timeout { TIMEOUT } else { LONG })
@@ -54,7 +55,7 @@ fn sent(bytes: impl AsRef<[u8]>) -> Step {
     Step::Send(bytes.as_ref().to_vec())
 }
 
-/// Updates, and checks the error and that it came before the deadline.
+/// Makes an update that fails, and checks the error and that it came before the deadline.
 fn failed_update(fault: &str, client: &Client, update: &StatusUpdate, expected: Expected) -> Error {
     let start = Instant::now();
     let error = client.update_status(&session_id(), update).expect_err(fault);
@@ -76,122 +77,114 @@ fn assert_alike(fault: &str, requests: &[Request]) {
     }
 }
 
-/// An update that meets the fault: for ever, without retries and with two; once; and one that must not be repeated on a
-/// doubt.
+/// Makes updates that meet the fault: at every attempt, without retries and with two; only at the first attempt; and at every
+/// attempt of a `Resubmitted`, which is never retried in doubt. They run at the same time, because a fault may take its
+/// time.
 fn check_update(fault: &str, steps: Vec<Step>, expected: Expected) {
-    let (kind, verdict, repeated) = expected;
+    let (kind, verdict, retried) = expected;
     let approved = StatusUpdate::approved();
-    let attempts = if repeated { 3 } else { 1 };
-    for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), attempts)] {
+    let always = |policy: RetryPolicy, attempts: usize| {
         let server = Server::always(steps.clone());
-        let error = failed_update(
-            fault,
-            &build(server.builder(api_key()), policy, kind),
-            &approved,
-            expected,
-        );
+        let client = build(server.builder(api_key()), policy, kind);
+        let error = failed_update(fault, &client, &approved, expected);
         let subject = format!("setting session {SESSION} to Approved: ");
         assert!(error.to_string().starts_with(&subject), "{fault}: {error}");
-        assert_eq!(server.requests().len(), attempts, "{fault}, for ever");
+        assert_eq!(server.requests().len(), attempts, "{fault}, always");
         assert_alike(fault, &server.requests());
-    }
-
-    let server = Server::script(vec![steps.clone(), confirmed()]);
-    let result = build(server.builder(api_key()), quick_retries(), kind).update_status(&session_id(), &approved);
-    assert_eq!(result.is_ok(), repeated, "{fault}, once");
-    assert_eq!(server.requests().len(), if repeated { 2 } else { 1 }, "{fault}, once");
-    assert_alike(fault, &server.requests());
-
-    let server = Server::always(steps);
-    let repeated = repeated && verdict == NotApplied;
-    let client = build(server.builder(api_key()), quick_retries(), kind);
-    failed_update(fault, &client, &resubmitted(), (kind, verdict, repeated));
-    let attempts = if repeated { 3 } else { 1 };
-    assert_eq!(server.requests().len(), attempts, "{fault}, Resubmitted");
+    };
+    let once = || {
+        let server = Server::script(vec![steps.clone(), confirmed()]);
+        let client = build(server.builder(api_key()), quick_retries(), kind);
+        let result = client.update_status(&session_id(), &approved);
+        assert_eq!(result.is_ok(), retried, "{fault}, once");
+        assert_eq!(server.requests().len(), if retried { 2 } else { 1 }, "{fault}, once");
+        assert_alike(fault, &server.requests());
+    };
+    let resubmission = || {
+        let server = Server::always(steps.clone());
+        let retried = retried && verdict == NotApplied;
+        let client = build(server.builder(api_key()), quick_retries(), kind);
+        failed_update(fault, &client, &resubmitted(), (kind, verdict, retried));
+        let attempts = if retried { 3 } else { 1 };
+        assert_eq!(server.requests().len(), attempts, "{fault}, Resubmitted");
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| always(RetryPolicy::none(), 1));
+        scope.spawn(|| always(quick_retries(), if retried { 3 } else { 1 }));
+        scope.spawn(once);
+        scope.spawn(resubmission);
+    });
 }
 
-/// A token request that meets the fault, for ever and once. Nothing but token requests may be sent before it is over.
-fn check_token(fault: &str, steps: Vec<Step>, (kind, repeated): (ErrorKind, bool)) {
+/// Makes token requests that meet the fault, at every attempt and only at the first. No update is sent before a token
+/// request succeeded.
+fn check_token(fault: &str, steps: Vec<Step>, (kind, retried): (ErrorKind, bool)) {
     let approved = StatusUpdate::approved();
-    let attempts = if repeated { 3 } else { 1 };
-    for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), attempts)] {
+    let always = |policy: RetryPolicy, attempts: usize| {
         let server = Server::start(in_turn(vec![steps.clone(); attempts]));
         let client = build(server.builder(client_credentials()), policy, kind);
-        let error = failed_update(fault, &client, &approved, (kind, NotApplied, repeated));
-        assert!(
-            error.to_string().contains("fetching an access token"),
-            "{fault}: {error}"
-        );
-        assert_eq!(server.requests().len(), attempts, "{fault}, for ever");
-        assert_eq!(server.token_requests().len(), attempts, "{fault}, for ever");
-        for request in server.token_requests() {
+        let error = failed_update(fault, &client, &approved, (kind, NotApplied, retried));
+        let subject = "fetching an access token";
+        assert!(error.to_string().contains(subject), "{fault}: {error}");
+        assert_eq!(server.requests().len(), attempts, "{fault}, always");
+        for request in server.requests() {
+            assert!(request.is_token_request(), "{fault}");
             assert_eq!(request.text(), "grant_type=client_credentials", "{fault}");
         }
-    }
-
-    let after = if repeated {
-        vec![token("token"), confirmed()]
-    } else {
-        vec![]
     };
-    let server = Server::start(in_turn([vec![steps], after].concat()));
-    let client = build(server.builder(client_credentials()), quick_retries(), kind);
-    assert_eq!(
-        client.update_status(&session_id(), &approved).is_ok(),
-        repeated,
-        "{fault}, once"
-    );
-    assert_eq!(server.requests().len(), if repeated { 3 } else { 1 }, "{fault}, once");
+    let once = || {
+        let mut turns = vec![steps.clone()];
+        if retried {
+            turns.extend([token("token"), confirmed()]);
+        }
+        let server = Server::start(in_turn(turns));
+        let client = build(server.builder(client_credentials()), quick_retries(), kind);
+        let result = client.update_status(&session_id(), &approved);
+        assert_eq!(result.is_ok(), retried, "{fault}, once");
+        assert_eq!(server.requests().len(), if retried { 3 } else { 1 }, "{fault}, once");
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| always(RetryPolicy::none(), 1));
+        scope.spawn(|| always(quick_retries(), if retried { 3 } else { 1 }));
+        scope.spawn(once);
+    });
 }
 
-/// The fault where there is nobody who could count requests: the error tells the attempts.
+/// Calls a server that cannot be reached. The error's text says how many attempts there were.
 fn check_unreachable(fault: &str, url: &str, kind: ErrorKind) {
     for (policy, attempts) in [(RetryPolicy::none(), 1), (quick_retries(), 3)] {
-        for credentials in [api_key(), client_credentials()] {
+        for (credentials, update) in [
+            (api_key(), StatusUpdate::approved()),
+            (client_credentials(), StatusUpdate::approved()),
+            (api_key(), resubmitted()),
+        ] {
             let builder = Client::builder(credentials)
                 .base_url(url)
                 .auth_url(url)
                 .allow_insecure_http(true)
                 .proxy("")
-                .connect_timeout(if kind == Timeout { TIMEOUT } else { LONG });
+                .connect_timeout(if kind == Timeout { CONNECT_TIMEOUT } else { LONG });
             let client = build(builder, policy.clone(), kind);
-            let error = failed_update(fault, &client, &StatusUpdate::approved(), (kind, NotApplied, true));
-            let told = error.to_string().contains(&format!("after {attempts} attempts"));
-            assert_eq!(told, attempts > 1, "{fault}: {error}");
+            let error = failed_update(fault, &client, &update, (kind, NotApplied, true));
+            let says_so = error.to_string().contains(&format!("after {attempts} attempts"));
+            assert_eq!(says_so, attempts > 1, "{fault}: {error}");
         }
-        let client = Client::builder(api_key())
-            .base_url(url)
-            .allow_insecure_http(true)
-            .proxy("")
-            .connect_timeout(if kind == Timeout { TIMEOUT } else { LONG });
-        let error = failed_update(
-            fault,
-            &build(client, policy, kind),
-            &resubmitted(),
-            (kind, NotApplied, true),
-        );
-        let told = error.to_string().contains(&format!("after {attempts} attempts"));
-        assert_eq!(told, attempts > 1, "{fault}, Resubmitted: {error}");
     }
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_not_applied() {
-    // A label of 64 characters is one that no resolver has to ask anybody about.
+fn an_unresolvable_name_means_not_applied() {
+    // A label of 64 characters is invalid, so no name server is asked.
     check_unreachable("name", &format!("http://{}.invalid", "a".repeat(64)), Network);
 }
 
 #[test]
-fn a_refused_connection_is_not_applied() {
-    check_unreachable("refused", &format!("http://{}", closed_port()), Network);
-}
-
-fn closed_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+fn a_refused_connection_means_not_applied() {
+    check_unreachable("refused", &format!("http://{CLOSED}"), Network);
 }
 
 #[test]
-fn a_listener_that_never_accepts_is_not_applied() {
+fn a_connection_that_times_out_means_not_applied() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(1).unwrap();
@@ -200,13 +193,13 @@ fn a_listener_that_never_accepts_is_not_applied() {
     let mut queue = Vec::new();
     while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
         queue.push(stream);
-        assert!(queue.len() < 1000, "the accept queue has no end");
+        assert!(queue.len() < 1000, "the accept queue never fills up");
     }
     check_unreachable("never accepts", &format!("http://{address}"), Timeout);
 }
 
 #[test]
-fn a_connection_closed_before_the_request_was_read_leaves_the_update_in_doubt() {
+fn a_connection_closed_before_the_body_was_read_leaves_the_update_in_doubt() {
     for (fault, early) in [
         ("accepted and closed", EarlyClose::OnAccept),
         ("closed after the headers", EarlyClose::AfterHeaders),
@@ -259,61 +252,61 @@ fn a_broken_connection_leaves_the_update_in_doubt() {
         ("closed after the whole request", vec![Step::Close]),
         ("reset after the whole request", vec![Step::Reset]),
         (
-            "closed in the middle of the answer's headers",
+            "closed in the middle of the response headers",
             vec![half_a_head.clone(), Step::Close],
         ),
         (
-            "reset in the middle of the answer's headers",
+            "reset in the middle of the response headers",
             vec![half_a_head, Step::Reset],
         ),
     ] {
-        check_update(fault, steps.clone(), (Network, Unknown, REPEATED));
-        check_token(fault, steps, (Network, REPEATED));
+        check_update(fault, steps.clone(), (Network, Unknown, RETRIED));
+        check_token(fault, steps, (Network, RETRIED));
     }
 }
 
 #[test]
-fn an_answer_that_takes_too_long_is_a_timeout() {
-    let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
+fn a_response_that_takes_too_long_is_a_timeout() {
+    // Padded, so that it takes longer than `TIMEOUT`.
+    let body = format!(r#"{{"session_id":"{SESSION}"{}}}"#, " ".repeat(200));
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
     let whole = [head.as_bytes(), body.as_bytes()].concat();
     let rows = [
         ("never answers", vec![Step::Stall]),
-        ("one byte a tick", vec![Step::Drip(whole)]),
+        ("one byte every 10 ms", vec![Step::Drip(whole)]),
         ("no body", vec![sent(&head), Step::Stall]),
         (
-            "a body of one byte a tick",
+            "a body of one byte every 10 ms",
             vec![sent(&head), Step::Drip(body.into_bytes())],
         ),
         (
-            "a chunked answer without its end",
+            "a chunked response without its end",
             vec![
                 sent("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"),
                 Step::Stall,
             ],
         ),
         (
-            "interim answers without end",
-            vec![Step::Drip(b"HTTP/1.1 103 EarlyClose Hints\r\n\r\n".repeat(100))],
+            "endless interim responses",
+            vec![Step::Drip(b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100))],
         ),
     ];
     thread::scope(|scope| {
         for (fault, steps) in rows {
-            scope.spawn(move || {
-                check_update(fault, steps.clone(), (Timeout, Unknown, REPEATED));
-                check_token(fault, steps, (Timeout, REPEATED));
-            });
+            let again = steps.clone();
+            scope.spawn(move || check_token(fault, again, (Timeout, RETRIED)));
+            scope.spawn(move || check_update(fault, steps, (Timeout, Unknown, RETRIED)));
         }
     });
 }
 
 #[test]
-fn an_answer_that_is_no_whole_http_is_never_taken_for_a_confirmation() {
+fn an_incomplete_or_invalid_response_never_confirms_an_update() {
     let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = format!("{:x}\r\n{body}\r\n", body.len());
     let large = "x".repeat(100_000);
-    // An answer that breaks off is worth another try over a new connection; one that is none would come again.
+    // A truncated response is retried over a new connection. An invalid one would come again.
     for (fault, answer) in [
         (
             "cut short",
@@ -323,13 +316,13 @@ fn an_answer_that_is_no_whole_http_is_never_taken_for_a_confirmation() {
         ("chunked, without its end", format!("{chunked}{chunk}")),
     ] {
         let steps = vec![sent(&answer), Step::Close];
-        check_update(fault, steps, (Network, Unknown, REPEATED));
+        check_update(fault, steps, (Network, Unknown, RETRIED));
     }
     let reset = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{body}");
-    check_update("reset", vec![sent(&reset), Step::Reset], (Network, Unknown, REPEATED));
+    check_update("reset", vec![sent(&reset), Step::Reset], (Network, Unknown, RETRIED));
     for (fault, answer) in [
-        ("garbage for a status line", "SSH-2.0-OpenSSH_9.9\r\n\r\n".into()),
-        ("a status that is no number", format!("HTTP/1.1 OK\r\n\r\n{body}")),
+        ("garbage instead of a status line", "SSH-2.0-OpenSSH_9.9\r\n\r\n".into()),
+        ("a status that is not a number", format!("HTTP/1.1 OK\r\n\r\n{body}")),
         (
             "100 KB of headers",
             format!(
@@ -346,12 +339,12 @@ fn an_answer_that_is_no_whole_http_is_never_taken_for_a_confirmation() {
         ),
     ] {
         let steps = vec![sent(&answer), Step::Close];
-        check_update(fault, steps, (UnexpectedResponse, Unknown, NOT_REPEATED));
+        check_update(fault, steps, (UnexpectedResponse, Unknown, NOT_RETRIED));
     }
 }
 
 #[test]
-fn a_token_answer_that_is_no_whole_http_is_never_taken_for_a_token() {
+fn an_incomplete_or_invalid_response_never_yields_a_token() {
     let body = r#"{"access_token":"secret-token","expires_in":86400}"#;
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let large = "x".repeat(100_000);
@@ -363,7 +356,7 @@ fn a_token_answer_that_is_no_whole_http_is_never_taken_for_a_token() {
         ),
         ("bad chunk size", format!("{chunked}zz\r\n{body}"), Network),
         (
-            "garbage for a status line",
+            "garbage instead of a status line",
             "SSH-2.0-OpenSSH_9.9\r\n\r\n".into(),
             Authentication,
         ),
@@ -378,7 +371,7 @@ fn a_token_answer_that_is_no_whole_http_is_never_taken_for_a_token() {
 }
 
 #[test]
-fn an_answer_without_length_ends_with_the_connection() {
+fn a_response_without_a_length_ends_when_the_connection_closes() {
     for version in ["HTTP/1.0", "HTTP/1.1"] {
         let answer = sent(format!("{version} 200 OK\r\n\r\n{{\"session_id\":\"{SESSION}\"}}"));
         let server = Server::script(vec![vec![answer, Step::Close]]);
@@ -392,7 +385,7 @@ fn an_answer_without_length_ends_with_the_connection() {
 }
 
 #[test]
-fn an_endless_answer_is_read_up_to_the_limit_only() {
+fn a_huge_response_is_read_only_up_to_the_limit() {
     let flood = vec![b'x'; 50_000_000];
     let head = |length: &str| format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n").into_bytes();
     for (fault, head) in [
@@ -409,7 +402,7 @@ fn an_endless_answer_is_read_up_to_the_limit_only() {
             (UnexpectedResponse, Unknown, false),
         );
         assert_eq!(server.requests().len(), 1, "{fault}");
-        // What the client did not read is what the system's buffers took.
+        // The rest is what the system buffered.
         assert!(
             server.bytes_written() < 20_000_000,
             "{fault}: {} bytes",
@@ -433,10 +426,10 @@ fn an_endless_answer_is_read_up_to_the_limit_only() {
 }
 
 #[test]
-fn a_refusal_counts_whatever_became_of_its_body() {
+fn an_error_status_counts_even_if_its_body_cannot_be_read() {
     for (fault, status, expected) in [
-        ("404", 404, (NotFound, NotApplied, NOT_REPEATED)),
-        ("503", 503, (ErrorKind::Server, Unknown, REPEATED)),
+        ("404", 404, (NotFound, NotApplied, NOT_RETRIED)),
+        ("503", 503, (ErrorKind::Server, Unknown, RETRIED)),
     ] {
         let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 1000000\r\n\r\n");
         check_update(&format!("{fault} cut short"), vec![sent(&head), Step::Close], expected);
@@ -449,11 +442,11 @@ fn a_refusal_counts_whatever_became_of_its_body() {
 }
 
 #[test]
-fn interim_answers_are_passed_over() {
+fn interim_responses_are_skipped() {
     for interim in [
         "HTTP/1.1 100 Continue\r\n\r\n",
-        "HTTP/1.1 103 EarlyClose Hints\r\nlink: </style.css>\r\n\r\n",
-        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 EarlyClose Hints\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
     ] {
         let server = Server::script(vec![[vec![sent(interim)], confirmed()].concat()]);
         server
@@ -510,7 +503,7 @@ fn a_200_that_does_not_confirm_this_session_leaves_the_update_in_doubt() {
         ("deep nesting", vec![], b"[".repeat(60_000)),
         ("65 KB", vec![], [body.as_bytes(), &b" ".repeat(65 * 1024)].concat()),
         (
-            "gzip that nobody asked for",
+            "gzip, which the client did not ask for",
             vec![("content-encoding", "gzip")],
             gzip.to_vec(),
         ),
@@ -519,14 +512,14 @@ fn a_200_that_does_not_confirm_this_session_leaves_the_update_in_doubt() {
         check_update(
             fault,
             answer(200, &headers, body),
-            (UnexpectedResponse, Unknown, NOT_REPEATED),
+            (UnexpectedResponse, Unknown, NOT_RETRIED),
         );
     }
 }
 
 #[test]
-fn a_200_that_confirms_this_session_is_a_success_whatever_else_is_in_it() {
-    for (answered, body) in [
+fn a_200_that_names_this_session_is_a_success() {
+    for (case, body) in [
         (
             "upper case",
             format!(r#"{{"session_id":"{}"}}"#, SESSION.to_uppercase()),
@@ -544,14 +537,14 @@ fn a_200_that_confirms_this_session_is_a_success_whatever_else_is_in_it() {
         let updated = server
             .api_key_client()
             .update_status(&session_id(), &StatusUpdate::approved())
-            .expect(answered);
-        assert_eq!((updated.session_token, updated.url), (None, None), "{answered}");
-        assert_eq!(server.requests().len(), 1, "{answered}");
+            .expect(case);
+        assert_eq!((updated.session_token, updated.url), (None, None), "{case}");
+        assert_eq!(server.requests().len(), 1, "{case}");
     }
 }
 
 #[test]
-fn a_200_without_a_usable_token_is_an_authentication_error() {
+fn a_200_without_a_valid_token_is_an_authentication_error() {
     let body = r#"{"access_token":"token","expires_in":86400}"#;
     for (fault, body) in [
         ("HTML", b"<html>Welcome</html>".to_vec()),
@@ -573,12 +566,12 @@ fn a_200_without_a_usable_token_is_an_authentication_error() {
         ("a token with a line break", br#"{"access_token":"a\r\nx: y"}"#.to_vec()),
         ("an empty token", br#"{"access_token":""}"#.to_vec()),
     ] {
-        check_token(fault, answer(200, &[], body), (Authentication, NOT_REPEATED));
+        check_token(fault, answer(200, &[], body), (Authentication, NOT_RETRIED));
     }
 }
 
 #[test]
-fn json_behind_a_byte_order_mark_is_read() {
+fn json_after_a_byte_order_mark_is_parsed() {
     let marked = |status, json: String| answer(status, &[], format!("\u{feff}{json}"));
     let server = Server::start(move |request| match request.method.as_str() {
         "POST" => marked(200, r#"{"access_token":"token","expires_in":86400}"#.into()),
@@ -596,7 +589,7 @@ fn json_behind_a_byte_order_mark_is_read() {
 }
 
 #[test]
-fn compressed_data_is_named_as_such() {
+fn compressed_responses_are_reported_as_compressed() {
     let gzip = b"\x1f\x8b\x08\x00rest".as_slice();
     let brotli = b"{rest".as_slice();
     for (headers, body) in [
@@ -625,7 +618,7 @@ fn compressed_data_is_named_as_such() {
             "{error}"
         );
     }
-    // What is read all the same is JSON, whatever its headers say.
+    // A body that is JSON is parsed, even if its header says gzip.
     let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
     let server = Server::always(answer(200, &[("content-encoding", "gzip")], body));
     let client = server.api_key_client();
@@ -633,43 +626,43 @@ fn compressed_data_is_named_as_such() {
 }
 
 #[test]
-fn every_status_has_its_kind_and_verdict() {
+fn every_http_status_has_its_kind_and_verdict() {
     use ErrorKind::Server as ServerKind;
     let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
     let html = "<html><body><h1>Bad Gateway</h1></body></html>";
     for (status, body, expected) in [
-        (101, "", (UnexpectedResponse, Unknown, NOT_REPEATED)),
-        (201, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
-        (202, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
-        (204, "", (UnexpectedResponse, Unknown, NOT_REPEATED)),
-        (206, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
-        (299, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
-        (304, "", (UnexpectedResponse, Unknown, NOT_REPEATED)),
-        (400, "", (Rejected, NotApplied, NOT_REPEATED)),
-        (401, "", (Authentication, NotApplied, NOT_REPEATED)),
-        (402, "", (Rejected, NotApplied, NOT_REPEATED)),
-        (403, "", (Forbidden, NotApplied, NOT_REPEATED)),
-        (404, html, (NotFound, NotApplied, NOT_REPEATED)),
-        (405, "", (Rejected, NotApplied, NOT_REPEATED)),
-        (408, "", (ServerKind, Unknown, REPEATED)),
-        (409, "", (Rejected, NotApplied, NOT_REPEATED)),
-        (413, "", (Rejected, NotApplied, NOT_REPEATED)),
-        (422, "", (Rejected, NotApplied, NOT_REPEATED)),
-        (425, "", (Rejected, NotApplied, REPEATED)),
-        (429, "", (RateLimited, NotApplied, REPEATED)),
-        (499, "", (ErrorKind::Server, Unknown, NOT_REPEATED)),
-        (500, "", (ServerKind, Unknown, REPEATED)),
-        (501, "", (ServerKind, Unknown, NOT_REPEATED)),
-        (502, html, (ServerKind, Unknown, REPEATED)),
-        (503, "{}", (ServerKind, Unknown, REPEATED)),
-        (504, "", (ServerKind, Unknown, REPEATED)),
-        (505, "", (ServerKind, Unknown, NOT_REPEATED)),
-        (506, "", (ServerKind, Unknown, REPEATED)),
-        (520, html, (ServerKind, Unknown, REPEATED)),
-        (530, html, (ServerKind, Unknown, REPEATED)),
-        (599, "", (ServerKind, Unknown, REPEATED)),
-        (600, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
-        (999, &*body, (UnexpectedResponse, Unknown, NOT_REPEATED)),
+        (101, "", (UnexpectedResponse, Unknown, NOT_RETRIED)),
+        (201, &*body, (UnexpectedResponse, Unknown, NOT_RETRIED)),
+        (202, &*body, (UnexpectedResponse, Unknown, NOT_RETRIED)),
+        (204, "", (UnexpectedResponse, Unknown, NOT_RETRIED)),
+        (206, &*body, (UnexpectedResponse, Unknown, NOT_RETRIED)),
+        (299, &*body, (UnexpectedResponse, Unknown, NOT_RETRIED)),
+        (304, "", (UnexpectedResponse, Unknown, NOT_RETRIED)),
+        (400, "", (Rejected, NotApplied, NOT_RETRIED)),
+        (401, "", (Authentication, NotApplied, NOT_RETRIED)),
+        (402, "", (Rejected, NotApplied, NOT_RETRIED)),
+        (403, "", (Forbidden, NotApplied, NOT_RETRIED)),
+        (404, html, (NotFound, NotApplied, NOT_RETRIED)),
+        (405, "", (Rejected, NotApplied, NOT_RETRIED)),
+        (408, "", (ServerKind, Unknown, RETRIED)),
+        (409, "", (Rejected, NotApplied, NOT_RETRIED)),
+        (413, "", (Rejected, NotApplied, NOT_RETRIED)),
+        (422, "", (Rejected, NotApplied, NOT_RETRIED)),
+        (425, "", (Rejected, NotApplied, RETRIED)),
+        (429, "", (RateLimited, NotApplied, RETRIED)),
+        (499, "", (ErrorKind::Server, Unknown, NOT_RETRIED)),
+        (500, "", (ServerKind, Unknown, RETRIED)),
+        (501, "", (ServerKind, Unknown, NOT_RETRIED)),
+        (502, html, (ServerKind, Unknown, RETRIED)),
+        (503, "{}", (ServerKind, Unknown, RETRIED)),
+        (504, "", (ServerKind, Unknown, RETRIED)),
+        (505, "", (ServerKind, Unknown, NOT_RETRIED)),
+        (506, "", (ServerKind, Unknown, RETRIED)),
+        (520, html, (ServerKind, Unknown, RETRIED)),
+        (530, html, (ServerKind, Unknown, RETRIED)),
+        (599, "", (ServerKind, Unknown, RETRIED)),
+        (600, &*body, (UnexpectedResponse, Unknown, NOT_RETRIED)),
+        (999, &*body, (UnexpectedResponse, Unknown, NOT_RETRIED)),
     ] {
         let steps = answer(status, &[], body);
         check_update(&status.to_string(), steps.clone(), expected);
@@ -679,7 +672,7 @@ fn every_status_has_its_kind_and_verdict() {
             .update_status(&session_id(), &StatusUpdate::approved())
             .unwrap_err();
         assert_eq!((error.status(), error.message()), (Some(status), None), "{status}");
-        // A token request changes nothing, so nothing is in doubt: it is refused, or it may do better later.
+        // A token request never leaves an update in doubt.
         let (kind, _, repeated) = expected;
         let kind = if matches!(kind, ServerKind | RateLimited) {
             kind
@@ -695,7 +688,7 @@ fn redirects_are_not_followed() {
     let elsewhere = Server::script(vec![]);
     let location = format!("{}/v3/session/{SESSION}/update-status/", elsewhere.url());
     for status in [300, 301, 302, 303, 305, 307, 308] {
-        // A 302 or 303 is how many servers answer a change that they have made.
+        // Many servers answer 302 or 303 to an update that they applied.
         let verdict = match status {
             301 | 307 | 308 => NotApplied,
             _ => Unknown,
@@ -705,16 +698,16 @@ fn redirects_are_not_followed() {
             check_update(
                 &status.to_string(),
                 steps.clone(),
-                (UnexpectedResponse, verdict, NOT_REPEATED),
+                (UnexpectedResponse, verdict, NOT_RETRIED),
             );
-            check_token(&status.to_string(), steps, (Authentication, NOT_REPEATED));
+            check_token(&status.to_string(), steps, (Authentication, NOT_RETRIED));
         }
     }
     assert_eq!(elsewhere.connections(), 0);
 }
 
 #[test]
-fn a_refusal_speaks_the_servers_words() {
+fn an_error_carries_the_servers_message_code_and_request_id() {
     for (body, message, code) in [
         (r#"{"detail":"Not finished"}"#, Some("Not finished"), None),
         (
@@ -765,7 +758,7 @@ fn a_refusal_speaks_the_servers_words() {
 }
 
 #[test]
-fn a_kept_connection_that_the_server_closed_is_no_error() {
+fn an_idle_connection_that_the_server_closed_causes_no_error() {
     let server = Server::script(vec![confirmed(), confirmed(), confirmed()]);
     let client = server.client();
     for updates in 1..=3 {
@@ -777,7 +770,7 @@ fn a_kept_connection_that_the_server_closed_is_no_error() {
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_is_never_taken_for_the_next_updates() {
+fn an_unsolicited_response_never_answers_the_next_update() {
     let other = "7d1f0b5e-0d0c-4b8a-8f53-2f0a4c1c9b11";
     let Step::Send(unsolicited) = confirmed().remove(0) else {
         unreachable!()
@@ -821,7 +814,7 @@ fn an_answer_that_nobody_asked_for_is_never_taken_for_the_next_updates() {
 }
 
 #[test]
-fn an_update_that_must_not_be_repeated_stops_at_the_first_doubt() {
+fn resubmitted_stops_at_the_first_attempt_in_doubt() {
     let server = Server::script(vec![answer(429, &[("retry-after", "0")], ""), vec![Step::Close]]);
     failed_update(
         "429, closed",
@@ -833,7 +826,7 @@ fn an_update_that_must_not_be_repeated_stops_at_the_first_doubt() {
 }
 
 #[test]
-fn once_in_doubt_a_call_stays_in_doubt() {
+fn later_attempts_never_settle_an_attempt_in_doubt() {
     let approved = StatusUpdate::approved();
     for (later, expected) in [
         (answer(404, &[], ""), (NotFound, Unknown, false)),
@@ -852,7 +845,7 @@ fn once_in_doubt_a_call_stays_in_doubt() {
         assert_eq!(server.requests().len(), 2, "{error}");
     }
 
-    // The second attempt's token is refused, and there is no other.
+    // The second attempt's token is rejected, and no new one is issued.
     let tokens = in_turn(vec![token("token-1"), answer(400, &[], "")]);
     let updates = in_turn(vec![vec![Step::Reset], answer(401, &[], "")]);
     let server = Server::start(move |request| {
@@ -872,12 +865,12 @@ fn once_in_doubt_a_call_stays_in_doubt() {
 }
 
 #[test]
-fn a_reset_then_a_refused_connection_is_in_doubt() {
+fn a_refused_connection_never_settles_an_attempt_in_doubt() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::scope(|scope| {
         scope.spawn(move || {
-            // A regression fails the test and does not hang it; on Linux this goes for accept as well.
+            // A regression must not block the test in `accept`: on Linux the timeout also applies there.
             SockRef::from(&listener).set_read_timeout(Some(LONG)).unwrap();
             let (stream, _) = listener.accept().unwrap();
             drop(listener);
@@ -890,7 +883,7 @@ fn a_reset_then_a_refused_connection_is_in_doubt() {
         let error = failed_update("refused", &client, &StatusUpdate::approved(), (Network, Unknown, true));
         assert!(error.to_string().contains("after 3 attempts"), "{error}");
         assert!(error.to_string().contains("because attempt 1 may have been"), "{error}");
-        let told = format!("connecting to {address}: connection refused");
-        assert!(error.to_string().contains(&told), "{error}");
+        let refused = format!("connecting to {address}: {}", words::connection_refused());
+        assert!(error.to_string().contains(&refused), "{error}");
     });
 }
