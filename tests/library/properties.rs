@@ -1,39 +1,42 @@
-//! What holds whatever comes in: no panic, no unbounded wait, and no `Ok` or `NotApplied` that is not earned.
+//! For any response and any input: no panic, no endless wait, and no wrong `Ok` or `NotApplied`.
 //!
-//! The cases are drawn from a fixed seed, so a failure happens again; it is told with its case.
+//! The cases are random with a fixed seed, so a failure is reproducible. It names its case.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, confirmed, lock, session_id};
+use crate::support::{
+    API_KEY, CLIENT_ID, CLIENT_SECRET, LONG, Request, SESSION, Server, Step, answer, confirmed, lock, session_id,
+};
 use didit::{Client, Credentials, Error, ErrorKind, Result, RetryPolicy, SessionId, StatusUpdate, Verdict};
 use fastrand::Rng;
 use serde_json::{Value, json};
-
-/// Far more than any case should need.
-const LONG: Duration = Duration::from_secs(5);
 
 fn rng(seed: u64) -> Rng {
     println!("seed {seed}");
     Rng::with_seed(seed)
 }
 
-/// A server that gives the answer that was set last, to whatever it is asked.
-struct Oracle {
+/// A server that answers every request with the response that was set last.
+struct SettableServer {
     server: Server,
-    answer: Arc<Mutex<Vec<Step>>>,
+    response: Arc<Mutex<Vec<Step>>>,
 }
 
-impl Oracle {
-    fn new() -> Oracle {
-        let answer = Arc::new(Mutex::new(Vec::new()));
-        let given = answer.clone();
-        let server = Server::start(move |_| lock(&given).clone());
-        Oracle { server, answer }
+impl SettableServer {
+    fn new() -> SettableServer {
+        let response = Arc::new(Mutex::new(Vec::new()));
+        let current = response.clone();
+        let server = Server::start(move |_| lock(&current).clone());
+        SettableServer { server, response }
     }
 
-    fn answers(&self, steps: Vec<Step>) {
-        *lock(&self.answer) = steps;
+    fn respond_with(&self, steps: Vec<Step>) {
+        *lock(&self.response) = steps;
+    }
+
+    fn requests(&self) -> Vec<Request> {
+        self.server.requests()
     }
 
     fn client(&self, credentials: Credentials) -> Client {
@@ -45,6 +48,7 @@ impl Oracle {
     }
 }
 
+/// Fails if the call takes very long.
 fn timed<T>(call: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = call();
@@ -71,7 +75,7 @@ fn pick<'a>(rng: &mut Rng, words: &[&'a str]) -> &'a str {
     words[rng.usize(..words.len())]
 }
 
-/// JSON with the keys that mean something, and values that rarely do.
+/// JSON with meaningful keys and mostly meaningless values.
 fn json_value(rng: &mut Rng, depth: usize) -> Value {
     const KEYS: [&str; 14] = [
         "access_token",
@@ -120,7 +124,7 @@ fn json_value(rng: &mut Rng, depth: usize) -> Value {
     }
 }
 
-/// Flips, cuts, repeats and inserts.
+/// Flips, cuts, repeats and inserts bytes.
 fn mutated(rng: &mut Rng, mut bytes: Vec<u8>) -> Vec<u8> {
     for _ in 0..rng.usize(..4) {
         let at = rng.usize(..=bytes.len());
@@ -166,10 +170,10 @@ fn assert_presentable(error: &Error) {
 }
 
 #[test]
-fn a_token_is_taken_from_a_whole_answer_only() {
+fn a_token_is_used_only_from_a_valid_response() {
     let mut rng = rng(1);
-    let oracle = Oracle::new();
-    let mut taken = 0;
+    let server = SettableServer::new();
+    let mut valid = 0;
     for case in 0..500 {
         let body = match rng.bool() {
             true => json_value(&mut rng, 2),
@@ -184,17 +188,17 @@ fn a_token_is_taken_from_a_whole_answer_only() {
         } else {
             whole
         };
-        oracle.answers(answer(200, &[], &body));
-        let client = oracle.client(Credentials::client(CLIENT_ID, CLIENT_SECRET));
-        let before = oracle.server.requests().len();
+        server.respond_with(answer(200, &[], &body));
+        let client = server.client(Credentials::client(CLIENT_ID, CLIENT_SECRET));
+        let before = server.requests().len();
         let name = || format!("{case}: {}", String::from_utf8_lossy(&body));
         let update = || client.update_status(&session_id(), &StatusUpdate::approved());
-        // The same answer does not confirm an update: what counts is whether the token was taken to it.
+        // The same response never confirms an update. What counts is whether an update was sent.
         let error = timed(update).unwrap_err();
-        let is_taken = oracle.server.requests()[before..]
+        let sent_update = server.requests()[before..]
             .iter()
             .any(|request| !request.is_token_request());
-        if is_taken {
+        if sent_update {
             let body: Value = serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{}", name()));
             let token = body["access_token"].as_str().unwrap_or_else(|| panic!("{}", name()));
             assert!(
@@ -203,7 +207,7 @@ fn a_token_is_taken_from_a_whole_answer_only() {
                 name()
             );
             assert!(body["error"].is_null(), "{}", name());
-            taken += 1;
+            valid += 1;
         } else {
             assert_eq!(
                 (error.kind(), error.verdict()),
@@ -214,22 +218,22 @@ fn a_token_is_taken_from_a_whole_answer_only() {
             assert!(!error.is_retryable(), "{}", name());
         }
         assert_presentable(&error);
-        // However absurd its lifetime is, a token is good for the next call.
+        // Whatever its lifetime is, a token is used for the next call, too.
         let _ = update();
-        let tokens = oracle.server.requests()[before..]
+        let tokens = server.requests()[before..]
             .iter()
             .filter(|request| request.is_token_request())
             .count();
-        assert_eq!(tokens, if is_taken { 1 } else { 2 }, "{}", name());
+        assert_eq!(tokens, if sent_update { 1 } else { 2 }, "{}", name());
     }
-    assert!(taken > 100, "the cases are no good: {taken}");
+    assert!(valid > 100, "too few valid tokens: {valid}");
 }
 
 #[test]
-fn an_error_is_what_its_status_says_whatever_its_body() {
+fn the_status_alone_decides_the_verdict_of_an_error() {
     let mut rng = rng(2);
-    let oracle = Oracle::new();
-    let client = oracle.client(Credentials::api_key(API_KEY));
+    let server = SettableServer::new();
+    let client = server.client(Credentials::api_key(API_KEY));
     for case in 0..500 {
         let status = rng.u16(400..600);
         let body = json_value(&mut rng, 3)
@@ -241,7 +245,7 @@ fn an_error_is_what_its_status_says_whatever_its_body() {
         } else {
             body
         };
-        oracle.answers(answer(
+        server.respond_with(answer(
             status,
             &[("x-request-id", pick(&mut rng, &["r-1", API_KEY, "", "a b"]))],
             &body,
@@ -259,10 +263,10 @@ fn an_error_is_what_its_status_says_whatever_its_body() {
 }
 
 #[test]
-fn nothing_but_a_confirmation_is_a_success_and_nothing_but_a_refusal_is_not_applied() {
+fn only_a_confirmation_is_ok_and_only_a_rejection_is_not_applied() {
     let mut rng = rng(3);
-    let oracle = Oracle::new();
-    let client = oracle.client(Credentials::api_key(API_KEY));
+    let server = SettableServer::new();
+    let client = server.client(Credentials::api_key(API_KEY));
     let (mut confirmations, mut refusals) = (0, 0);
     for case in 0..1000 {
         let status = pick(
@@ -289,7 +293,7 @@ fn nothing_but_a_confirmation_is_a_success_and_nothing_but_a_refusal_is_not_appl
             1..=4 => mutated(&mut rng, whole),
             _ => whole,
         };
-        oracle.answers(vec![Step::Send(bytes.clone()), Step::Close]);
+        server.respond_with(vec![Step::Send(bytes.clone()), Step::Close]);
         let sent = String::from_utf8_lossy(&bytes);
         match timed(|| client.update_status(&session_id(), &StatusUpdate::approved())) {
             Ok(updated) => {
@@ -313,31 +317,31 @@ fn nothing_but_a_confirmation_is_a_success_and_nothing_but_a_refusal_is_not_appl
     }
     assert!(
         confirmations > 50 && refusals > 50,
-        "the cases are no good: {confirmations} {refusals}"
+        "too few confirmations or rejections: {confirmations} {refusals}"
     );
-    // One that was sent while the server hung up did not arrive; none arrived twice.
-    assert!(oracle.server.requests().len() <= 1000);
+    // A request sent while the server closed the connection may be lost. None arrives twice.
+    assert!(server.requests().len() <= 1000);
 }
 
 #[test]
-fn no_beginning_of_a_confirmation_is_one() {
-    let oracle = Oracle::new();
-    let client = oracle.client(Credentials::api_key(API_KEY));
+fn a_truncated_confirmation_is_never_ok() {
+    let server = SettableServer::new();
+    let client = server.client(Credentials::api_key(API_KEY));
     let Step::Send(whole) = confirmed().remove(0) else {
         unreachable!()
     };
     for length in 0..whole.len() {
-        oracle.answers(vec![Step::Send(whole[..length].to_vec()), Step::Close]);
+        server.respond_with(vec![Step::Send(whole[..length].to_vec()), Step::Close]);
         let error = timed(|| client.update_status(&session_id(), &StatusUpdate::approved())).expect_err("cut short");
         assert_eq!(error.verdict(), Verdict::Unknown, "{length}: {error}");
     }
 }
 
 #[test]
-fn a_wait_is_asked_for_in_digits_or_a_date_and_is_a_day_at_most() {
+fn retry_after_is_a_number_or_a_date_and_is_at_most_a_day() {
     let mut rng = rng(4);
-    let oracle = Oracle::new();
-    let client = oracle.client(Credentials::api_key(API_KEY));
+    let server = SettableServer::new();
+    let client = server.client(Credentials::api_key(API_KEY));
     for case in 0..500 {
         let mut value = match rng.u8(..4) {
             0 => rng.u64(..).to_string(),
@@ -349,7 +353,7 @@ fn a_wait_is_asked_for_in_digits_or_a_date_and_is_a_day_at_most() {
         if rng.u8(..3) == 0 {
             value = mutated(&mut rng, value);
         }
-        // What no header can hold never gets there.
+        // Bytes that are invalid in a header.
         value.retain(|byte| !matches!(byte, 0..=31 | 127));
         let name = ["retry-after", "x-ratelimit-reset"][rng.usize(..2)];
         let head = [
@@ -358,7 +362,7 @@ fn a_wait_is_asked_for_in_digits_or_a_date_and_is_a_day_at_most() {
             b"\r\ncontent-length: 0\r\n\r\n",
         ]
         .concat();
-        oracle.answers(vec![Step::Send(head)]);
+        server.respond_with(vec![Step::Send(head)]);
         let error = timed(|| client.update_status(&session_id(), &StatusUpdate::approved())).unwrap_err();
         let shown = String::from_utf8_lossy(&value);
         assert_eq!(
@@ -384,7 +388,7 @@ fn a_wait_is_asked_for_in_digits_or_a_date_and_is_a_day_at_most() {
 }
 
 #[test]
-fn an_id_is_accepted_exactly_by_the_rule_and_stands_in_the_path_as_it_is() {
+fn a_session_id_is_accepted_only_if_valid_and_is_sent_unchanged() {
     let mut rng = rng(5);
     let server = Server::start(|_| confirmed());
     let client = server
@@ -398,15 +402,15 @@ fn an_id_is_accepted_exactly_by_the_rule_and_stands_in_the_path_as_it_is() {
         if rng.bool() {
             id.retain(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         }
-        let by_rule = (1..=128).contains(&id.len())
+        let is_valid = (1..=128).contains(&id.len())
             && id
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         let parsed: Result<SessionId> = id.parse();
-        assert_eq!(parsed.is_ok(), by_rule, "{id:?}");
+        assert_eq!(parsed.is_ok(), is_valid, "{id:?}");
         assert_eq!(
             serde_json::from_value::<SessionId>(json!(id)).is_ok(),
-            by_rule,
+            is_valid,
             "{id:?}"
         );
         let Ok(parsed) = parsed else { continue };
@@ -417,7 +421,7 @@ fn an_id_is_accepted_exactly_by_the_rule_and_stands_in_the_path_as_it_is() {
             assert_eq!(
                 error.verdict(),
                 Verdict::Unknown,
-                "confirmed was another session than {id}"
+                "the server confirmed another session than {id}"
             );
             let path = server.requests().pop().unwrap().path;
             assert_eq!(path, format!("/v3/session/{id}/update-status/"));
@@ -427,7 +431,7 @@ fn an_id_is_accepted_exactly_by_the_rule_and_stands_in_the_path_as_it_is() {
 }
 
 #[test]
-fn an_accepted_base_url_has_no_user_info_query_or_fragment_and_leads_where_it_says() {
+fn an_accepted_base_url_is_valid_and_receives_the_requests() {
     let mut rng = rng(6);
     let server = Server::start(|_| confirmed());
     let address = server.address().to_string();
@@ -527,5 +531,5 @@ fn an_accepted_base_url_has_no_user_info_query_or_fragment_and_leads_where_it_sa
         );
         used += 1;
     }
-    assert!(used > 50, "the cases are no good: {used}");
+    assert!(used > 50, "too few usable URLs: {used}");
 }
