@@ -161,7 +161,7 @@ fn confirmed_with(lines: &str) -> Vec<Step> {
 #[test]
 fn an_answer_with_up_to_128_headers_is_read() {
     let server = Server::always(confirmed_with(&"x-info: x\r\n".repeat(127)));
-    let client = server.key_client();
+    let client = server.api_key_client();
     client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
 }
 
@@ -181,7 +181,7 @@ fn a_header_that_cannot_be_read_is_named() {
         (&"x-info: x\r\n".repeat(128), "answered with more than 128 headers"),
     ] {
         let server = Server::always(confirmed_with(lines));
-        let client = server.key_client();
+        let client = server.api_key_client();
         let result = client.update_status(&session_id(), &StatusUpdate::declined());
         let error = result.unwrap_err();
         let message = format!("{} {words}", server.address());
