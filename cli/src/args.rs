@@ -43,7 +43,8 @@ Exit status:
      help";
 
 const BATCH: &str = "\
-FILE is CSV with a header, or NDJSON with the same names.
+FILE is CSV with a header, or NDJSON with the same names. A CSV is separated by
+commas, semicolons or tabs.
 
 Columns, in any order:
   session_id, new_status   required
@@ -220,6 +221,10 @@ pub struct Batch {
     #[arg(skip = Format::Csv)]
     pub format: Format,
 
+    /// Skip columns of a CSV that are not listed below, and name them on standard error
+    #[arg(long)]
+    pub ignore_unknown_columns: bool,
+
     /// Where to keep what was done [default: FILE.journal, beside the input]
     // `None` only on a dry run.
     #[arg(long, value_name = "FILE")]
@@ -347,6 +352,9 @@ impl Batch {
             Some("ndjson" | "jsonl") => Format::Ndjson,
             _ => Format::Csv,
         });
+        if self.ignore_unknown_columns && self.format == Format::Ndjson {
+            return Err("--ignore-unknown-columns goes with CSV only");
+        }
         let beside = self.file.as_deref().filter(|file| can_have_a_journal_beside_it(file));
         if let (None, Some(file)) = (&self.journal, beside) {
             // Two names of one input must not have two journals: all its rows would be sent twice.
@@ -539,6 +547,7 @@ mod tests {
             file: Some("a.csv".into()),
             given_format: None,
             format: Format::Csv,
+            ignore_unknown_columns: false,
             journal: Some("a.csv.journal".into()),
             rate: 300,
             jobs: 4,

@@ -1,57 +1,73 @@
-//! Strict CSV (RFC 4180), one record at a time.
+//! Strict CSV (RFC 4180).
 //!
 //! The csv crate takes whatever it is given: a quote that is never closed swallows the rows behind it, and would drop their
-//! decisions silently.
+//! decisions silently. So each record has to be spelled as a writer of CSV would spell it.
 
-use std::borrow::Cow;
+use ::csv::{Reader, ReaderBuilder, StringRecord};
 
-/// Why a record cannot be read, and at which byte.
+/// Where a record cannot be read, and why.
 pub type Problem = (usize, &'static str);
 
-/// Reads the record at the start of `text` into `fields`. Returns its length, without the end of its line.
-pub fn record<'a>(text: &'a str, fields: &mut Vec<Cow<'a, str>>) -> Result<usize, Problem> {
-    fields.clear();
-    let mut at = 0;
-    loop {
-        let field = &text[at..];
-        if field.starts_with('"') {
-            let length = quoted(field).ok_or((at, "a quote is opened here and never closed"))?;
-            let content = &field[1..length - 1];
-            fields.push(match content.contains('"') {
-                true => content.replace("\"\"", "\"").into(),
-                false => content.into(),
-            });
-            at += length;
-            if !matches!(text.as_bytes().get(at), None | Some(b',' | b'\r' | b'\n')) {
-                return Err((at, "text after a closing quote; a quote inside quotes is written twice"));
-            }
-        } else {
-            let ends = |byte: &u8| matches!(byte, b',' | b'\r' | b'\n' | b'"');
-            let length = field.as_bytes().iter().position(ends).unwrap_or(field.len());
-            fields.push(field[..length].into());
-            at += length;
+pub struct Records<'a> {
+    text: &'a str,
+    separator: char,
+    reader: Reader<&'a [u8]>,
+}
+
+impl<'a> Records<'a> {
+    pub fn new(text: &'a str, separator: char) -> Records<'a> {
+        let mut builder = ReaderBuilder::new();
+        builder.has_headers(false).flexible(true).delimiter(separator as u8);
+        Records {
+            text,
+            separator,
+            reader: builder.from_reader(text.as_bytes()),
         }
-        match text.as_bytes().get(at) {
-            Some(b',') => at += 1,
-            Some(b'"') => {
-                return Err((
-                    at,
-                    "a quote in a field that does not begin with one; put the field in quotes, and write the quote twice",
-                ));
-            }
-            _ => return Ok(at),
-        }
+    }
+
+    /// Reads the next record into `fields`. Returns where it begins.
+    ///
+    pub fn read(&mut self, fields: &mut StringRecord) -> Option<Result<usize, Problem>> {
+        let before = self.reader.position().byte() as usize;
+        // It can fail on what is not UTF-8 alone, and this is.
+        self.reader.read_record(fields).ok().filter(|read| *read)?;
+        let after = self.reader.position().byte() as usize;
+        let record = self.text[before..after].trim_start_matches(['\r', '\n']);
+        let start = after - record.len();
+        let checked = check(record, fields, self.separator);
+        Some(
+            checked
+                .map(|()| start)
+                .map_err(|(place, problem)| (start + place, problem)),
+        )
     }
 }
 
-/// The length of a quoted field, its quotes included.
-fn quoted(field: &str) -> Option<usize> {
-    let mut end = 1;
-    loop {
-        end += field[end..].find('"')? + 1;
-        if !field[end..].starts_with('"') {
-            return Some(end);
-        }
-        end += 1;
+/// Compares a record, which may end with a line end, with what was read of it.
+fn check(record: &str, fields: &StringRecord, separator: char) -> Result<(), Problem> {
+    let mut start = 0;
+    for field in fields {
+        let text = &record[start..];
+        let quoted = format!("\"{}\"", field.replace('"', "\"\""));
+        let (spelled, problem) = if !text.starts_with('"') {
+            (
+                field,
+                "a quote in a field that does not begin with one; put the field in quotes, and write the quote twice",
+            )
+        } else if quoted.strip_suffix('"') == Some(text) {
+            ("", "a quote is opened here and never closed")
+        } else {
+            (
+                quoted.as_str(),
+                "text after a closing quote; a quote inside quotes is written twice",
+            )
+        };
+        let rest = text
+            .strip_prefix(spelled)
+            .filter(|_| spelled.starts_with('"') || !spelled.contains('"'));
+        let ends = |rest: &&str| rest.is_empty() || rest.starts_with([separator, '\r', '\n']);
+        let rest = rest.filter(ends).ok_or((start, problem))?;
+        start = record.len() - rest.len() + separator.len_utf8();
     }
+    Ok(())
 }

@@ -1,12 +1,12 @@
 //! The input of a batch: checked as a whole, and kept as it was written. A row is read again when its turn comes.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, Read};
 use std::path::Path;
 
+use ::csv::StringRecord;
 use didit::{NewStatus, Node, SessionId, StatusUpdate};
 use fnv::FnvHasher;
 use serde::Deserialize;
@@ -18,12 +18,28 @@ use crate::terminal::{counted, system_message, wait_out};
 
 pub struct Input {
     text: String,
-    format: Format,
-    /// Which field each column of a CSV is.
-    columns: Vec<usize>,
+    /// `None` is NDJSON.
+    table: Option<Table>,
     rows: Vec<Row>,
     /// How many rows were left out, as one before them says the same.
     pub repeated: usize,
+    /// The names of columns that were left out.
+    pub ignored: Vec<String>,
+}
+
+/// The columns of a CSV.
+struct Table {
+    separator: char,
+    columns: Vec<Column>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Column {
+    /// One of `COLUMNS`.
+    Known(usize),
+    Ignored,
+    /// As spreadsheets pad their tables: nothing may be in it.
+    Nameless,
 }
 
 #[derive(Clone, Copy)]
@@ -66,6 +82,12 @@ pub fn read(file: Option<&Path>) -> Result<String, String> {
     if u32::try_from(bytes.len()).is_err() {
         return Err("it is larger than 4 GiB: split it".into());
     }
+    if bytes.starts_with(b"\x1f\x8b") {
+        return Err("it is compressed with gzip: decompress it first".into());
+    }
+    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\xd0\xcf\x11\xe0") {
+        return Err("it is a workbook, not a text file: save it as CSV".into());
+    }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.iter().take(2).any(|byte| *byte == 0) {
         return Err("it is UTF-16: save it as UTF-8".into());
     }
@@ -96,36 +118,48 @@ impl Input {
     pub fn parse(
         text: String,
         format: Format,
+        ignore_unknown_columns: bool,
         check: impl Fn(&StatusUpdate) -> didit::Result<()>,
         complain: &mut dyn FnMut(String),
     ) -> Result<Input, String> {
+        match (format, text.trim_start().chars().next()) {
+            (_, Some('[')) => {
+                return Err("it is a JSON array: `jq -c '.[]'` makes NDJSON of it".into());
+            }
+            (Format::Csv, Some('{')) => {
+                return Err("it is JSON: if it has one object a line, add --format ndjson".into());
+            }
+            _ => {}
+        }
         let mut input = Input {
             text,
-            format,
-            columns: Vec::new(),
+            table: None,
             rows: Vec::new(),
             repeated: 0,
+            ignored: Vec::new(),
         };
-        let mut records = Records {
-            text: &input.text,
-            format,
-            at: 0,
-            line: 1,
-            fields: Vec::new(),
-        };
-        if format == Format::Csv {
-            let first = records
-                .next()
-                .ok_or("it is empty: the first line has to name the columns")?;
-            let (line, start) = first?;
-            input.columns = header(&input.text[start..]).map_err(|problem| format!("line {line}: {problem}"))?;
+        let separator = (format == Format::Csv).then(|| separator(&input.text));
+        let mut records = Records::new(&input.text, separator);
+        if let Some(separator) = separator {
+            let mut first = || {
+                records
+                    .next()
+                    .ok_or("it is empty: the first line has to name the columns")?
+            };
+            let (mut line, _) = first()?;
+            if input.text.starts_with(SEPARATOR) {
+                (line, _) = first()?;
+            }
+            let columns = header(&records.fields, ignore_unknown_columns, &mut input.ignored);
+            let columns = columns.map_err(|problem| format!("line {line}: {problem}"))?;
+            input.table = Some(Table { separator, columns });
         }
         let mut rows_by_key = HashMap::new();
         while let Some(record) = records.next() {
             let (line, start) = record?;
-            let parsed = match format {
-                Format::Csv => parse_csv(&records.fields, &input.columns),
-                Format::Ndjson => parse_ndjson(&input.text[start..]),
+            let parsed = match &input.table {
+                Some(table) => parse_csv(&records.fields, table),
+                None => parse_ndjson(&input.text[start..]),
             };
             let checked = parsed.and_then(|(id, update)| match check(&update) {
                 Ok(()) => Ok((id, update)),
@@ -161,6 +195,7 @@ impl Input {
                 )),
             }
         }
+        drop(records);
         Ok(input)
     }
 
@@ -180,12 +215,12 @@ impl Input {
     /// Never: every row was read once before it was kept.
     pub fn row(&self, row: usize) -> (SessionId, StatusUpdate) {
         let text = &self.text[self.rows[row].start as usize..];
-        let row = match self.format {
-            Format::Ndjson => parse_ndjson(text),
-            Format::Csv => {
-                let mut record = Vec::new();
-                let read = csv::record(text, &mut record).map_err(|(_, problem)| problem.to_owned());
-                read.and_then(|_| parse_csv(&record, &self.columns))
+        let row = match &self.table {
+            None => parse_ndjson(text),
+            Some(table) => {
+                let mut fields = StringRecord::new();
+                csv::Records::new(text, table.separator).read(&mut fields);
+                parse_csv(&fields, table)
             }
         };
         row.expect("a row that was checked")
@@ -214,84 +249,133 @@ fn session_key(id: &SessionId) -> u32 {
     fingerprint(id.as_str().to_ascii_lowercase().as_bytes()) as u32
 }
 
+/// What a first line begins with in which spreadsheets name the separator.
+const SEPARATOR: &str = "sep=";
+
+/// The separator that the first line of a CSV names, else the first one that is in it.
+fn separator(text: &str) -> char {
+    let named = text.strip_prefix(SEPARATOR).and_then(|rest| rest.chars().next());
+    let mut is_quoted = false;
+    let mut is_separator = |c: &char| {
+        is_quoted ^= *c == '"';
+        !is_quoted && [',', ';', '\t'].contains(c)
+    };
+    let found = named.or_else(|| text.chars().find(&mut is_separator));
+    found.filter(char::is_ascii).unwrap_or(',')
+}
+
 /// Where the records begin, and on which lines.
 struct Records<'a> {
     text: &'a str,
-    format: Format,
+    next: NextRecord<'a>,
+    /// Of a record of CSV.
+    fields: StringRecord,
+    /// How much of the text was read, and on which line that ends.
     at: usize,
     line: u32,
-    fields: Vec<Cow<'a, str>>,
+}
+
+type NextRecord<'a> = Box<dyn FnMut(&mut StringRecord) -> Option<Result<usize, csv::Problem>> + 'a>;
+
+impl<'a> Records<'a> {
+    fn new(text: &'a str, separator: Option<char>) -> Records<'a> {
+        let next: NextRecord<'a> = match separator {
+            Some(separator) => {
+                let mut records = csv::Records::new(text, separator);
+                Box::new(move |fields| records.read(fields))
+            }
+            None => {
+                let mut end = 0;
+                let mut starts = text.split_inclusive(['\r', '\n']).filter_map(move |line| {
+                    end += line.len();
+                    Some(end - line.trim_ascii_start().len()).filter(|_| !line.trim_ascii().is_empty())
+                });
+                Box::new(move |_| starts.next().map(Ok))
+            }
+        };
+        Records {
+            text,
+            next,
+            fields: StringRecord::new(),
+            at: 0,
+            line: 1,
+        }
+    }
 }
 
 impl Iterator for Records<'_> {
     type Item = Result<(u32, usize), String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let blank = |byte: &u8| match self.format {
-            Format::Csv => matches!(byte, b'\r' | b'\n'),
-            Format::Ndjson => byte.is_ascii_whitespace(),
-        };
-        let rest = &self.text.as_bytes()[self.at..];
-        let length = rest.iter().position(|byte| !blank(byte)).unwrap_or(rest.len());
-        self.line += line_ends(&rest[..length]);
-        let (start, line) = (self.at + length, self.line);
-        let rest = &self.text[start..];
-        if rest.is_empty() {
-            return None;
+        loop {
+            let read = (self.next)(&mut self.fields)?;
+            let (Ok(start) | Err((start, _))) = read;
+            self.line += line_ends(&self.text.as_bytes()[self.at..start]);
+            self.at = start;
+            let is_blank = !self.fields.is_empty() && self.fields.iter().all(|field| field.trim().is_empty());
+            match read {
+                Ok(_) if is_blank => {}
+                Ok(start) => return Some(Ok((self.line, start))),
+                Err((_, problem)) => {
+                    return Some(Err(format!("line {}: {problem}; nothing after it was read", self.line)));
+                }
+            }
         }
-        let record = match self.format {
-            Format::Csv => csv::record(rest, &mut self.fields),
-            Format::Ndjson => Ok(rest.find(['\r', '\n']).unwrap_or(rest.len())),
-        };
-        let (read, problem) = match record {
-            Ok(length) => (length, None),
-            Err((place, problem)) => (place, Some(problem)),
-        };
-        self.at = start + read;
-        self.line += line_ends(&rest.as_bytes()[..read]);
-        Some(match problem {
-            None => Ok((line, start)),
-            Some(problem) => Err(format!("line {}: {problem}; nothing after it was read", self.line)),
-        })
     }
 }
 
-/// Which field each column is.
-fn header(text: &str) -> Result<Vec<usize>, String> {
-    let (mut columns, mut names) = (Vec::new(), Vec::new());
-    csv::record(text, &mut names).map_err(|(_, problem)| problem)?;
-    for name in names.iter().map(|name| name.trim()) {
-        let Some(field) = COLUMNS.iter().position(|known| *known == name) else {
-            let hint = match name.contains([';', '\t']) {
-                true => "; separate columns by commas",
-                false => "",
-            };
-            let known = COLUMNS.join(", ");
-            return Err(format!("unknown column {name:?}{hint}; the columns are {known}"));
+/// What each column is.
+fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<String>) -> Result<Vec<Column>, String> {
+    let mut columns = Vec::new();
+    for name in names.iter().map(str::trim) {
+        let column = match COLUMNS.iter().position(|known| *known == name) {
+            Some(field) => Column::Known(field),
+            None if name.is_empty() => Column::Nameless,
+            None if ignore_unknown => Column::Ignored,
+            None => {
+                let known = COLUMNS.join(", ");
+                return Err(format!(
+                    "unknown column {name:?}; the columns are {known}; --ignore-unknown-columns skips others"
+                ));
+            }
         };
-        if columns.contains(&field) {
-            return Err(format!("the column {name} is there twice"));
+        match column {
+            Column::Known(_) if columns.contains(&column) => return Err(format!("the column {name} is there twice")),
+            Column::Ignored => ignored.push(name.into()),
+            _ => {}
         }
-        columns.push(field);
+        columns.push(column);
     }
-    match (0..2).find(|field| !columns.contains(field)) {
+    match (0..2).find(|field| !columns.contains(&Column::Known(*field))) {
         Some(field) => Err(format!("the column {} is missing", COLUMNS[field])),
         None => Ok(columns),
     }
 }
 
-fn parse_csv(record: &[Cow<'_, str>], columns: &[usize]) -> Result<(SessionId, StatusUpdate), String> {
+fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusUpdate), String> {
+    let columns = &table.columns;
     if record.len() != columns.len() {
+        let separator = if table.separator == ',' {
+            "a comma"
+        } else {
+            "a separator"
+        };
         let hint = match record.len() > columns.len() {
-            true => "; a field with a comma in it has to be in quotes",
-            false => "",
+            true => format!("; a field with {separator} in it has to be in quotes"),
+            false => String::new(),
         };
         let (fields, columns) = (counted(record.len(), "field"), columns.len());
         return Err(format!("it has {fields}, and the header has {columns}{hint}"));
     }
     let mut fields = [""; COLUMNS.len()];
-    for (text, column) in record.iter().zip(columns) {
-        fields[*column] = text;
+    for (index, (text, column)) in record.iter().zip(columns).enumerate() {
+        match column {
+            Column::Known(field) => fields[*field] = text,
+            Column::Nameless if !text.trim().is_empty() => {
+                return Err(format!("there is {text:?} in column {}, which has no name", index + 1));
+            }
+            _ => {}
+        }
     }
     let [session_id, new_status, comment, nodes, email, email_language] = fields;
     let id = session_id.trim().try_into();
@@ -345,7 +429,9 @@ mod tests {
 
     fn rows(text: &str, format: Format) -> (Option<Input>, Vec<String>) {
         let mut problems = Vec::new();
-        let input = Input::parse(text.into(), format, |_| Ok(()), &mut |problem| problems.push(problem));
+        let input = Input::parse(text.into(), format, false, |_| Ok(()), &mut |problem| {
+            problems.push(problem)
+        });
         let input = input.map_err(|problem| problems.push(problem)).ok();
         (input, problems)
     }

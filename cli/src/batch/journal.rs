@@ -410,7 +410,7 @@ mod tests {
     #[test]
     fn wherever_a_journal_is_cut_off_no_row_that_was_sent_is_forgotten() {
         let text = "session_id,new_status\na,Approved\nb,Declined\n".to_owned();
-        let input = Input::parse(text, Format::Csv, |_| Ok(()), &mut |problem| panic!("{problem}")).unwrap();
+        let input = Input::parse(text, Format::Csv, false, |_| Ok(()), &mut |problem| panic!("{problem}")).unwrap();
         let lines = [
             serde_json::to_string(&header()).unwrap(),
             r#"{"line":2,"session_id":"a","intent":"Approved","at":1}"#.into(),

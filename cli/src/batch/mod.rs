@@ -90,7 +90,8 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
     };
     let text = input::read(options.file.as_deref());
     let check = |update: &StatusUpdate| client.check(update);
-    let input = text.and_then(|text| Input::parse(text, options.format, check, &mut complain));
+    let ignore = options.ignore_unknown_columns;
+    let input = text.and_then(|text| Input::parse(text, options.format, ignore, check, &mut complain));
     let input = input.map_err(&mut complain).ok();
     if problems > MAX_SHOWN {
         say(&format!("{name}: and {} more", problems - MAX_SHOWN));
@@ -101,6 +102,14 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
             "{problems}: nothing was sent; correct the input and run again"
         ));
         return None;
+    }
+    if let Some(ignored) = input
+        .as_ref()
+        .map(|input| &input.ignored)
+        .filter(|ignored| !ignored.is_empty())
+    {
+        let columns = if ignored.len() == 1 { "column" } else { "columns" };
+        say(&format!("{name}: ignoring the {columns} {}", ignored.join(", ")));
     }
     input
 }

@@ -37,6 +37,60 @@ fn csv_may_be_written_in_every_allowed_way() {
 }
 
 #[test]
+fn a_csv_may_be_what_a_spreadsheet_makes_of_it() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    for (number, (before, separator)) in [("", ';'), ("", '\t'), ("", ','), ("sep=;\n", ';'), ("sep=|\r\n", '|')]
+        .into_iter()
+        .enumerate()
+    {
+        let lines = [
+            ",,,,".to_owned(),
+            "comment,session_id,,new_status,".to_owned(),
+            format!("\"a{separator}b\",s{number}-1,,Approved,"),
+            ", ,,,".to_owned(),
+            format!(",s{number}-2,,Declined,"),
+            ",,,,".to_owned(),
+        ];
+        // The comment of the first row has a separator of its own.
+        let text = lines.join("\r\n").replace(',', &separator.to_string());
+        let file = dir.file(&format!("rows-{number}.csv"), format!("\u{feff}{before}{text}"));
+        let run = batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+        assert!(
+            run.line().starts_with("2 rows: 2 applied"),
+            "{before:?} {separator:?}: {run}"
+        );
+        let bodies = &bodies(&sandbox)[2 * number..];
+        let comment = format!("a{separator}b");
+        assert_eq!(
+            bodies[0],
+            json!({"new_status": "Approved", "comment": comment}),
+            "{separator:?}"
+        );
+        assert_eq!(bodies[1], json!({"new_status": "Declined"}));
+        let first = 3 + u64::from(!before.is_empty());
+        assert_eq!(results(&file).into_keys().collect::<Vec<_>>(), [first, first + 2]);
+    }
+}
+
+#[test]
+fn columns_that_are_not_known_are_skipped_where_that_is_asked_for() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let text = "Ticket;session_id;new_status;\"Seen by; when\"\n7;abc;Approved;Ann\n;def;Declined;\n";
+    let file = dir.file("rows.csv", text);
+    let strict = batch(&sandbox, &file, &[]).exits(2);
+    let expected = "rows.csv: line 1: unknown column \"Ticket\"; the columns are session_id, new_status, comment, nodes, \
+                    email, email_language; --ignore-unknown-columns skips others\n";
+    assert!(strict.err.contains(expected), "{strict}");
+
+    let run = batch(&sandbox, &file, &["--ignore-unknown-columns"]).exits(0);
+    let notice = format!("didit: {file}: ignoring the columns Ticket, Seen by; when\n");
+    assert!(run.err.starts_with(&notice), "{run}");
+    assert_eq!(bodies(&sandbox).len(), 2);
+    let run = batch(&sandbox, &file, &["--ignore-unknown-columns", "--format", "ndjson"]).exits(2);
+    assert!(run.err.contains("--ignore-unknown-columns goes with CSV only"), "{run}");
+}
+
+#[test]
 fn ndjson_may_have_blank_lines_and_no_end_of_line_at_its_end() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let text = "\n{\"session_id\":\"abc\",\"new_status\":\"approved\",\"comment\":null}\r\n  \n\
@@ -56,7 +110,7 @@ fn ndjson_may_have_blank_lines_and_no_end_of_line_at_its_end() {
 #[test]
 fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let cases: [(&str, &[u8], &[&str]); 26] = [
+    let cases: [(&str, &[u8], &[&str]); 36] = [
         ("a.csv", b"", &["it is empty: the first line has to name the columns"]),
         (
             "a.csv",
@@ -70,8 +124,58 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
         ),
         (
             "a.csv",
-            b"session_id;new_status\nabc;Approved\n",
-            &["line 1: unknown column \"session_id;new_status\"; separate columns by commas"],
+            b"session_id;new_status\nabc;Approved;\n",
+            &["line 2: it has 3 fields, and the header has 2; a field with a separator in it"],
+        ),
+        (
+            "a.csv",
+            b"sep=;\nsession_id,new_status\nabc,Approved\n",
+            &["line 2: unknown column \"session_id,new_status\""],
+        ),
+        (
+            "a.csv",
+            b"sep=;\n",
+            &["it is empty: the first line has to name the columns"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,,\nabc,Approved,,\ndef,Approved,,x\n",
+            &["line 3: there is \"x\" in column 4, which has no name"],
+        ),
+        (
+            "a.csv",
+            b"[{\"session_id\":\"abc\",\"new_status\":\"Approved\"}]",
+            &["it is a JSON array: `jq -c '.[]'` makes NDJSON of it"],
+        ),
+        (
+            "a.ndjson",
+            b"\n [\n{\"session_id\":\"abc\",\"new_status\":\"Approved\"}]",
+            &["it is a JSON array: `jq -c '.[]'` makes NDJSON of it"],
+        ),
+        (
+            "a.json",
+            b"{\"session_id\":\"abc\",\"new_status\":\"Approved\"}\n",
+            &["it is JSON: if it has one object a line, add --format ndjson"],
+        ),
+        (
+            "a.xlsx",
+            b"PK\x03\x04\x14\0\x06\0",
+            &["it is a workbook, not a text file: save it as CSV"],
+        ),
+        (
+            "a.xls",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+            &["it is a workbook, not a text file: save it as CSV"],
+        ),
+        (
+            "a.csv",
+            b"\x1f\x8b\x08\0\0",
+            &["it is compressed with gzip: decompress it first"],
+        ),
+        (
+            "a.ndjson",
+            b"\x1f\x8b\x08\0\0",
+            &["it is compressed with gzip: decompress it first"],
         ),
         (
             "a.csv",
