@@ -54,17 +54,9 @@ pub fn update(options: &Update, output: Output) -> Exit {
 
 /// Returns what became of the session, and a line about it.
 fn set(options: &Update) -> Result<(Ensured, String), Failure> {
-    let Update {
-        id,
-        status,
-        nodes,
-        comment,
-        email,
-        email_language,
-        ..
-    } = options;
-    let (comment, email, language) = (comment.as_deref(), email.as_deref(), email_language.as_deref());
-    let update = status_update(*status, nodes.clone(), comment, email, language);
+    let (id, status, nodes) = (&options.id, options.status, options.nodes.clone());
+    let [comment, email, language] = [&options.comment, &options.email, &options.email_language].map(Option::as_deref);
+    let update = status_update(status, nodes, comment, email, language);
     let failed = |error| Failure { error, read_back: None };
     let applied = format!("{id} is {status} now");
     let client = Client::from_env().map_err(failed)?;
@@ -86,7 +78,7 @@ fn set(options: &Update) -> Result<(Ensured, String), Failure> {
         Err(error) => return Err(failed(error)),
     };
     match client.session(id).map(|session| session.status) {
-        Ok(found) if found == *status => {
+        Ok(found) if found == status => {
             let text = applied + " (confirmed by reading the session back)";
             Ok((Ensured::Updated, text))
         }

@@ -131,12 +131,9 @@ pub fn unprintable(error: &io::Error) -> Exit {
 /// Prints what clap has to say: help and the version, which were asked for, or a mistake in the arguments.
 pub fn help_or_mistake(error: &clap::Error) -> Exit {
     if error.use_stderr() {
-        let lines: Vec<_> = error
-            .to_string()
-            .lines()
-            .map(|line| escaped(line).into_owned())
-            .collect();
-        let _ = write(io::stderr(), &(lines.join("\n") + "\n"));
+        let text = error.to_string();
+        let lines = text.lines().map(|line| format!("{}\n", escaped(line)));
+        let _ = write(io::stderr(), &lines.collect::<String>());
         return Exit::Usage;
     }
     print_all(&error.to_string())

@@ -43,24 +43,22 @@ impl<'a> Records<'a> {
     }
 }
 
+const STRAY_QUOTE: &str =
+    "a quote in a field that does not begin with one; put the field in quotes, and write the quote twice";
+
 /// Compares a record, which may end with a line end, with what was read of it.
 fn check(record: &str, fields: &StringRecord, separator: char) -> Result<(), Problem> {
     let mut start = 0;
     for field in fields {
         let text = &record[start..];
         let quoted = format!("\"{}\"", field.replace('"', "\"\""));
-        let (spelled, problem) = if !text.starts_with('"') {
-            (
-                field,
-                "a quote in a field that does not begin with one; put the field in quotes, and write the quote twice",
-            )
-        } else if quoted.strip_suffix('"') == Some(text) {
-            ("", "a quote is opened here and never closed")
-        } else {
-            (
-                quoted.as_str(),
+        let (spelled, problem) = match text.starts_with('"') {
+            false => (field, STRAY_QUOTE),
+            true if quoted.strip_suffix('"') == Some(text) => ("", "a quote is opened here and never closed"),
+            true => (
+                &*quoted,
                 "text after a closing quote; a quote inside quotes is written twice",
-            )
+            ),
         };
         let rest = text
             .strip_prefix(spelled)

@@ -141,15 +141,11 @@ impl Input {
         let separator = (format == Format::Csv).then(|| separator(&input.text));
         let mut records = Records::new(&input.text, separator);
         if let Some(separator) = separator {
-            let mut first = || {
-                records
-                    .next()
-                    .ok_or("it is empty: the first line has to name the columns")?
-            };
-            let (mut line, _) = first()?;
             if input.text.starts_with(SEPARATOR) {
-                (line, _) = first()?;
+                records.next();
             }
+            let first = records.next();
+            let (line, _) = first.ok_or("it is empty: the first line has to name the columns")??;
             let columns = header(&records.fields, ignore_unknown_columns, &mut input.ignored);
             let columns = columns.map_err(|problem| format!("line {line}: {problem}"))?;
             input.table = Some(Table { separator, columns });
@@ -328,23 +324,22 @@ impl Iterator for Records<'_> {
 fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<String>) -> Result<Vec<Column>, String> {
     let mut columns = Vec::new();
     for name in names.iter().map(str::trim) {
-        let column = match COLUMNS.iter().position(|known| *known == name) {
-            Some(field) => Column::Known(field),
+        let known = COLUMNS.iter().position(|known| *known == name).map(Column::Known);
+        columns.push(match known {
+            Some(column) if columns.contains(&column) => return Err(format!("the column {name} is there twice")),
+            Some(column) => column,
             None if name.is_empty() => Column::Nameless,
-            None if ignore_unknown => Column::Ignored,
+            None if ignore_unknown => {
+                ignored.push(name.into());
+                Column::Ignored
+            }
             None => {
                 let known = COLUMNS.join(", ");
                 return Err(format!(
                     "unknown column {name:?}; the columns are {known}; --ignore-unknown-columns skips others"
                 ));
             }
-        };
-        match column {
-            Column::Known(_) if columns.contains(&column) => return Err(format!("the column {name} is there twice")),
-            Column::Ignored => ignored.push(name.into()),
-            _ => {}
-        }
-        columns.push(column);
+        });
     }
     match (0..2).find(|field| !columns.contains(&Column::Known(*field))) {
         Some(field) => Err(format!("the column {} is missing", COLUMNS[field])),

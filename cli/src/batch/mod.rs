@@ -194,13 +194,11 @@ fn end_dry_run(input: &Input, history: &History, output: Output, mut lines: Line
     summary.exit = Exit::Done;
     if output.json {
         let mut object = summary.to_json();
-        for (name, number) in [
-            ("rows", total),
-            ("approved", approved),
-            ("declined", declined),
-            ("resubmitted", resubmitted),
-            ("repeated", repeated),
-        ] {
+        let names = ["rows", "approved", "declined", "resubmitted", "repeated"];
+        for (name, number) in names
+            .into_iter()
+            .zip([total, approved, declined, resubmitted, repeated])
+        {
             object[name] = number.into();
         }
         lines.add_summary(&object);

@@ -235,10 +235,8 @@ impl<'a> Run<'a> {
         }
         let record = model.answered(now, row, answer);
         if let Some((pause, reason)) = model.take_new_pause() {
-            post(
-                sender,
-                Message::Note(format!("pausing for {}: {reason}", in_words(pause))),
-            );
+            let note = format!("pausing for {}: {reason}", in_words(pause));
+            post(sender, Message::Note(note));
         }
         if let Some(record) = record {
             // A row that was not applied may be sent again in this run.
