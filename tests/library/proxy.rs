@@ -1,4 +1,4 @@
-//! Proxies: a tunnel that fails means that nothing was sent, and which proxy is used is the caller's choice.
+//! A tunnel that fails means `NotApplied`, and the caller or the environment chooses the proxy.
 
 use std::env;
 use std::io::{self, Read, Write};
@@ -11,19 +11,20 @@ use didit::{Client, ClientBuilder, Credentials, Error, ErrorKind, RetryPolicy, S
 
 use crate::support::process::run_in_child;
 use crate::support::{
-    API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, confirmed, in_turn, lock, quick_retries, session_id,
+    API_KEY, CLIENT_ID, CLIENT_SECRET, CLOSED, LONG, Server, Step, confirmed, in_turn, lock, quick_retries, session_id,
+    words,
 };
 
-/// What the proxy was asked, head by head.
-type Asked = Arc<Mutex<Vec<String>>>;
+/// The head of each request to the proxy.
+type Heads = Arc<Mutex<Vec<String>>>;
 
-/// A proxy that answers each CONNECT with `greeting` and is itself what lies at the tunnel's other end.
-fn proxy(greeting: &'static str, turns: Vec<Vec<Step>>) -> (Server, Asked) {
-    let asked = Asked::default();
-    let heads = asked.clone();
+/// A proxy that answers each CONNECT with `greeting`, and is itself the server at the other end of the tunnel.
+fn proxy(greeting: &'static str, turns: Vec<Vec<Step>>) -> (Server, Heads) {
+    let heads = Heads::default();
+    let received = heads.clone();
     let server = Server::start_wrapped(
         move |mut stream| {
-            lock(&heads).push(read_head(&mut stream));
+            lock(&received).push(read_head(&mut stream));
             stream.write_all(greeting.as_bytes()).unwrap();
             match greeting.starts_with("HTTP/1.1 200 ") {
                 true => Box::new(stream),
@@ -32,7 +33,7 @@ fn proxy(greeting: &'static str, turns: Vec<Vec<Step>>) -> (Server, Asked) {
         },
         in_turn(turns),
     );
-    (server, asked)
+    (server, heads)
 }
 
 const ESTABLISHED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
@@ -46,12 +47,12 @@ fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Sessions at a host that only the proxy could look up.
-fn beyond(proxy: String, credentials: Credentials) -> Client {
-    retrying_beyond(proxy, credentials, quick_retries())
+/// A client of hosts that only the proxy can resolve.
+fn through_proxy(proxy: String, credentials: Credentials) -> Client {
+    through_proxy_with(proxy, credentials, quick_retries())
 }
 
-fn retrying_beyond(proxy: String, credentials: Credentials, retry: RetryPolicy) -> Client {
+fn through_proxy_with(proxy: String, credentials: Credentials, retry: RetryPolicy) -> Client {
     Client::builder(credentials)
         .base_url("http://sessions.test")
         .auth_url("http://tokens.test:8080")
@@ -62,7 +63,7 @@ fn retrying_beyond(proxy: String, credentials: Credentials, retry: RetryPolicy) 
         .unwrap()
 }
 
-fn key() -> Credentials {
+fn api_key() -> Credentials {
     Credentials::api_key(API_KEY)
 }
 
@@ -71,12 +72,12 @@ fn decline(client: &Client) -> Result<(), Error> {
 }
 
 #[test]
-fn an_update_goes_through_a_tunnel() {
-    let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
-    decline(&beyond(server.url(), key())).unwrap();
-    let head = lock(&asked)[0].clone();
+fn an_update_is_sent_through_a_tunnel() {
+    let (server, heads) = proxy(ESTABLISHED, vec![confirmed()]);
+    decline(&through_proxy(server.url(), api_key())).unwrap();
+    let head = lock(&heads)[0].clone();
     assert!(head.starts_with("CONNECT sessions.test:80 HTTP/1.1\r\n"), "{head}");
-    assert!(!head.contains(API_KEY), "the key is not for the proxy: {head}");
+    assert!(!head.contains(API_KEY), "the proxy must not see the API key: {head}");
     let request = &server.requests()[0];
     assert_eq!(
         (request.method.as_str(), request.header("host")),
@@ -88,13 +89,13 @@ fn an_update_goes_through_a_tunnel() {
 }
 
 #[test]
-fn token_and_update_have_a_tunnel_each_and_keep_it() {
+fn each_host_has_a_tunnel_that_is_reused() {
     let turns = vec![crate::support::token("the-token"), confirmed(), confirmed()];
-    let (server, asked) = proxy(ESTABLISHED, turns);
-    let client = beyond(server.url(), Credentials::client(CLIENT_ID, CLIENT_SECRET));
+    let (server, heads) = proxy(ESTABLISHED, turns);
+    let client = through_proxy(server.url(), Credentials::client(CLIENT_ID, CLIENT_SECRET));
     decline(&client).unwrap();
     decline(&client).unwrap();
-    let hosts: Vec<_> = lock(&asked)
+    let hosts: Vec<_> = lock(&heads)
         .iter()
         .map(|head| head.lines().next().unwrap().to_owned())
         .collect();
@@ -105,11 +106,11 @@ fn token_and_update_have_a_tunnel_each_and_keep_it() {
 }
 
 #[test]
-fn a_proxys_user_and_password_go_to_the_proxy_alone() {
-    let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
+fn only_the_proxy_receives_its_user_and_password() {
+    let (server, heads) = proxy(ESTABLISHED, vec![confirmed()]);
     let url = server.url().replace("http://", "http://me:p%40ss@");
-    decline(&beyond(url, key())).unwrap();
-    let head = lock(&asked)[0].clone();
+    decline(&through_proxy(url, api_key())).unwrap();
+    let head = lock(&heads)[0].clone();
     assert!(
         head.contains("\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n"),
         "{head}"
@@ -118,29 +119,29 @@ fn a_proxys_user_and_password_go_to_the_proxy_alone() {
 }
 
 #[test]
-fn a_proxy_that_does_not_open_the_tunnel_is_sent_nothing() {
+fn a_proxy_that_opens_no_tunnel_is_sent_nothing_else() {
     for greeting in [
         "HTTP/1.1 502 Bad Gateway\r\n\r\n",
         "SSH-2.0-OpenSSH_9.2\r\n",
         "HTTP/1.1 20",
         "",
     ] {
-        let (server, asked) = proxy(greeting, vec![]);
-        for credentials in [key(), Credentials::client(CLIENT_ID, CLIENT_SECRET)] {
-            lock(&asked).clear();
-            let error = decline(&beyond(server.url(), credentials)).unwrap_err();
+        let (server, heads) = proxy(greeting, vec![]);
+        for credentials in [api_key(), Credentials::client(CLIENT_ID, CLIENT_SECRET)] {
+            lock(&heads).clear();
+            let error = decline(&through_proxy(server.url(), credentials)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Network, "{greeting:?}: {error}");
             assert_eq!(error.verdict(), Verdict::NotApplied, "{greeting:?}: {error}");
             assert!(error.is_retryable(), "{error}");
-            assert_eq!(lock(&asked).len(), 3, "one attempt and two retries");
-            assert!(lock(&asked).iter().all(|head| head.starts_with("CONNECT ")));
+            assert_eq!(lock(&heads).len(), 3, "one attempt and two retries");
+            assert!(lock(&heads).iter().all(|head| head.starts_with("CONNECT ")));
         }
         assert_eq!(server.requests().len(), 0, "{greeting:?}");
     }
 }
 
 #[test]
-fn a_proxy_that_refuses_is_asked_once() {
+fn a_proxy_that_refuses_the_tunnel_is_tried_once() {
     for (refusal, words, advice) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n",
@@ -158,53 +159,52 @@ fn a_proxy_that_refuses_is_asked_once() {
             "; ask whoever runs the proxy",
         ),
     ] {
-        let (server, asked) = proxy(refusal, vec![]);
+        let (server, heads) = proxy(refusal, vec![]);
         let url = format!("http://me:hunter2@{}", server.address());
-        let error = decline(&beyond(url, key())).unwrap_err();
+        let error = decline(&through_proxy(url, api_key())).unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::Network, Verdict::NotApplied)
         );
         assert!(!error.is_retryable(), "{error}");
-        let told = format!("the proxy {} {words}", server.address());
-        assert!(error.to_string().contains(&told), "{error}");
+        let expected = format!("the proxy {} {words}", server.address());
+        assert!(error.to_string().contains(&expected), "{error}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         assert!(error.to_string().ends_with(advice), "{error}");
-        assert_eq!((lock(&asked).len(), server.requests().len()), (1, 0));
+        assert_eq!((lock(&heads).len(), server.requests().len()), (1, 0));
     }
 }
 
 #[test]
-fn a_proxy_that_cannot_be_reached_is_sent_nothing() {
-    let nobody = "http://127.0.0.1:1".into();
-    let error = decline(&beyond(nobody, key())).unwrap_err();
+fn an_unreachable_proxy_means_not_applied() {
+    let error = decline(&through_proxy(format!("http://{CLOSED}"), api_key())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network, "{error}");
     assert_eq!(error.verdict(), Verdict::NotApplied);
 }
 
 #[test]
-fn a_tunnel_that_breaks_after_the_request_leaves_it_unknown() {
-    let (server, asked) = proxy(ESTABLISHED, vec![vec![Step::Close]; 3]);
-    let error = decline(&beyond(server.url(), key())).unwrap_err();
+fn a_tunnel_that_breaks_after_the_request_leaves_the_update_in_doubt() {
+    let (server, heads) = proxy(ESTABLISHED, vec![vec![Step::Close]; 3]);
+    let error = decline(&through_proxy(server.url(), api_key())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network, "{error}");
     assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
-    assert_eq!((lock(&asked).len(), server.requests().len()), (3, 3));
+    assert_eq!((lock(&heads).len(), server.requests().len()), (3, 3));
 }
 
 #[test]
-fn a_tunnel_that_broke_while_idle_is_opened_again() {
-    let (server, asked) = proxy(ESTABLISHED, vec![confirmed(); 2]);
-    let client = retrying_beyond(server.url(), key(), RetryPolicy::none());
+fn a_tunnel_that_broke_while_idle_is_replaced() {
+    let (server, heads) = proxy(ESTABLISHED, vec![confirmed(); 2]);
+    let client = through_proxy_with(server.url(), api_key(), RetryPolicy::none());
     decline(&client).unwrap();
     server.close_connections();
     decline(&client).unwrap();
-    assert_eq!((lock(&asked).len(), server.requests().len()), (2, 2));
+    assert_eq!((lock(&heads).len(), server.requests().len()), (2, 2));
 }
 
 #[test]
-fn a_proxy_that_cannot_be_used_is_a_configuration_error_without_its_url() {
+fn an_invalid_proxy_is_a_configuration_error_that_hides_its_url() {
     let refused = |url: &str| {
-        let builder = by_environment("http://127.0.0.1:9".into()).proxy(url);
+        let builder = with_proxy_of_environment("http://127.0.0.1:9".into()).proxy(url);
         let shown = format!("{builder:?}");
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{url}");
@@ -230,14 +230,14 @@ fn a_proxy_that_cannot_be_used_is_a_configuration_error_without_its_url() {
     }
 }
 
-/// In a child: the address of the server that stands in for Didit.
-fn told() -> Option<String> {
+/// The base URL for the child process. The parent has none.
+fn child_url() -> Option<String> {
     env::var("TEST_BASE_URL").ok()
 }
 
-/// With whatever proxy the environment names.
-fn by_environment(url: String) -> ClientBuilder {
-    Client::builder(key())
+/// A builder that takes the proxy from the environment.
+fn with_proxy_of_environment(url: String) -> ClientBuilder {
+    Client::builder(api_key())
         .base_url(&url)
         .auth_url(url)
         .allow_insecure_http(true)
@@ -245,17 +245,17 @@ fn by_environment(url: String) -> ClientBuilder {
 }
 
 #[test]
-fn the_environments_proxy_is_used() {
-    if let Some(url) = told() {
-        return decline(&by_environment(url).build().unwrap()).unwrap();
+fn the_proxy_variables_are_used() {
+    if let Some(url) = child_url() {
+        return decline(&with_proxy_of_environment(url).build().unwrap()).unwrap();
     }
     for name in ["HTTP_PROXY", "ALL_PROXY", "http_proxy"] {
-        let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
+        let (server, heads) = proxy(ESTABLISHED, vec![confirmed()]);
         run_in_child(
-            "the_environments_proxy_is_used",
+            "the_proxy_variables_are_used",
             &[("TEST_BASE_URL", "http://sessions.test:9"), (name, &server.url())],
         );
-        let head = lock(&asked)[0].clone();
+        let head = lock(&heads)[0].clone();
         assert!(
             head.starts_with("CONNECT sessions.test:9 HTTP/1.1\r\n"),
             "{name}: {head}"
@@ -265,37 +265,37 @@ fn the_environments_proxy_is_used() {
 }
 
 #[test]
-fn no_proxy_names_hosts_that_are_reached_directly() {
-    if let Some(url) = told() {
-        // It does not exist, and only a proxy could have hidden that.
-        let error = decline(&by_environment(url).build().unwrap()).unwrap_err();
+fn no_proxy_lists_hosts_that_are_contacted_directly() {
+    if let Some(url) = child_url() {
+        // The name does not exist, so the error shows that the client resolved it itself.
+        let error = decline(&with_proxy_of_environment(url).build().unwrap()).unwrap_err();
         let words = "connecting to sessions.invalid: the name sessions.invalid could not be resolved";
         assert!(error.to_string().contains(words), "{error}");
         return;
     }
-    let (server, asked) = proxy(ESTABLISHED, vec![]);
+    let (server, heads) = proxy(ESTABLISHED, vec![]);
     run_in_child(
-        "no_proxy_names_hosts_that_are_reached_directly",
+        "no_proxy_lists_hosts_that_are_contacted_directly",
         &[
             ("TEST_BASE_URL", "http://sessions.invalid"),
             ("HTTP_PROXY", &server.url()),
             ("NO_PROXY", "elsewhere.test, sessions.invalid:80"),
         ],
     );
-    assert_eq!(lock(&asked).len(), 0);
+    assert_eq!(lock(&heads).len(), 0);
 }
 
 #[test]
-fn each_scheme_has_its_own_proxy_in_the_environment_and_all_proxy_comes_last() {
-    if let Some(url) = told() {
-        let one_try = by_environment(url).retry(RetryPolicy::none());
+fn each_scheme_has_its_own_variable_and_all_proxy_is_the_fallback() {
+    if let Some(url) = child_url() {
+        let one_try = with_proxy_of_environment(url).retry(RetryPolicy::none());
         let result = decline(&one_try.build().unwrap());
         assert_eq!(result.is_ok(), env::var_os("TEST_DIRECT").is_none(), "{result:?}");
         return;
     }
-    let name = "each_scheme_has_its_own_proxy_in_the_environment_and_all_proxy_comes_last";
-    let (own, asked) = proxy(ESTABLISHED, vec![confirmed()]);
-    let (other, not_asked) = proxy(ESTABLISHED, vec![]);
+    let name = "each_scheme_has_its_own_variable_and_all_proxy_is_the_fallback";
+    let (own, heads) = proxy(ESTABLISHED, vec![confirmed()]);
+    let (other, other_heads) = proxy(ESTABLISHED, vec![]);
     run_in_child(
         name,
         &[
@@ -305,21 +305,21 @@ fn each_scheme_has_its_own_proxy_in_the_environment_and_all_proxy_comes_last() {
             ("ALL_PROXY", &other.url()),
         ],
     );
-    // It does not exist, and the proxy of the other scheme is not for it.
+    // The proxy of the other scheme is not used, so the name cannot be resolved.
     let direct = [("TEST_BASE_URL", "http://sessions.invalid"), ("TEST_DIRECT", "1")];
     run_in_child(name, &[&direct[..], &[("HTTPS_PROXY", &*other.url())]].concat());
-    assert_eq!((lock(&asked).len(), lock(&not_asked).len()), (1, 0));
+    assert_eq!((lock(&heads).len(), lock(&other_heads).len()), (1, 0));
 }
 
 #[test]
 #[cfg(unix)]
 fn no_proxy_may_list_a_network() {
-    if let Some(url) = told() {
-        return decline(&by_environment(url).build().unwrap()).unwrap();
+    if let Some(url) = child_url() {
+        return decline(&with_proxy_of_environment(url).build().unwrap()).unwrap();
     }
-    let (proxy, asked) = proxy(ESTABLISHED, vec![]);
+    let (proxy, heads) = proxy(ESTABLISHED, vec![]);
     let server = Server::script(vec![confirmed()]);
-    // Not a loopback address, and yet this machine.
+    // This machine, but not by a loopback address.
     let url = server.url().replace("127.0.0.1", "0.0.0.0");
     run_in_child(
         "no_proxy_may_list_a_network",
@@ -329,18 +329,18 @@ fn no_proxy_may_list_a_network() {
             ("NO_PROXY", "10.0.0.0/8,0.0.0.0/8"),
         ],
     );
-    assert_eq!((server.requests().len(), lock(&asked).len()), (1, 0));
+    assert_eq!((server.requests().len(), lock(&heads).len()), (1, 0));
 }
 
 #[test]
 #[cfg(not(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls")))]
-fn without_tls_an_https_proxy_is_refused_and_told_nothing() {
-    let (server, asked) = proxy(ESTABLISHED, vec![]);
+fn without_tls_an_https_proxy_is_rejected_and_sent_nothing() {
+    let (server, heads) = proxy(ESTABLISHED, vec![]);
     let url = server.url().replace("http://", "https://me:hunter2@");
-    let builder = by_environment("http://127.0.0.1:9".into()).proxy(url);
+    let builder = with_proxy_of_environment("http://127.0.0.1:9".into()).proxy(url);
     let result = builder.build().and_then(|client| decline(&client));
     assert_eq!(
-        lock(&asked).len(),
+        lock(&heads).len(),
         0,
         "its password would cross the network in the clear"
     );
@@ -351,27 +351,27 @@ fn without_tls_an_https_proxy_is_refused_and_told_nothing() {
 }
 
 #[test]
-fn a_loopback_host_is_reached_directly_whatever_the_environment_says() {
-    if let Some(url) = told() {
-        return decline(&by_environment(url).build().unwrap()).unwrap();
+fn the_proxy_variables_are_ignored_for_loopback_hosts() {
+    if let Some(url) = child_url() {
+        return decline(&with_proxy_of_environment(url).build().unwrap()).unwrap();
     }
-    let (server, asked) = proxy(ESTABLISHED, vec![]);
+    let (server, heads) = proxy(ESTABLISHED, vec![]);
     let direct = Server::always(confirmed());
     let url = server.url();
     run_in_child(
-        "a_loopback_host_is_reached_directly_whatever_the_environment_says",
+        "the_proxy_variables_are_ignored_for_loopback_hosts",
         &[
             ("TEST_BASE_URL", &direct.url()),
             ("HTTP_PROXY", &url),
             ("ALL_PROXY", &url),
         ],
     );
-    assert_eq!((lock(&asked).len(), direct.requests().len()), (0, 1));
+    assert_eq!((lock(&heads).len(), direct.requests().len()), (0, 1));
 }
 
 #[test]
-fn each_host_is_reached_in_its_own_way() {
-    if let Some(url) = told() {
+fn the_proxy_is_chosen_for_each_host_on_its_own() {
+    if let Some(url) = child_url() {
         let builder = Client::builder(Credentials::client(CLIENT_ID, CLIENT_SECRET))
             .base_url("http://sessions.test")
             .auth_url(url)
@@ -379,22 +379,22 @@ fn each_host_is_reached_in_its_own_way() {
             .retry(quick_retries());
         return decline(&builder.build().unwrap()).unwrap();
     }
-    let (server, asked) = proxy(ESTABLISHED, vec![confirmed()]);
+    let (server, heads) = proxy(ESTABLISHED, vec![confirmed()]);
     let tokens = Server::always(vec![]);
     run_in_child(
-        "each_host_is_reached_in_its_own_way",
+        "the_proxy_is_chosen_for_each_host_on_its_own",
         &[("TEST_BASE_URL", &tokens.url()), ("ALL_PROXY", &server.url())],
     );
-    assert_eq!(lock(&asked).len(), 1);
-    assert!(lock(&asked)[0].starts_with("CONNECT sessions.test:80 "));
+    assert_eq!(lock(&heads).len(), 1);
+    assert!(lock(&heads)[0].starts_with("CONNECT sessions.test:80 "));
     assert_eq!((server.session_requests().len(), tokens.token_requests().len()), (1, 1));
     assert_eq!((server.requests().len(), tokens.requests().len()), (1, 1));
 }
 
 #[test]
-fn a_proxy_variable_that_cannot_be_used_is_named_and_nothing_goes_direct() {
-    if let Some(url) = told() {
-        let error = by_environment(url).build().unwrap_err();
+fn an_invalid_proxy_variable_is_a_configuration_error_that_names_it() {
+    if let Some(url) = child_url() {
+        let error = with_proxy_of_environment(url).build().unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::Config, Verdict::NotApplied)
@@ -405,21 +405,20 @@ fn a_proxy_variable_that_cannot_be_used_is_named_and_nothing_goes_direct() {
     }
     for value in ["htp://me:hunter2@127.0.0.1:9", "http://me:hunter2@127.0.0.1:9 "] {
         run_in_child(
-            "a_proxy_variable_that_cannot_be_used_is_named_and_nothing_goes_direct",
+            "an_invalid_proxy_variable_is_a_configuration_error_that_names_it",
             &[("TEST_BASE_URL", "http://sessions.test"), ("http_proxy", value)],
         );
     }
 }
 
 #[test]
-fn a_failure_tells_that_a_proxy_is_between_and_never_its_password() {
-    let (server, _asked) = proxy("HTTP/1.1 502 Bad Gateway\r\n\r\n", vec![]);
-    let (closing, _asked) = proxy(ESTABLISHED, vec![vec![Step::Close]; 3]);
-    let (noise, _asked) = proxy("SSH-2.0-OpenSSH_9.2\r\n\r\n", vec![]);
-    let (folded, _asked) = proxy("HTTP/1.1 200 OK\r\nx-info: x\r\n folded\r\n\r\n", vec![]);
+fn errors_name_the_proxy_and_hide_its_password() {
+    let (server, _heads) = proxy("HTTP/1.1 502 Bad Gateway\r\n\r\n", vec![]);
+    let (closing, _heads) = proxy(ESTABLISHED, vec![vec![Step::Close]; 3]);
+    let (noise, _heads) = proxy("SSH-2.0-OpenSSH_9.2\r\n\r\n", vec![]);
+    let (folded, _heads) = proxy("HTTP/1.1 200 OK\r\nx-info: x\r\n folded\r\n\r\n", vec![]);
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x-info: x\r\n".repeat(21));
-    let (many, _asked) = proxy(many.leak(), vec![]);
-    let nobody = "127.0.0.1:1".to_owned();
+    let (many, _heads) = proxy(many.leak(), vec![]);
     for (address, words) in [
         (server.address().to_string(), "the proxy answered 502"),
         (
@@ -434,28 +433,28 @@ fn a_failure_tells_that_a_proxy_is_between_and_never_its_password() {
             many.address().to_string(),
             "the proxy answered with more than 20 headers",
         ),
-        (nobody, "connection refused"),
+        (CLOSED.to_owned(), &words::connection_refused()),
     ] {
-        let error = decline(&beyond(format!("http://me:hunter2@{address}"), key())).unwrap_err();
-        let told = format!("connecting to sessions.test through the proxy {address}: {words}");
-        assert!(error.to_string().contains(&told), "{error}");
+        let error = decline(&through_proxy(format!("http://me:hunter2@{address}"), api_key())).unwrap_err();
+        let expected = format!("connecting to sessions.test through the proxy {address}: {words}");
+        assert!(error.to_string().contains(&expected), "{error}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     }
-    let error = decline(&beyond(closing.url(), key())).unwrap_err();
+    let error = decline(&through_proxy(closing.url(), api_key())).unwrap_err();
     let proxy = closing.address();
-    let told = format!("sessions.test, through the proxy {proxy}, closed the connection before answering");
-    assert!(error.to_string().contains(&told), "{error}");
-    let error = decline(&beyond("http://me:hunter2@proxy.invalid".into(), key())).unwrap_err();
-    let told = "through the proxy proxy.invalid:80: the name proxy.invalid could not be resolved";
-    assert!(error.to_string().contains(told), "{error}");
+    let expected = format!("sessions.test, through the proxy {proxy}, closed the connection before answering");
+    assert!(error.to_string().contains(&expected), "{error}");
+    let error = decline(&through_proxy("http://me:hunter2@proxy.invalid".into(), api_key())).unwrap_err();
+    let expected = "through the proxy proxy.invalid:80: the name proxy.invalid could not be resolved";
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 #[test]
-fn a_proxy_that_drips_its_answer_is_given_up() {
+fn a_slow_proxy_is_a_timeout() {
     let server = Server::start_wrapped(
         |mut stream| {
             read_head(&mut stream);
-            // Each byte would be waited for anew.
+            // Each byte comes well within the limit.
             for byte in b"HTTP/1.1 200 Connection established\r\nx: "
                 .iter()
                 .chain([b'x'; 1000].iter())
@@ -467,9 +466,9 @@ fn a_proxy_that_drips_its_answer_is_given_up() {
             }
             Box::new(io::empty())
         },
-        |request| panic!("a request before there is a tunnel: {request:?}"),
+        |request| panic!("a request without a tunnel: {request:?}"),
     );
-    let client = Client::builder(key())
+    let client = Client::builder(api_key())
         .base_url("http://sessions.test")
         .allow_insecure_http(true)
         .connect_timeout(Duration::from_millis(200))
@@ -479,7 +478,7 @@ fn a_proxy_that_drips_its_answer_is_given_up() {
         .unwrap();
     let start = Instant::now();
     let error = decline(&client).unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
     assert_eq!(
         (error.kind(), error.verdict()),
         (ErrorKind::Timeout, Verdict::NotApplied)
@@ -488,9 +487,9 @@ fn a_proxy_that_drips_its_answer_is_given_up() {
 }
 
 #[test]
-fn the_limit_on_opening_a_tunnel_ends_with_it() {
-    let (server, asked) = proxy(ESTABLISHED, vec![confirmed(), confirmed()]);
-    let client = Client::builder(key())
+fn the_connect_timeout_does_not_limit_an_open_tunnel() {
+    let (server, heads) = proxy(ESTABLISHED, vec![confirmed(), confirmed()]);
+    let client = Client::builder(api_key())
         .base_url("http://sessions.test")
         .allow_insecure_http(true)
         .connect_timeout(Duration::from_secs(1))
@@ -501,46 +500,46 @@ fn the_limit_on_opening_a_tunnel_ends_with_it() {
     decline(&client).unwrap();
     thread::sleep(Duration::from_millis(1100));
     decline(&client).unwrap();
-    assert_eq!(lock(&asked).len(), 1);
+    assert_eq!(lock(&heads).len(), 1);
 }
 
 #[test]
-fn an_empty_proxy_ignores_the_environment() {
-    if let Some(url) = told() {
-        return decline(&by_environment(url).proxy("").build().unwrap()).unwrap();
+fn an_empty_proxy_overrides_the_environment() {
+    if let Some(url) = child_url() {
+        return decline(&with_proxy_of_environment(url).proxy("").build().unwrap()).unwrap();
     }
-    let (server, asked) = proxy(ESTABLISHED, vec![]);
+    let (server, heads) = proxy(ESTABLISHED, vec![]);
     let direct = Server::always(confirmed());
     run_in_child(
-        "an_empty_proxy_ignores_the_environment",
+        "an_empty_proxy_overrides_the_environment",
         &[("TEST_BASE_URL", &direct.url()), ("ALL_PROXY", &server.url())],
     );
-    assert_eq!((lock(&asked).len(), direct.requests().len()), (0, 1));
+    assert_eq!((lock(&heads).len(), direct.requests().len()), (0, 1));
 }
 
 #[test]
-fn the_callers_proxy_goes_before_the_environments() {
-    if let Some(url) = told() {
+fn the_callers_proxy_overrides_the_environment() {
+    if let Some(url) = child_url() {
         let proxy = env::var("TEST_PROXY").unwrap();
-        return decline(&by_environment(url).proxy(proxy).build().unwrap()).unwrap();
+        return decline(&with_proxy_of_environment(url).proxy(proxy).build().unwrap()).unwrap();
     }
-    let (chosen, asked) = proxy(ESTABLISHED, vec![confirmed()]);
-    let (other, not_asked) = proxy(ESTABLISHED, vec![]);
+    let (chosen, heads) = proxy(ESTABLISHED, vec![confirmed()]);
+    let (other, other_heads) = proxy(ESTABLISHED, vec![]);
     run_in_child(
-        "the_callers_proxy_goes_before_the_environments",
+        "the_callers_proxy_overrides_the_environment",
         &[
             ("TEST_BASE_URL", "http://127.0.0.1:9"),
             ("TEST_PROXY", &chosen.url()),
             ("ALL_PROXY", &other.url()),
         ],
     );
-    assert_eq!((lock(&asked).len(), lock(&not_asked).len()), (1, 0));
+    assert_eq!((lock(&heads).len(), lock(&other_heads).len()), (1, 0));
 }
 
 #[test]
 fn a_socks_proxy_in_the_environment_is_a_configuration_error() {
-    if let Some(url) = told() {
-        let error = by_environment(url).build().unwrap_err();
+    if let Some(url) = child_url() {
+        let error = with_proxy_of_environment(url).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         return;
