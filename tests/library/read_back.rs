@@ -1,4 +1,4 @@
-//! Reading a session back, settling what is in doubt by it, and keeping nothing of the person.
+//! `ensure_status` settles an update in doubt by reading the session, and no personal data is kept, logged or shown.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -61,7 +61,7 @@ fn every_documented_status_is_read() {
 }
 
 #[test]
-fn a_status_that_is_new_to_us_is_passed_on() {
+fn an_undocumented_status_is_returned_as_other() {
     for name in ["Escalated", "approved", ""] {
         let session = read(status(name)).unwrap();
         assert_eq!(session.status, SessionStatus::Other(name.into()));
@@ -70,14 +70,14 @@ fn a_status_that_is_new_to_us_is_passed_on() {
 }
 
 #[test]
-fn an_id_in_another_letter_case_is_the_same_session() {
+fn a_session_id_in_capitals_is_the_same_session() {
     let body = format!(r#"{{"session_id":"{}","status":"Declined"}}"#, SESSION.to_uppercase());
     let session = read(answer(200, &[], body)).unwrap();
-    assert_eq!(session.session_id, SESSION, "in the canonical form");
+    assert_eq!(session.session_id, SESSION, "in canonical form");
 }
 
 #[test]
-fn what_is_not_this_session_is_an_unexpected_response() {
+fn a_200_for_no_or_another_session_is_an_unexpected_response() {
     let other = r#"{"session_id":"11111111-1111-1111-1111-111111111111","status":"Approved"}"#;
     for body in [
         other,
@@ -95,14 +95,14 @@ fn what_is_not_this_session_is_an_unexpected_response() {
     ] {
         let error = read(answer(200, &[], body)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{body}: {error}");
-        assert_eq!(error.verdict(), Verdict::NotApplied, "{body}: reading changes nothing");
+        assert_eq!(error.verdict(), Verdict::NotApplied, "{body}");
         assert!(!error.is_retryable(), "{body}");
         assert_eq!(error.status(), Some(200));
     }
 }
 
 #[test]
-fn an_answer_of_3_mib_is_read_and_one_of_more_than_4_is_not() {
+fn a_session_is_read_up_to_4_mib() {
     let of_size = |size: usize| {
         let images = "x".repeat(size);
         let body = format!(r#"{{"images":"{images}","session_id":"{SESSION}","status":"In Review"}}"#);
@@ -120,7 +120,7 @@ fn an_answer_of_3_mib_is_read_and_one_of_more_than_4_is_not() {
 }
 
 #[test]
-fn an_error_of_more_than_64_kib_is_not_read() {
+fn an_error_body_is_read_up_to_64_kib() {
     let of_size = |size: usize| {
         let body = format!(r#"{{"detail":"Session not found.","more":"{}"}}"#, "x".repeat(size));
         read(answer(404, &[], body)).unwrap_err()
@@ -131,12 +131,12 @@ fn an_error_of_more_than_64_kib_is_not_read() {
         (error.kind(), error.verdict()),
         (ErrorKind::NotFound, Verdict::NotApplied)
     );
-    let told = "answered 404, and its answer could not be read to its end";
-    assert!(error.to_string().contains(told), "{error}");
+    let words = "answered 404, and its answer could not be read to its end";
+    assert!(error.to_string().contains(words), "{error}");
 }
 
 #[test]
-fn a_failed_read_is_repeated_and_changes_nothing() {
+fn a_failed_read_is_retried_and_means_not_applied() {
     let server = Server::script(vec![answer(502, &[], ""), dropped(), status("Declined")]);
     assert_eq!(
         server.client().session(&session_id()).unwrap().status,
@@ -169,7 +169,7 @@ fn a_failed_read_is_repeated_and_changes_nothing() {
 }
 
 #[test]
-fn a_refused_token_is_replaced_once_for_a_read_as_well() {
+fn a_rejected_token_is_replaced_once_for_a_read_too() {
     let server = Server::script(vec![answer(401, &[], ""), status("Approved")]);
     server.client().session(&session_id()).unwrap();
     let bearers: Vec<_> = server
@@ -181,7 +181,7 @@ fn a_refused_token_is_replaced_once_for_a_read_as_well() {
 }
 
 #[test]
-fn ensure_writes_no_second_review() {
+fn ensure_sends_nothing_if_the_session_has_the_status() {
     for (name, update) in [
         ("Approved", StatusUpdate::approved().comment("Again")),
         ("Declined", StatusUpdate::declined()),
@@ -195,7 +195,7 @@ fn ensure_writes_no_second_review() {
 }
 
 #[test]
-fn ensure_updates_a_session_with_another_status() {
+fn ensure_updates_a_session_that_has_another_status() {
     for name in ["In Review", "Approved", "declined", "Escalated"] {
         let server = Server::script(vec![status(name), confirmed()]);
         let ensured = server
@@ -211,8 +211,8 @@ fn ensure_updates_a_session_with_another_status() {
     }
 }
 
-/// A server with a session of its own: it makes every update, and then does what `after` says with the `n`th.
-fn living(after: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> Server {
+/// A server that applies every update to its session, and then responds to the `n`th as `after` says.
+fn stateful(after: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> Server {
     let now = Mutex::new("In Review".to_owned());
     let updates = AtomicUsize::new(0);
     Server::start(move |request| match request.method.as_str() {
@@ -227,7 +227,7 @@ fn living(after: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> Server 
 }
 
 #[test]
-fn an_update_that_was_applied_before_the_connection_dropped_is_settled_with_one_patch() {
+fn an_applied_update_in_doubt_is_settled_without_a_second_patch() {
     for update in [StatusUpdate::approved(), StatusUpdate::declined(), resubmitted()] {
         for after in [
             dropped(),
@@ -237,16 +237,20 @@ fn an_update_that_was_applied_before_the_connection_dropped_is_settled_with_one_
             answer(200, &[], "<html>"),
             answer(202, &[], ""),
         ] {
-            let server = living(move |_| after.clone());
+            let server = stateful(move |_| after.clone());
             for policy in [RetryPolicy::none(), quick_retries()] {
                 let builder = server.builder(Credentials::api_key(API_KEY)).retry(policy);
                 let client = builder.build().unwrap();
                 client.ensure_status(&session_id(), &update).unwrap();
             }
-            assert_eq!(methods(&server), "GET PATCH GET GET", "the second call finds it done");
+            assert_eq!(
+                methods(&server),
+                "GET PATCH GET GET",
+                "the second call finds it applied"
+            );
         }
     }
-    let server = living(|_| dropped());
+    let server = stateful(|_| dropped());
     let ensured = server
         .api_key_client()
         .ensure_status(&session_id(), &StatusUpdate::declined());
@@ -254,9 +258,9 @@ fn an_update_that_was_applied_before_the_connection_dropped_is_settled_with_one_
 }
 
 #[test]
-fn an_update_in_doubt_that_does_not_show_stays_unknown() {
+fn an_update_in_doubt_stays_unknown_if_the_status_never_changes() {
     for (update, expected) in [
-        // Safe to repeat: each attempt looks first, and the last doubt is looked into as well.
+        // Safe to repeat: the session is read before each attempt and after the last one.
         (StatusUpdate::declined(), "GET PATCH GET PATCH GET PATCH GET"),
         (resubmitted(), "GET PATCH GET"),
     ] {
@@ -276,7 +280,7 @@ fn an_update_in_doubt_that_does_not_show_stays_unknown() {
 }
 
 #[test]
-fn an_update_in_doubt_that_shows_later_is_done() {
+fn an_update_in_doubt_is_settled_by_a_later_read() {
     let turns = vec![
         status("In Review"),
         dropped(),
@@ -292,7 +296,7 @@ fn an_update_in_doubt_that_shows_later_is_done() {
 }
 
 #[test]
-fn when_the_first_read_fails_nothing_is_sent() {
+fn nothing_is_sent_if_the_first_read_fails() {
     for (steps, kind, requests) in [
         (answer(500, &[], ""), ErrorKind::Server, "GET GET GET"),
         (dropped(), ErrorKind::Network, "GET GET GET"),
@@ -313,7 +317,7 @@ fn when_the_first_read_fails_nothing_is_sent() {
 }
 
 #[test]
-fn when_the_reading_back_fails_it_stays_unknown() {
+fn an_update_in_doubt_stays_unknown_if_reading_back_fails() {
     for update in [StatusUpdate::declined(), resubmitted()] {
         for failure in [
             answer(503, &[], ""),
@@ -339,7 +343,7 @@ fn when_the_reading_back_fails_it_stays_unknown() {
 }
 
 #[test]
-fn an_update_that_is_refused_is_not_read_back() {
+fn a_rejected_update_is_not_read_back() {
     for code in [400, 403, 409, 429] {
         let server = Server::script(vec![status("In Review"), answer(code, &[("retry-after", "3600")], "")]);
         let error = server
@@ -353,8 +357,8 @@ fn an_update_that_is_refused_is_not_read_back() {
 }
 
 #[test]
-fn updated_is_said_only_where_this_calls_own_update_may_have_done_it() {
-    // Refused for now, and when it looks again somebody else has made the decision.
+fn updated_is_returned_only_if_an_attempt_of_this_call_may_have_been_applied() {
+    // Rate limited, and before the retry somebody else approves the session.
     let limited = answer(429, &[("retry-after", "0")], "");
     let server = Server::script(vec![status("In Review"), limited, status("Approved")]);
     let ensured = server.client().ensure_status(&session_id(), &StatusUpdate::approved());
@@ -368,13 +372,17 @@ fn updated_is_said_only_where_this_calls_own_update_may_have_done_it() {
 }
 
 #[test]
-fn authenticate_asks_for_a_new_token_and_then_for_a_session_that_cannot_exist() {
+fn authenticate_fetches_a_new_token_and_reads_a_session_that_cannot_exist() {
     let server = Server::script(vec![no_such_session(), no_such_session(), confirmed()]);
     let client = server.client();
     client.authenticate().unwrap();
     client.authenticate().unwrap();
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
-    assert_eq!(server.token_requests().len(), 2, "one each, and none for the update");
+    assert_eq!(
+        server.token_requests().len(),
+        2,
+        "one for each call of authenticate, none for the update"
+    );
     let requests = server.session_requests();
     for (request, bearer) in requests
         .iter()
@@ -389,7 +397,7 @@ fn authenticate_asks_for_a_new_token_and_then_for_a_session_that_cannot_exist() 
 }
 
 #[test]
-fn authenticate_with_an_api_key_asks_for_that_session_alone() {
+fn authenticate_with_an_api_key_only_reads_that_session() {
     let server = Server::script(vec![no_such_session()]);
     server.api_key_client().authenticate().unwrap();
     assert_eq!(methods(&server), "GET");
@@ -405,7 +413,7 @@ fn authenticate_with_an_api_key_asks_for_that_session_alone() {
 }
 
 #[test]
-fn only_didits_own_json_shows_that_the_credentials_were_taken() {
+fn authenticate_succeeds_only_on_an_error_in_didits_json() {
     for (status, body) in [
         (404, r#"{"detail":"Not found."}"#),
         (403, r#"{"detail":"You do not have permission."}"#),
@@ -437,7 +445,7 @@ fn only_didits_own_json_shows_that_the_credentials_were_taken() {
 }
 
 #[test]
-fn refused_credentials_show_when_authenticating() {
+fn authenticate_fails_if_the_credentials_are_rejected() {
     let refusal = r#"{"error":"invalid_client","error_description":"No such client."}"#;
     let server = Server::start(in_turn(vec![answer(401, &[], refusal)]));
     let error = server.client().authenticate().unwrap_err();
@@ -450,7 +458,7 @@ fn refused_credentials_show_when_authenticating() {
     assert_eq!(server.requests().len(), 1);
 }
 
-/// A decision as Didit documents it, with a person in it.
+/// The personal data in a decision.
 const PERSON: [&str; 6] = [
     "Wilhelmina-Marker",
     "1971-02-03-marker",
@@ -460,6 +468,7 @@ const PERSON: [&str; 6] = [
     "wilhelmina@marker.example",
 ];
 
+/// A decision as Didit documents it.
 fn decision(id: &str, end: &str) -> String {
     let [name, born, number, street, image, email] = PERSON;
     format!(
@@ -471,14 +480,14 @@ fn decision(id: &str, end: &str) -> String {
     )
 }
 
-fn shows_nobody(text: &str) {
+fn assert_no_personal_data(text: &str) {
     for marker in PERSON {
         capture::assert_hidden(text, marker);
     }
 }
 
 #[test]
-fn nothing_of_the_person_is_kept_logged_or_shown() {
+fn no_personal_data_is_kept_logged_or_shown() {
     capture::start();
     let call = |client: &Client| {
         let read = client.session(&session_id());
@@ -493,7 +502,7 @@ fn nothing_of_the_person_is_kept_logged_or_shown() {
     });
     let client = server.api_key_client();
     let (session, ensured) = call(&client);
-    shows_nobody(&format!("{session:?} {session:#?} {ensured:?} {client:?}"));
+    assert_no_personal_data(&format!("{session:?} {session:#?} {ensured:?} {client:?}"));
     assert_eq!(session.unwrap().status, SessionStatus::InReview);
 
     let bodies = [
@@ -512,17 +521,17 @@ fn nothing_of_the_person_is_kept_logged_or_shown() {
             let (read, ensured) = call(&server.api_key_client());
             for error in [read.unwrap_err(), ensured.unwrap_err()] {
                 assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{code}: {error}");
-                shows_nobody(&format!("{error} {error:?} {error:#?} {:?}", error.message()));
+                assert_no_personal_data(&format!("{error} {error:?} {error:#?} {:?}", error.message()));
                 let mut source = std::error::Error::source(&error);
                 while let Some(cause) = source {
-                    shows_nobody(&format!("{cause} {cause:?}"));
+                    assert_no_personal_data(&format!("{cause} {cause:?}"));
                     source = cause.source();
                 }
             }
         }
     }
 
-    // Cut short, not HTTP any more, with a chunk's size that is a name.
+    // Truncated, with a name as the size of a chunk, and not HTTP.
     for steps in [
         vec![
             Step::Send(
@@ -544,12 +553,12 @@ fn nothing_of_the_person_is_kept_logged_or_shown() {
         let (read, ensured) = call(&server.api_key_client());
         for error in [read.unwrap_err(), ensured.unwrap_err()] {
             let cause = std::error::Error::source(&error);
-            shows_nobody(&format!("{error} {error:?} {error:#?} {cause:?}"));
+            assert_no_personal_data(&format!("{error} {error:?} {error:#?} {cause:?}"));
         }
     }
     let logged = capture::logged();
     assert!(logged.contains("DEBUG didit: GET /v3/session/"), "{logged}");
-    shows_nobody(&logged);
+    assert_no_personal_data(&logged);
 }
 
 fn ensure_undecided(server: &Server, update: &StatusUpdate) -> Result<Ensured, Error> {
@@ -570,7 +579,7 @@ fn a_status_that_may_not_be_replaced_is_left_alone() {
     }
     let server = Server::script(vec![status("Approved")]);
     let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
-    assert_eq!(ensured, Ensured::Already, "the wanted status is not in the way");
+    assert_eq!(ensured, Ensured::Already, "the wanted status is never left alone");
     for name in ["In Review", "Escalated"] {
         let server = Server::script(vec![status(name), confirmed()]);
         let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
@@ -581,13 +590,13 @@ fn a_status_that_may_not_be_replaced_is_left_alone() {
 
 #[test]
 fn a_decision_made_between_two_attempts_is_never_overwritten() {
-    // Certainly not applied: it is left alone.
+    // Certainly not applied, so the decision is left alone.
     let limited = || answer(429, &[("retry-after", "0")], "");
     let server = Server::script(vec![status("In Review"), limited(), status("Declined")]);
     let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
     assert_eq!(ensured, Ensured::LeftAlone(SessionStatus::Declined));
 
-    // Perhaps applied, and perhaps still on its way: unknown.
+    // Possibly applied, or still on its way, so the result is unknown.
     for (doubt, kind) in [
         (dropped(), ErrorKind::Network),
         (answer(503, &[], ""), ErrorKind::Server),
@@ -616,7 +625,7 @@ fn a_decision_made_between_two_attempts_is_never_overwritten() {
 }
 
 #[test]
-fn an_update_in_doubt_that_shows_at_the_last_look_is_done() {
+fn an_update_in_doubt_is_settled_by_the_last_read() {
     let turns = vec![status("In Review"), dropped(), status("Declined"), status("Approved")];
     let server = Server::script(turns);
     let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
@@ -624,7 +633,7 @@ fn an_update_in_doubt_that_shows_at_the_last_look_is_done() {
 }
 
 #[test]
-fn a_status_that_is_left_alone_in_doubt_is_not_quoted_unless_it_is_known() {
+fn only_a_known_status_is_quoted_when_it_is_left_alone_in_doubt() {
     let turns = vec![status("In Review"), dropped(), status("k3y"), status("k3y")];
     let server = Server::script(turns);
     let may_replace = |status: &SessionStatus| *status == SessionStatus::InReview;

@@ -1,4 +1,4 @@
-//! No secret is ever shown: not in a log, not by `Debug` or `Display`, not even when the server echoes it.
+//! Logs, `Debug` and `Display` never show a secret, even if the server echoes it.
 
 use std::fmt::Debug;
 
@@ -16,24 +16,26 @@ const SECRET: &str = "s3cr3t-Qx7vK2mPz9LwT4nB";
 const TOKEN: &str = "eyJhbGciOi.J9Zk2pXo7RwQ.v5-TbYdN_3uFhC";
 const KEY: &str = "k3y-Hs8dWq1JvR6yMx0GtE5";
 
+const LOOPBACK: &str = "http://127.0.0.1:1";
+
 fn secrets() -> [String; 4] {
     let basic = BASE64_STANDARD.encode(format!("{CLIENT_ID}:{SECRET}"));
     [SECRET.into(), TOKEN.into(), KEY.into(), basic]
 }
 
-fn assert_hidden(text: &str) {
+fn assert_hides_secrets(text: &str) {
     for secret in secrets() {
         capture::assert_hidden(text, &secret);
     }
 }
 
-fn assert_never_shown(value: &impl Debug) {
-    assert_hidden(&format!("{value:?} {value:#?}"));
+fn assert_debug_hides_secrets(value: &impl Debug) {
+    assert_hides_secrets(&format!("{value:?} {value:#?}"));
 }
 
-fn assert_never_told(error: &Error) {
-    assert_never_shown(error);
-    assert_hidden(&format!(
+fn assert_error_hides_secrets(error: &Error) {
+    assert_debug_hides_secrets(error);
+    assert_hides_secrets(&format!(
         "{error} {:?} {:?} {:?}",
         error.message(),
         error.code(),
@@ -41,12 +43,12 @@ fn assert_never_told(error: &Error) {
     ));
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        assert_hidden(&format!("{cause} {cause:?} {cause:#?}"));
+        assert_hides_secrets(&format!("{cause} {cause:?} {cause:#?}"));
         source = cause.source();
     }
 }
 
-/// All that the request said, and what a server could make of its credentials.
+/// Everything in the request, and the credentials that a server can decode from it.
 fn echo(request: &Request) -> String {
     let headers: Vec<_> = request
         .headers
@@ -61,7 +63,7 @@ fn echo(request: &Request) -> String {
     format!("{} {body} [{known}]", headers.join("; "))
 }
 
-/// The documented shapes of an error's body, and some others, with `text` wherever there is room for it.
+/// The documented shapes of an error body and some others, with `text` in every place that can hold it.
 fn shapes(text: &str) -> Vec<String> {
     let far = |place: usize| format!("{}{text}", "x".repeat(place));
     let mut shapes = vec![
@@ -79,7 +81,7 @@ fn shapes(text: &str) -> Vec<String> {
         json!({"detail": {"detail": text}}),
         json!({"detail": format!("\u{1b}[31m{text}\n{text}")}),
     ];
-    // So that a cut would go right through a secret.
+    // A message is cut at various places, also in the middle of a secret.
     shapes.extend((150..300).step_by(23).map(|place| json!({"detail": far(place)})));
     let mut shapes: Vec<_> = shapes.iter().map(ToString::to_string).collect();
     shapes.push(format!("<html><body>{text}</body></html>"));
@@ -109,7 +111,7 @@ fn update() -> StatusUpdate {
 }
 
 #[test]
-fn a_session_host_that_echoes_the_request_gives_nothing_away() {
+fn secrets_stay_hidden_when_the_session_host_echoes_the_request() {
     capture::start();
     for shape in 0..shapes("").len() {
         for status in STATUSES {
@@ -119,9 +121,9 @@ fn a_session_host_that_echoes_the_request_gives_nothing_away() {
             });
             let api_key_client = server.builder(Credentials::api_key(KEY)).retry(RetryPolicy::none());
             for client in [client(&server), api_key_client.build().unwrap()] {
-                assert_never_told(&client.update_status(&session_id(), &update()).unwrap_err());
-                assert_never_told(&client.session(&session_id()).unwrap_err());
-                assert_never_shown(&client);
+                assert_error_hides_secrets(&client.update_status(&session_id(), &update()).unwrap_err());
+                assert_error_hides_secrets(&client.session(&session_id()).unwrap_err());
+                assert_debug_hides_secrets(&client);
             }
             assert!(
                 server
@@ -131,11 +133,11 @@ fn a_session_host_that_echoes_the_request_gives_nothing_away() {
             );
         }
     }
-    assert_hidden(&capture::logged());
+    assert_hides_secrets(&capture::logged());
 }
 
 #[test]
-fn a_confirmation_whose_status_is_a_secret_gives_nothing_away() {
+fn secrets_stay_hidden_when_a_confirmation_has_one_as_its_status() {
     capture::start();
     let server = Server::start(|request| match request.is_token_request() {
         true => token(TOKEN),
@@ -150,29 +152,29 @@ fn a_confirmation_whose_status_is_a_secret_gives_nothing_away() {
     });
     let api_key_client = server.builder(Credentials::api_key(KEY)).retry(RetryPolicy::none());
     for client in [client(&server), api_key_client.build().unwrap()] {
-        assert_never_told(&client.update_status(&session_id(), &update()).unwrap_err());
+        assert_error_hides_secrets(&client.update_status(&session_id(), &update()).unwrap_err());
     }
-    assert_hidden(&capture::logged());
+    assert_hides_secrets(&capture::logged());
 }
 
 #[test]
-fn an_authentication_host_that_echoes_the_request_gives_nothing_away() {
+fn secrets_stay_hidden_when_the_authentication_host_echoes_the_request() {
     capture::start();
     for shape in 0..shapes("").len() {
         for status in STATUSES {
             let server = Server::start(move |request| echoing(status, shape, request));
             let client = client(&server);
             let error = client.authenticate().unwrap_err();
-            assert_never_told(&error);
-            assert_never_told(&client.update_status(&session_id(), &update()).unwrap_err());
-            assert_never_shown(&client);
+            assert_error_hides_secrets(&error);
+            assert_error_hides_secrets(&client.update_status(&session_id(), &update()).unwrap_err());
+            assert_debug_hides_secrets(&client);
         }
     }
-    assert_hidden(&capture::logged());
+    assert_hides_secrets(&capture::logged());
 }
 
 #[test]
-fn a_token_that_cannot_be_used_is_not_shown_either() {
+fn an_invalid_token_stays_hidden() {
     capture::start();
     for body in [
         json!({"access_token": format!("{TOKEN}\n")}),
@@ -188,14 +190,14 @@ fn a_token_that_cannot_be_used_is_not_shown_either() {
             let server = Server::start(move |_| answer(200, &[], &body));
             let error = client(&server).authenticate().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
-            assert_never_told(&error);
+            assert_error_hides_secrets(&error);
         }
     }
-    assert_hidden(&capture::logged());
+    assert_hides_secrets(&capture::logged());
 }
 
 #[test]
-fn what_is_confirmed_hides_what_the_person_could_be_impersonated_with() {
+fn an_updated_session_hides_its_session_token_and_url() {
     capture::start();
     let server = Server::start(|request| match request.is_token_request() {
         true => token(TOKEN),
@@ -207,22 +209,22 @@ fn what_is_confirmed_hides_what_the_person_could_be_impersonated_with() {
         ),
     });
     let updated = client(&server).update_status(&session_id(), &update()).unwrap();
-    assert_eq!(updated.session_token.as_deref(), Some(KEY), "the caller has it");
-    assert_never_shown(&updated);
-    assert_hidden(&capture::logged());
+    assert_eq!(updated.session_token.as_deref(), Some(KEY), "the caller can read it");
+    assert_debug_hides_secrets(&updated);
+    assert_hides_secrets(&capture::logged());
 }
 
 #[test]
 fn no_public_type_shows_a_secret() {
     let proxy = format!("http://me:{KEY}@127.0.0.1:1");
     for credentials in [Credentials::client(CLIENT_ID, SECRET), Credentials::api_key(KEY)] {
-        assert_never_shown(&credentials);
+        assert_debug_hides_secrets(&credentials);
         let builder = Client::builder(credentials)
-            .base_url("http://127.0.0.1:1")
-            .auth_url("http://127.0.0.1:1")
+            .base_url(LOOPBACK)
+            .auth_url(LOOPBACK)
             .proxy(&proxy);
-        assert_never_shown(&builder);
-        assert_never_shown(&builder.build().unwrap());
+        assert_debug_hides_secrets(&builder);
+        assert_debug_hides_secrets(&builder.build().unwrap());
     }
     for credentials in [
         Credentials::client(format!("{SECRET}:{SECRET}"), SECRET),
@@ -231,9 +233,16 @@ fn no_public_type_shows_a_secret() {
         Credentials::api_key(format!("{KEY}\n")),
         Credentials::api_key(format!("{KEY} é")),
     ] {
-        assert_never_told(&Client::new(credentials).unwrap_err());
+        let builder = Client::builder(credentials)
+            .base_url(LOOPBACK)
+            .auth_url(LOOPBACK)
+            .proxy("");
+        assert_error_hides_secrets(&builder.build().unwrap_err());
     }
-    let misplaced = Client::builder(Credentials::api_key(API_KEY));
+    let misplaced = Client::builder(Credentials::api_key(API_KEY))
+        .base_url(LOOPBACK)
+        .auth_url(LOOPBACK)
+        .proxy("");
     for builder in [
         misplaced.clone().base_url(SECRET),
         misplaced.clone().auth_url(format!("https://{SECRET}@example.org")),
@@ -241,44 +250,44 @@ fn no_public_type_shows_a_secret() {
         misplaced.clone().user_agent(format!("{SECRET}\n")),
         misplaced.clone().root_certificates(SECRET),
     ] {
-        assert_never_shown(&builder);
-        assert_never_told(&builder.build().unwrap_err());
+        assert_debug_hides_secrets(&builder);
+        assert_error_hides_secrets(&builder.build().unwrap_err());
     }
-    assert_never_told(&format!("{SECRET}/").parse::<SessionId>().unwrap_err());
-    assert_never_told(&SECRET.parse::<didit::NewStatus>().unwrap_err());
-    assert_never_told(&SECRET.parse::<didit::ApiVersion>().unwrap_err());
+    assert_error_hides_secrets(&format!("{SECRET}/").parse::<SessionId>().unwrap_err());
+    assert_error_hides_secrets(&SECRET.parse::<didit::NewStatus>().unwrap_err());
+    assert_error_hides_secrets(&SECRET.parse::<didit::ApiVersion>().unwrap_err());
 }
 
 #[test]
-fn a_connection_that_fails_is_logged_without_secrets() {
+fn failed_connections_are_logged_without_secrets() {
     capture::start();
     let server = Server::start(|request| match request.is_token_request() {
         true => token(TOKEN),
         false => vec![Step::Send(format!("{}\r\n\r\n", echo(request)).into()), Step::Close],
     });
-    assert_never_told(&client(&server).update_status(&session_id(), &update()).unwrap_err());
+    assert_error_hides_secrets(&client(&server).update_status(&session_id(), &update()).unwrap_err());
 
     let proxied = server.builder(Credentials::client(CLIENT_ID, SECRET));
     let url = server.url().replace("http://", &format!("http://me:{KEY}@"));
     let proxied = proxied.proxy(url).build().unwrap();
-    assert_never_told(&proxied.update_status(&session_id(), &update()).unwrap_err());
+    assert_error_hides_secrets(&proxied.update_status(&session_id(), &update()).unwrap_err());
     let basic = BASE64_STANDARD.encode(format!("me:{KEY}"));
     capture::assert_hidden(&capture::logged(), &basic);
-    assert_hidden(&capture::logged());
+    assert_hides_secrets(&capture::logged());
 }
 
 #[test]
-fn a_token_that_its_own_error_quotes_is_not_shown() {
+fn a_token_quoted_in_its_own_error_stays_hidden() {
     let body = json!({"access_token": TOKEN, "error": format!("cannot use {TOKEN}")}).to_string();
     let server = Server::start(move |_| answer(200, &[], &body));
     let error = client(&server).update_status(&session_id(), &update()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Authentication);
     assert_eq!(error.message(), Some("cannot use [hidden]"));
-    assert_never_told(&error);
+    assert_error_hides_secrets(&error);
 }
 
 #[test]
-fn what_the_log_does_tell_is_the_attempt() {
+fn the_log_shows_each_attempt_and_retry() {
     capture::start();
     let busy = answer(503, &[("retry-after", "0")], "");
     let server = Server::script(vec![busy.clone(), busy, confirmed()]);
@@ -287,16 +296,16 @@ fn what_the_log_does_tell_is_the_attempt() {
     let _ = server.api_key_client().update_status(&session, &nodes);
     let _ = server.api_key_client().update_status(&session, &update());
     let logged = capture::logged();
-    let told = |words: &str| logged.lines().any(|line| line.starts_with(words));
+    let has_line = |words: &str| logged.lines().any(|line| line.starts_with(words));
     assert!(
-        told("DEBUG didit: PATCH /v3/session/for-the-log/update-status/: 503, "),
+        has_line("DEBUG didit: PATCH /v3/session/for-the-log/update-status/: 503, "),
         "{logged}"
     );
     assert!(
-        told("DEBUG didit: PATCH /v3/session/for-the-log/update-status/: 200, "),
+        has_line("DEBUG didit: PATCH /v3/session/for-the-log/update-status/: 200, "),
         "{logged}"
     );
     let retry = format!("WARN didit: setting session for-the-log to {}: ", update().new_status());
-    assert!(told(&retry) && logged.contains("trying again in"), "{logged}");
-    assert!(told("DEBUG ureq"), "ureq's lines are looked at as well");
+    assert!(has_line(&retry) && logged.contains("trying again in"), "{logged}");
+    assert!(has_line("DEBUG ureq"), "the lines of ureq are captured, too");
 }
