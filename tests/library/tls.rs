@@ -1,4 +1,4 @@
-//! TLS: nothing of an update leaves before the server has proven who it is, and nothing ever falls back to plain HTTP.
+//! Nothing of a request is sent before the server has proven its identity, and nothing falls back to plain HTTP.
 
 use std::io::{self, BufReader, ErrorKind as Io, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,17 +22,18 @@ use rustls::{ConfigBuilder, RootCertStore, ServerConfig, ServerConnection, Strea
 use crate::support::directory::Directory;
 use crate::support::process::{is_child, run_in_child};
 use crate::support::{
-    API_KEY, CLIENT_ID, CLIENT_SECRET, Server, Step, Stream, answer, confirmed, in_turn, lock, read_request, session_id,
+    API_KEY, CLIENT_ID, CLIENT_SECRET, LONG, Server, Step, Stream, answer, confirmed, in_turn, lock, read_request,
+    session_id,
 };
 
-/// Whether rustls is the client's TLS, which it is where several features are on.
+/// Whether the client uses rustls. With several features, rustls wins.
 const RUSTLS: bool = cfg!(any(feature = "rustls", feature = "rustls-no-provider"));
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// A certificate authority of our own.
+/// A private certificate authority.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -62,7 +63,7 @@ impl Authority {
         self.sign(params, builder.with_no_client_auth())
     }
 
-    /// For a server that wants certificates from its clients.
+    /// Returns the configuration of a server that requires client certificates.
     fn certify_for_clients(&self, host: &str, version: &'static SupportedProtocolVersion) -> Arc<ServerConfig> {
         let mut roots = RootCertStore::empty();
         roots
@@ -88,7 +89,7 @@ impl Authority {
     }
 }
 
-/// A connection whose incoming bytes are kept as they come off the wire.
+/// A connection that records the bytes it receives, before they are decrypted.
 struct Tapped {
     stream: TcpStream,
     wire: Wire,
@@ -119,7 +120,7 @@ fn encrypted(config: &Arc<ServerConfig>, stream: Tapped) -> Box<dyn Stream> {
     Box::new(StreamOwned::new(connection, stream))
 }
 
-/// A server that talks TLS, and does what `turns` say with each request.
+/// A TLS server that answers each request with the next of `turns`.
 fn tls_server(config: Arc<ServerConfig>, turns: Vec<Vec<Step>>) -> (Server, Wire) {
     let wire = Wire::default();
     let tap = wire.clone();
@@ -138,10 +139,10 @@ fn tls_server(config: Arc<ServerConfig>, turns: Vec<Vec<Step>>) -> (Server, Wire
     (server, wire)
 }
 
-/// Without a feature that brings a provider, the program has to install one.
+/// Installs a provider, which this feature leaves to the program.
 #[cfg(all(feature = "rustls-no-provider", not(feature = "rustls")))]
 pub fn install_provider() {
-    // It fails when another test was first.
+    // Fails if another test has installed one.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -161,9 +162,9 @@ fn trusting(server: &Server, pem: &str) -> Client {
         .unwrap()
 }
 
-/// Both the update and the token request fail before anything of them is sent: what would end the same way again is
-/// tried once, a handshake that was cut off as often as the policy says. The error tells these words.
-fn nothing_is_sent(server: &Server, wire: &Wire, roots: Option<&str>, again: bool, words: &[&str]) {
+/// Fails unless both an update and a token request end before anything of them is sent, with these words in the error. They
+/// are `retried` only if a retry can help.
+fn assert_nothing_is_sent(server: &Server, wire: &Wire, roots: Option<&str>, retried: bool, words: &[&str]) {
     let credentials = [
         Credentials::api_key(API_KEY),
         Credentials::client(CLIENT_ID, CLIENT_SECRET),
@@ -179,12 +180,12 @@ fn nothing_is_sent(server: &Server, wire: &Wire, roots: Option<&str>, again: boo
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Network, "{error}");
         assert_eq!(error.verdict(), Verdict::NotApplied, "{error}");
-        let told = error.to_string();
-        assert!(told.contains(&server.address().to_string()), "{told}");
+        let message = error.to_string();
+        assert!(message.contains(&server.address().to_string()), "{message}");
         for words in words {
-            assert!(told.contains(words), "{words}: {told}");
+            assert!(message.contains(words), "{words}: {message}");
         }
-        for machine in [
+        for internal in [
             "UnknownIssuer",
             "UNIX",
             "os error",
@@ -193,30 +194,30 @@ fn nothing_is_sent(server: &Server, wire: &Wire, roots: Option<&str>, again: boo
             "rustls",
             "native",
         ] {
-            assert!(!told.contains(machine), "{told}");
+            assert!(!message.contains(internal), "{message}");
         }
-        assert_eq!(error.is_retryable(), again, "{error}");
+        assert_eq!(error.is_retryable(), retried, "{error}");
         assert!(std::error::Error::source(&error).is_none());
         assert_eq!(error.status(), None);
-        assert_eq!(server.connections(), calls * if again { 3 } else { 1 });
+        assert_eq!(server.connections(), calls * if retried { 3 } else { 1 });
     }
     assert_eq!(server.requests().len(), 0);
     let wire = String::from_utf8_lossy(&lock(wire)).into_owned();
-    assert!(!wire.is_empty(), "the client did begin");
+    assert!(!wire.is_empty(), "the client sent a ClientHello");
     for word in ["PATCH", "POST", "HTTP/1.1", API_KEY, "Basic "] {
-        assert!(!wire.contains(word), "{word} went over the wire in the clear");
+        assert!(!wire.contains(word), "{word} was sent unencrypted");
     }
 }
 
 #[test]
-fn a_server_of_an_unknown_authority_gets_nothing() {
-    let config = Authority::new("nobody's").certify("127.0.0.1");
+fn a_server_with_an_untrusted_certificate_receives_nothing() {
+    let config = Authority::new("unknown").certify("127.0.0.1");
     let (server, wire) = tls_server(config.clone(), vec![]);
     let words = [
         "the certificate of ",
         "is signed by an authority that is not trusted here",
     ];
-    nothing_is_sent(
+    assert_nothing_is_sent(
         &server,
         &wire,
         None,
@@ -227,26 +228,26 @@ fn a_server_of_an_unknown_authority_gets_nothing() {
     let (server, wire) = tls_server(config, vec![]);
     let another = Authority::new("another").pem;
     let words = [words[0], words[1], "check root_certificates (DIDIT_CA_FILE)"];
-    nothing_is_sent(&server, &wire, Some(&another), false, &words);
+    assert_nothing_is_sent(&server, &wire, Some(&another), false, &words);
 }
 
 #[test]
-fn a_server_with_another_hosts_certificate_gets_nothing() {
+fn a_server_with_another_hosts_certificate_receives_nothing() {
     let authority = Authority::new("private");
     for host in ["elsewhere.test", "127.0.0.2"] {
         let (server, wire) = tls_server(authority.certify(host), vec![]);
-        // Only rustls tells which names there are.
+        // Only rustls reports the names.
         let name = match RUSTLS {
             true => format!("is for {host}, and not for this host"),
             false => "is for another host".into(),
         };
         let words = ["the certificate of ", &name, "check the host in the URL"];
-        nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
+        assert_nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
     }
 }
 
 #[test]
-fn a_server_with_an_expired_certificate_gets_nothing() {
+fn a_server_with_an_expired_certificate_receives_nothing() {
     let authority = Authority::new("private");
     for (from, to, words) in [
         (2019, 2020, if RUSTLS { " days ago" } else { "has expired" }),
@@ -257,12 +258,12 @@ fn a_server_with_an_expired_certificate_gets_nothing() {
         params.not_after = date_time_ymd(to, 1, 1);
         let (server, wire) = tls_server(authority.certify_as(params), vec![]);
         let words = [words, "check the clock of this machine"];
-        nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
+        assert_nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
     }
 }
 
-/// Takes the client's first bytes, answers with these, and hangs up.
-fn rude_server(greeting: &'static [u8]) -> (Server, Wire) {
+/// A server that reads the client's first bytes, answers with `greeting`, and closes the connection.
+fn raw_server(greeting: &'static [u8]) -> (Server, Wire) {
     let wire = Wire::default();
     let tap = wire.clone();
     let server = Server::start_wrapped(
@@ -273,24 +274,24 @@ fn rude_server(greeting: &'static [u8]) -> (Server, Wire) {
             stream.write_all(greeting).unwrap();
             Box::new(io::empty())
         },
-        |request| panic!("a request in the clear: {request:?}"),
+        |request| panic!("an unencrypted request: {request:?}"),
     );
     (server, wire)
 }
 
 #[test]
-fn a_handshake_cut_off_sends_nothing() {
-    // Nothing at all, and the head of a record whose rest never comes.
+fn a_handshake_that_breaks_off_sends_nothing() {
+    // Nothing at all, and the beginning of a record.
     for greeting in [&b""[..], &[22, 3, 3, 0, 122, 2, 0, 0]] {
-        let (server, wire) = rude_server(greeting);
-        nothing_is_sent(&server, &wire, None, true, &["connecting to ", "try again"]);
+        let (server, wire) = raw_server(greeting);
+        assert_nothing_is_sent(&server, &wire, None, true, &["connecting to ", "try again"]);
     }
 }
 
 #[test]
-fn a_server_that_talks_plain_http_on_the_tls_port_gets_nothing() {
-    let (server, wire) = rude_server(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
-    nothing_is_sent(
+fn a_server_with_plain_http_on_the_tls_port_receives_nothing() {
+    let (server, wire) = raw_server(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    assert_nothing_is_sent(
         &server,
         &wire,
         None,
@@ -300,9 +301,9 @@ fn a_server_that_talks_plain_http_on_the_tls_port_gets_nothing() {
 }
 
 #[test]
-fn a_server_that_refuses_the_handshake_gets_nothing_and_is_quoted() {
+fn a_server_that_refuses_the_handshake_receives_nothing_and_its_alert_is_named() {
     for (alert, words) in [
-        (40, "refused the TLS handshake (TLS alert handshake_failure)"),
+        (40, "rejected the TLS handshake (TLS alert handshake_failure)"),
         (42, "wants a client certificate, which didit cannot send"),
         (49, "denies access to this machine (TLS alert access_denied)"),
         (70, "could not agree on TLS"),
@@ -310,15 +311,15 @@ fn a_server_that_refuses_the_handshake_gets_nothing_and_is_quoted() {
         (116, "wants a client certificate, which didit cannot send"),
     ] {
         let greeting = Vec::leak(vec![21, 3, 3, 0, 2, 2, alert]);
-        let (server, wire) = rude_server(greeting);
-        nothing_is_sent(&server, &wire, None, false, &[words]);
+        let (server, wire) = raw_server(greeting);
+        assert_nothing_is_sent(&server, &wire, None, false, &[words]);
     }
 }
 
-/// Reads on after a failed handshake, so that the alert is not lost to a reset.
-struct Patient(StreamOwned<ServerConnection, Tapped>);
+/// Keeps reading after a failed handshake, so that no reset destroys the alert.
+struct ReadsAlert(StreamOwned<ServerConnection, Tapped>);
 
-impl Read for Patient {
+impl Read for ReadsAlert {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).inspect_err(|_| {
             let _ = io::copy(&mut self.0.sock, &mut io::sink());
@@ -326,7 +327,7 @@ impl Read for Patient {
     }
 }
 
-impl Write for Patient {
+impl Write for ReadsAlert {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
@@ -337,8 +338,8 @@ impl Write for Patient {
 }
 
 #[test]
-fn a_server_that_wants_a_client_certificate_applies_nothing() {
-    // In TLS 1.3 it says so when the request is on its way already.
+fn a_server_that_requires_a_client_certificate_means_not_applied() {
+    // In TLS 1.3 the alert follows after the request was sent.
     for version in [&TLS12, &TLS13] {
         let authority = Authority::new("private");
         let config = authority.certify_for_clients("127.0.0.1", version);
@@ -348,12 +349,12 @@ fn a_server_that_wants_a_client_certificate_applies_nothing() {
             move |stream| {
                 let wire = tap.clone();
                 let connection = ServerConnection::new(config.clone()).unwrap();
-                Box::new(Patient(StreamOwned::new(connection, Tapped { stream, wire })))
+                Box::new(ReadsAlert(StreamOwned::new(connection, Tapped { stream, wire })))
             },
-            |request| panic!("without a client certificate: {request:?}"),
+            |request| panic!("a request without a client certificate: {request:?}"),
         );
         let words = ["wants a client certificate, which didit cannot send: is a gateway in between?"];
-        nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
+        assert_nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
         let error = trusting(&server, &authority.pem).session(&session_id()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Network, "{error}");
         assert!(error.to_string().contains(words[0]), "{error}");
@@ -361,22 +362,22 @@ fn a_server_that_wants_a_client_certificate_applies_nothing() {
 }
 
 #[test]
-fn a_certificate_that_is_not_for_servers_is_told_why() {
+fn a_certificate_that_is_not_for_servers_is_rejected_with_the_reason() {
     let authority = Authority::new("private");
     let params = || CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
     let mut clients = params();
     clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let (server, wire) = tls_server(authority.certify_as(clients), vec![]);
     let words = ["the certificate of ", "is not for servers, perhaps for clients"];
-    nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
+    assert_nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
 
-    // OpenSSL takes it.
+    // OpenSSL accepts it.
     if RUSTLS {
         let mut issuers = params();
         issuers.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let (server, wire) = tls_server(authority.certify_as(issuers), vec![]);
         let words = ["the certificate of ", "is an authority's, not a server's"];
-        nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
+        assert_nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
     }
 }
 
@@ -385,19 +386,21 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{base64}\n-----END {label}-----\n")
 }
 
-/// Why these certificates are refused when the client is built.
-fn refused(certificates: impl AsRef<[u8]>) -> String {
+/// The reason why these certificates are rejected when the client is built.
+fn rejected(certificates: impl AsRef<[u8]>) -> String {
     install_provider();
-    let builder = Client::builder(Credentials::api_key(API_KEY)).root_certificates(certificates);
+    let builder = Client::builder(Credentials::api_key(API_KEY))
+        .proxy("")
+        .root_certificates(certificates);
     let error = builder.build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-    let told = error.to_string();
-    let problem = told.strip_prefix("root_certificates (DIDIT_CA_FILE): ");
-    problem.unwrap_or_else(|| panic!("{told}")).to_owned()
+    let message = error.to_string();
+    let problem = message.strip_prefix("root_certificates (DIDIT_CA_FILE): ");
+    problem.unwrap_or_else(|| panic!("{message}")).to_owned()
 }
 
 #[test]
-fn a_certificate_that_is_damaged_is_a_configuration_error_and_not_dropped() {
+fn a_damaged_root_certificate_is_a_configuration_error() {
     let whole = Authority::new("private").pem;
     let der = CertificateDer::from_pem_slice(whole.as_bytes()).unwrap();
     for junk in [
@@ -415,21 +418,21 @@ fn a_certificate_that_is_damaged_is_a_configuration_error_and_not_dropped() {
             format!("{whole}{}", pem("CERTIFICATE", junk)),
             format!("{}{whole}", pem("CERTIFICATE", junk)),
         ] {
-            assert_eq!(refused(mixed), "one of its certificates is invalid or damaged");
+            assert_eq!(rejected(mixed), "one of its certificates is invalid or damaged");
         }
     }
     let indented = whole.replace("-----BEGIN", " -----BEGIN");
     assert_eq!(
-        refused(format!("{whole}{indented}")),
+        rejected(format!("{whole}{indented}")),
         "one of its certificates is invalid or damaged"
     );
 }
 
 #[test]
-fn certificates_in_another_format_are_named_with_the_command_that_converts_them() {
+fn root_certificates_in_another_format_are_rejected_with_the_command_that_converts_them() {
     let whole = Authority::new("private").pem;
     let der = CertificateDer::from_pem_slice(whole.as_bytes()).unwrap();
-    // A SEQUENCE that begins with the OBJECT IDENTIFIER of signed data.
+    // A SEQUENCE that begins with the OBJECT IDENTIFIER signedData.
     let pkcs7 = [0x30, 11, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
     for (certificates, name, command) in [
         (der.to_vec(), "DER", "`openssl x509 -inform DER -in FILE -out ca.pem`"),
@@ -454,22 +457,22 @@ fn certificates_in_another_format_are_named_with_the_command_that_converts_them(
             "openssl pkcs7 -print_certs -out ca.pem`",
         ),
     ] {
-        let told = refused(certificates);
-        assert!(told.contains(name) && told.ends_with(command), "{told}");
+        let problem = rejected(certificates);
+        assert!(problem.contains(name) && problem.ends_with(command), "{problem}");
     }
 }
 
 #[test]
-fn a_handshake_that_never_goes_on_ends_with_the_connect_timeout() {
+fn the_connect_timeout_limits_a_handshake() {
     let server = Server::start_wrapped(
         |mut stream| {
             let _ = io::copy(&mut stream, &mut io::sink());
             Box::new(io::empty())
         },
-        |request| panic!("a request in the clear: {request:?}"),
+        |request| panic!("an unencrypted request: {request:?}"),
     );
     let client = https(&server, Credentials::api_key(API_KEY))
-        .connect_timeout(Duration::from_millis(50))
+        .connect_timeout(Duration::from_millis(500))
         .build()
         .unwrap();
     let error = client
@@ -481,7 +484,7 @@ fn a_handshake_that_never_goes_on_ends_with_the_connect_timeout() {
 }
 
 #[test]
-fn a_private_authority_given_by_the_caller_is_trusted() {
+fn a_private_authority_from_the_caller_is_trusted() {
     let authority = Authority::new("private");
     let (server, wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed()]);
     let updated = trusting(&server, &authority.pem)
@@ -496,8 +499,8 @@ fn a_private_authority_given_by_the_caller_is_trusted() {
 }
 
 #[test]
-fn a_private_authority_in_a_file_that_the_environment_names_is_trusted() {
-    let name = "a_private_authority_in_a_file_that_the_environment_names_is_trusted";
+fn a_private_authority_from_the_environments_file_is_trusted() {
+    let name = "a_private_authority_from_the_environments_file_is_trusted";
     if is_child() {
         install_provider();
         let client = ClientBuilder::from_env().unwrap().proxy("").build().unwrap();
@@ -520,11 +523,11 @@ fn a_private_authority_in_a_file_that_the_environment_names_is_trusted() {
 }
 
 #[test]
-fn one_of_many_authorities_is_enough_and_a_byte_order_mark_and_keys_are_passed_over() {
+fn a_bundle_may_hold_other_authorities_keys_and_a_byte_order_mark() {
     let authority = Authority::new("private");
     let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed()]);
     let bundle = [
-        "\u{feff}# two that have nothing to do with it, a key, parameters, a revocation list, a request, and ours\n",
+        "\u{feff}# two other authorities, a key, parameters, a revocation list, a request, and ours\n",
         &Authority::new("first").pem,
         &Authority::new("second").pem,
         &KeyPair::generate().unwrap().serialize_pem(),
@@ -541,7 +544,7 @@ fn one_of_many_authorities_is_enough_and_a_byte_order_mark_and_keys_are_passed_o
 }
 
 #[test]
-fn both_hosts_are_reached_over_tls_with_client_credentials() {
+fn client_credentials_use_tls_for_both_hosts() {
     let authority = Authority::new("private");
     let (server, wire) = tls_server(
         authority.certify("127.0.0.1"),
@@ -564,22 +567,22 @@ fn root_certificates_without_a_certificate_are_a_configuration_error() {
     let authority = Authority::new("private");
     let key = KeyPair::generate().unwrap().serialize_pem();
     for none in ["", "garbage", "\0\u{1}\u{2}", "0", &key] {
-        assert_eq!(refused(none), "no certificate in it");
+        assert_eq!(rejected(none), "no certificate in it");
     }
     let cut = &authority.pem[..authority.pem.len() / 2];
     let no_base64 = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
     for broken in [cut, no_base64] {
-        assert_eq!(refused(broken), "not PEM");
+        assert_eq!(rejected(broken), "not PEM");
     }
 }
 
-/// With none, ureq would panic at the first call.
+/// Without a provider, ureq would panic at the first call.
 #[test]
 #[cfg(all(feature = "rustls-no-provider", not(feature = "rustls")))]
-fn without_a_provider_https_is_refused_with_the_line_that_installs_one() {
+fn without_a_provider_https_is_rejected_with_the_line_that_installs_one() {
     if !is_child() {
         return run_in_child(
-            "without_a_provider_https_is_refused_with_the_line_that_installs_one",
+            "without_a_provider_https_is_rejected_with_the_line_that_installs_one",
             &[],
         );
     }
@@ -595,11 +598,11 @@ fn without_a_provider_https_is_refused_with_the_line_that_installs_one() {
     ] {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-        let told = error.to_string();
-        assert!(told.starts_with(place), "{told}");
+        let message = error.to_string();
+        assert!(message.starts_with(place), "{message}");
         assert!(
-            told.ends_with("rustls::crypto::aws_lc_rs::default_provider().install_default()"),
-            "{told}"
+            message.ends_with("rustls::crypto::aws_lc_rs::default_provider().install_default()"),
+            "{message}"
         );
     }
     plain.build().unwrap();
@@ -610,7 +613,7 @@ fn without_a_provider_https_is_refused_with_the_line_that_installs_one() {
 #[test]
 fn updates_over_tls_share_one_connection() {
     let authority = Authority::new("private");
-    for deadline in [None, Some(Duration::from_secs(5))] {
+    for deadline in [None, Some(LONG)] {
         let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed(); 5]);
         let mut builder = https(&server, Credentials::api_key(API_KEY)).root_certificates(&authority.pem);
         if let Some(deadline) = deadline {
@@ -626,7 +629,7 @@ fn updates_over_tls_share_one_connection() {
 }
 
 #[test]
-fn a_reset_after_the_request_leaves_it_unknown() {
+fn a_reset_after_the_request_leaves_the_update_in_doubt() {
     let authority = Authority::new("private");
     let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![vec![Step::Reset]; 3]);
     let error = trusting(&server, &authority.pem)
@@ -635,10 +638,10 @@ fn a_reset_after_the_request_leaves_it_unknown() {
     assert_eq!(error.kind(), ErrorKind::Network, "{error}");
     assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
     assert!(error.is_retryable());
-    assert_eq!(server.requests().len(), 3, "safe to repeat, so it was");
+    assert_eq!(server.requests().len(), 3, "repeating it is safe");
 }
 
-/// What the server sees last of a connection over which one update was answered or not.
+/// How a connection ends, as the server sees it, after one update that was answered or not.
 fn end_of_connection(answers: bool) -> Result<usize, Io> {
     let authority = Authority::new("private");
     let config = authority.certify("127.0.0.1");
@@ -649,7 +652,7 @@ fn end_of_connection(answers: bool) -> Result<usize, Io> {
         let connection = ServerConnection::new(config).unwrap();
         let stream = StreamOwned::new(connection, socket.try_clone().unwrap());
         let mut stream = BufReader::new(stream);
-        // TLS 1.3 sends its tickets with this: something was received, but no answer.
+        // TLS 1.3 sends its tickets here: the client has received something, but no response.
         read_request(&mut stream, 0, None).unwrap();
         if let (true, [Step::Send(answer)]) = (answers, &confirmed()[..]) {
             stream.get_mut().write_all(answer).unwrap();
@@ -671,13 +674,13 @@ fn end_of_connection(answers: bool) -> Result<usize, Io> {
 }
 
 #[test]
-fn what_is_given_up_over_tls_is_reset_so_that_it_does_not_arrive_later() {
+fn an_abandoned_request_resets_its_connection() {
     assert_eq!(end_of_connection(false), Err(Io::ConnectionReset));
     assert_eq!(end_of_connection(true), Ok(0));
 }
 
 #[test]
-fn an_answer_cut_off_without_tlss_goodbye_is_no_confirmation() {
+fn a_response_truncated_without_close_notify_is_never_a_confirmation() {
     let authority = Authority::new("private");
     let cut = b"HTTP/1.1 200 OK\r\n\r\n{\"session_id\":\"".to_vec();
     let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![vec![Step::Send(cut), Step::Close]]);
@@ -690,7 +693,7 @@ fn an_answer_cut_off_without_tlss_goodbye_is_no_confirmation() {
 }
 
 #[test]
-fn after_an_idle_connection_was_closed_the_next_update_is_seen_once() {
+fn after_an_idle_connection_was_closed_the_next_update_is_sent_once() {
     let authority = Authority::new("private");
     let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![confirmed(); 2]);
     let client = trusting(&server, &authority.pem);
@@ -706,19 +709,19 @@ fn after_an_idle_connection_was_closed_the_next_update_is_seen_once() {
     assert_eq!(server.connections(), 2);
 }
 
-/// Says goodbye as TLS wants it, and tells when that is done.
-struct Polite {
+/// Sends a close_notify when it is dropped, and then a message over the channel.
+struct Closing {
     stream: StreamOwned<ServerConnection, TcpStream>,
-    gone: Sender<()>,
+    closed: Sender<()>,
 }
 
-impl Read for Polite {
+impl Read for Closing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.read(buffer)
     }
 }
 
-impl Write for Polite {
+impl Write for Closing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.write(bytes)
     }
@@ -728,39 +731,39 @@ impl Write for Polite {
     }
 }
 
-impl Drop for Polite {
+impl Drop for Closing {
     fn drop(&mut self) {
         self.stream.conn.send_close_notify();
         let _ = self.stream.flush();
-        let _ = self.gone.send(());
+        let _ = self.closed.send(());
     }
 }
 
 #[test]
-fn after_tlss_goodbye_the_next_update_is_seen_once() {
+fn after_a_close_notify_the_next_update_is_sent_once() {
     let authority = Authority::new("private");
     let config = authority.certify("127.0.0.1");
-    let (gone, goodbye) = mpsc::channel();
+    let (closed, is_closed) = mpsc::channel();
     let mut then_close = confirmed();
     then_close.push(Step::Close);
     let server = Server::start_wrapped(
         move |stream| {
             let stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
-            let gone = gone.clone();
-            Box::new(Polite { stream, gone })
+            let closed = closed.clone();
+            Box::new(Closing { stream, closed })
         },
         in_turn(vec![then_close, confirmed()]),
     );
     let client = trusting(&server, &authority.pem);
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
-    goodbye.recv_timeout(Duration::from_secs(20)).unwrap();
+    is_closed.recv_timeout(LONG).unwrap();
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
     assert_eq!(server.requests().len(), 2);
     assert_eq!(server.connections(), 2);
 }
 
 #[test]
-fn a_proxy_sees_the_hosts_name_and_nothing_else() {
+fn a_proxy_sees_only_the_name_of_the_host() {
     let authority = Authority::new("private");
     let config = authority.certify("sessions.test");
     let wire = Wire::default();
