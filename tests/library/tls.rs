@@ -303,7 +303,7 @@ fn a_server_with_plain_http_on_the_tls_port_receives_nothing() {
 #[test]
 fn a_server_that_refuses_the_handshake_receives_nothing_and_its_alert_is_named() {
     for (alert, words) in [
-        (40, "rejected the TLS handshake (TLS alert handshake_failure)"),
+        (40, "refused the TLS handshake (TLS alert handshake_failure)"),
         (42, "wants a client certificate, which didit cannot send"),
         (49, "denies access to this machine (TLS alert access_denied)"),
         (70, "could not agree on TLS"),
