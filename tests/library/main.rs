@@ -20,7 +20,6 @@ mod retry;
 mod secrets;
 #[cfg(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls"))]
 mod tls;
-#[cfg(unix)]
 mod token_file;
 mod update;
 mod versions;

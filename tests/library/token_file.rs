@@ -1,9 +1,8 @@
-//! The token file: the next process need not authenticate, and nothing that could be wrong with the file is trusted or
-//! does any harm.
+//! The token file saves the next process a token request. A file that is invalid, unsafe or unwritable is ignored and causes
+//! no error.
 
 use std::env;
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -27,7 +26,7 @@ fn builder(server: &Server, file: impl AsRef<Path>) -> ClientBuilder {
         .token_file(file)
 }
 
-/// What a process does that has nothing but the file: a client of its own makes an update.
+/// Makes an update with a new client, as the next process would.
 fn update(server: &Server, file: impl AsRef<Path>) {
     let client = builder(server, file).build().unwrap();
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
@@ -37,16 +36,28 @@ fn content(file: impl AsRef<Path>) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
-fn mode(file: impl AsRef<Path>) -> u32 {
-    fs::symlink_metadata(file).unwrap().mode() & 0o7777
+/// Sets the mode of a file. Windows has none.
+fn set_mode(file: impl AsRef<Path>, mode: u32) {
+    #[cfg(unix)]
+    fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    #[cfg(not(unix))]
+    let _ = (file, mode);
+}
+
+/// Fails unless only the owner can read and write the file.
+fn assert_private(metadata: &fs::Metadata) {
+    #[cfg(unix)]
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(metadata) & 0o7777, 0o600);
+    #[cfg(not(unix))]
+    let _ = metadata;
 }
 
 fn write_private(file: impl AsRef<Path>, text: impl AsRef<[u8]>) {
     fs::write(&file, text).unwrap();
-    fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+    set_mode(file, 0o600);
 }
 
-/// A server that gives out `token-1`, `token-2` and so on, and takes any.
+/// A server that issues `token-1`, `token-2` and so on, and accepts every token.
 fn counting() -> Server {
     let tokens = AtomicUsize::new(0);
     Server::start(move |request| match request.is_token_request() {
@@ -64,22 +75,22 @@ fn bearers(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn the_next_client_takes_the_token_from_the_file() {
+fn the_next_client_loads_the_token_from_the_file() {
     let (server, directory) = (counting(), Directory::new());
     for _ in 0..3 {
         update(&server, directory.path(FILE));
     }
     assert_eq!(bearers(&server), ["Bearer token-1"; 3]);
     assert_eq!(server.token_requests().len(), 1);
-    assert_eq!(directory.names(), ["token.json"], "nothing temporary is left");
+    assert_eq!(directory.names(), ["token.json"], "no temporary file is left");
 }
 
 #[test]
-fn authenticating_asks_whatever_the_file_holds_and_is_enough_for_the_next_client() {
+fn authenticate_replaces_the_token_in_the_file() {
     let (server, directory) = (counting(), Directory::new());
     update(&server, directory.path(FILE));
     let client = builder(&server, directory.path(FILE)).build().unwrap();
-    // The server knows no sessions to read, which matters to this test only in that a token was fetched.
+    // Its read of a session fails, but only the token request matters here.
     let _ = client.authenticate();
     assert_eq!(server.token_requests().len(), 2);
     assert_eq!(content(directory.path(FILE))["access_token"], "token-2");
@@ -88,10 +99,10 @@ fn authenticating_asks_whatever_the_file_holds_and_is_enough_for_the_next_client
 }
 
 #[test]
-fn the_file_is_its_owners_alone_and_holds_no_other_secret() {
+fn the_file_is_private_and_contains_no_other_secret() {
     let (server, directory) = (counting(), Directory::new());
     update(&server, directory.path(FILE));
-    assert_eq!(mode(directory.path(FILE)), 0o600);
+    assert_private(&fs::symlink_metadata(directory.path(FILE)).unwrap());
     let text = fs::read_to_string(directory.path(FILE)).unwrap();
     assert!(!text.contains(CLIENT_SECRET), "{text}");
     assert!(!text.contains("dGhlLWNsaWVudC1pZDp0aGUtY2xpZW50LXNlY3JldA"), "{text}");
@@ -103,7 +114,10 @@ fn the_file_is_its_owners_alone_and_holds_no_other_secret() {
 }
 
 #[test]
-fn replacing_leaves_an_open_file_as_it_was() {
+#[cfg(unix)]
+fn the_file_is_replaced_atomically() {
+    use std::os::unix::fs::MetadataExt;
+
     let (server, directory) = (counting(), Directory::new());
     update(&server, directory.path(FILE));
     let before = File::open(directory.path(FILE)).unwrap();
@@ -116,16 +130,16 @@ fn replacing_leaves_an_open_file_as_it_was() {
     assert_ne!(
         before.metadata().unwrap().ino(),
         fs::metadata(directory.path(FILE)).unwrap().ino(),
-        "a new file in the place of the old one"
+        "a new file replaces the old one"
     );
     assert_eq!(content(directory.path(FILE))["access_token"], "token-2");
     assert_ne!(fs::read_to_string(directory.path(FILE)).unwrap(), old);
     assert_eq!(directory.names(), ["token.json"]);
 }
 
-/// What is found at the path is not used: the update succeeds with a fresh token. If it is a file, that is `replaced`, and
-/// the next client takes the token from there; anything else is left as it is.
-fn not_trusted(what: &str, replaced: bool, prepare: impl Fn(&Directory, &Server)) {
+/// Fails unless an update ignores what is at the path, and succeeds with a new token. If it is `replaced`, the next client
+/// loads that token from the file. Otherwise it is left unchanged.
+fn assert_not_trusted(what: &str, replaced: bool, prepare: impl Fn(&Directory, &Server)) {
     let (server, directory) = (counting(), Directory::new());
     prepare(&directory, &server);
     let kind = || fs::symlink_metadata(directory.path(FILE)).unwrap().file_type();
@@ -136,7 +150,7 @@ fn not_trusted(what: &str, replaced: bool, prepare: impl Fn(&Directory, &Server)
     update(&server, directory.path(FILE));
     assert_eq!(server.token_requests().len(), if replaced { 1 } else { 2 }, "{what}");
     if replaced {
-        assert_eq!(mode(directory.path(FILE)), 0o600, "{what}");
+        assert_private(&fs::symlink_metadata(directory.path(FILE)).unwrap());
         assert_eq!(content(directory.path(FILE))["access_token"], "token-1", "{what}");
     }
     let temporary = directory.names().into_iter().filter(|name| name.ends_with(".tmp"));
@@ -147,8 +161,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A file that would be trusted.
-fn good(server: &Server) -> Value {
+/// The content of a file that is trusted.
+fn valid_content(server: &Server) -> Value {
     json!({
         "auth_url": format!("{}/auth/v2/token/", server.url()),
         "client_id": CLIENT_ID,
@@ -159,104 +173,116 @@ fn good(server: &Server) -> Value {
 }
 
 #[test]
-fn a_good_file_is_trusted_or_the_following_would_prove_nothing() {
+fn a_valid_file_is_trusted() {
     let (server, directory) = (counting(), Directory::new());
-    write_private(directory.path(FILE), good(&server).to_string());
+    write_private(directory.path(FILE), valid_content(&server).to_string());
     update(&server, directory.path(FILE));
     assert_eq!(bearers(&server), ["Bearer planted"]);
     assert_eq!(server.token_requests().len(), 0);
 }
 
 #[test]
-fn a_file_that_others_can_read_or_write_is_not_trusted() {
+#[cfg(unix)]
+fn a_file_with_permissions_for_others_is_not_trusted() {
     for mode in [0o644, 0o640, 0o604, 0o620, 0o602, 0o660, 0o666, 0o777, 0o601] {
-        not_trusted(&format!("mode {mode:o}"), true, |directory, server| {
-            write_private(directory.path(FILE), good(server).to_string());
-            fs::set_permissions(directory.path(FILE), Permissions::from_mode(mode)).unwrap();
+        assert_not_trusted(&format!("mode {mode:o}"), true, |directory, server| {
+            write_private(directory.path(FILE), valid_content(server).to_string());
+            set_mode(directory.path(FILE), mode);
         });
     }
 }
 
 #[test]
-fn a_symlink_is_neither_followed_nor_written_through() {
-    not_trusted("a link to a good file", false, |directory, server| {
+#[cfg(unix)]
+fn symlinks_are_never_followed() {
+    use std::os::unix::fs::symlink;
+
+    assert_not_trusted("a link to a valid_content file", false, |directory, server| {
         let target = directory.path("target");
-        write_private(&target, good(server).to_string());
+        write_private(&target, valid_content(server).to_string());
         symlink(target, directory.path(FILE)).unwrap();
     });
-    not_trusted("a link to itself", false, |directory, _| {
+    assert_not_trusted("a link to itself", false, |directory, _| {
         symlink(directory.path(FILE), directory.path(FILE)).unwrap();
     });
     let (server, directory) = (counting(), Directory::new());
     symlink(directory.path("target"), directory.path(FILE)).unwrap();
     update(&server, directory.path(FILE));
-    assert_eq!(directory.names(), ["token.json"], "nothing is made where it points");
+    assert_eq!(directory.names(), ["token.json"], "the target is not created");
 }
 
 #[test]
-fn what_belongs_to_another_user_is_not_trusted() {
+#[cfg(unix)]
+fn files_of_another_user_are_not_trusted() {
+    use std::os::unix::fs::{lchown, symlink};
+
     let directory = Directory::new();
     write_private(directory.path(FILE), "");
     if lchown(directory.path(FILE), Some(12345), None).is_err() {
-        eprintln!("skipped: only root can give a file to another user");
+        eprintln!("skipped: only root can change the owner of a file");
         return;
     }
-    not_trusted("another user's file", true, |directory, server| {
-        write_private(directory.path(FILE), good(server).to_string());
+    assert_not_trusted("another user's file", true, |directory, server| {
+        write_private(directory.path(FILE), valid_content(server).to_string());
         lchown(directory.path(FILE), Some(12345), None).unwrap();
     });
-    not_trusted("another user's link to our own file", false, |directory, server| {
+    assert_not_trusted("another user's link to our own file", false, |directory, server| {
         let target = directory.path("target");
-        write_private(&target, good(server).to_string());
+        write_private(&target, valid_content(server).to_string());
         symlink(&target, directory.path(FILE)).unwrap();
         lchown(directory.path(FILE), Some(12345), None).unwrap();
     });
-    not_trusted("our link to another user's file", false, |directory, server| {
+    assert_not_trusted("our link to another user's file", false, |directory, server| {
         let target = directory.path("target");
-        write_private(&target, good(server).to_string());
+        write_private(&target, valid_content(server).to_string());
         lchown(&target, Some(12345), None).unwrap();
         symlink(&target, directory.path(FILE)).unwrap();
     });
 }
 
 #[test]
-fn what_is_no_file_is_not_trusted_and_no_failure() {
-    not_trusted("a directory", false, |directory, _| {
+fn directories_are_ignored() {
+    assert_not_trusted("a directory", false, |directory, _| {
         fs::create_dir(directory.path(FILE)).unwrap();
     });
-    not_trusted("a directory with something in it", false, |directory, _| {
+    assert_not_trusted("a directory with a file in it", false, |directory, _| {
         fs::create_dir(directory.path(FILE)).unwrap();
         fs::write(directory.path("token.json/something"), "").unwrap();
     });
-    not_trusted("a pipe, which nobody writes to", false, |directory, _| {
+}
+
+#[test]
+#[cfg(unix)]
+fn pipes_and_sockets_are_ignored() {
+    assert_not_trusted("a pipe without a writer", false, |directory, _| {
         let made = Command::new("mkfifo")
             .args(["-m", "600"])
             .arg(directory.path(FILE))
             .status();
         assert!(made.unwrap().success());
     });
-    not_trusted("a socket", false, |directory, _| {
+    assert_not_trusted("a socket", false, |directory, _| {
         std::os::unix::net::UnixListener::bind(directory.path(FILE)).unwrap();
     });
 }
 
 #[test]
-fn garbage_is_not_trusted() {
+fn invalid_content_is_not_trusted() {
     for garbage in ["", "\0", "garbage", "{", "{}", "null", "[]", "\u{feff}{}", "token"] {
-        not_trusted(&format!("{garbage:?}"), true, |directory, _| {
+        assert_not_trusted(&format!("{garbage:?}"), true, |directory, _| {
             write_private(directory.path(FILE), garbage);
         });
     }
-    not_trusted("invalid UTF-8", true, |directory, _| {
+    assert_not_trusted("invalid UTF-8", true, |directory, _| {
         write_private(directory.path(FILE), b"{\"access_token\":\"\xff\"}");
     });
-    not_trusted("half a file", true, |directory, server| {
-        let text = good(server).to_string();
+    assert_not_trusted("half a file", true, |directory, server| {
+        let text = valid_content(server).to_string();
         write_private(directory.path(FILE), &text[..text.len() - 3]);
     });
     for size in [64 * 1024 + 1, 100 << 20] {
-        not_trusted(&format!("{size} bytes"), true, |directory, server| {
-            let text = good(server).to_string();
+        assert_not_trusted(&format!("{size} bytes"), true, |directory, server| {
+            let text = valid_content(server).to_string();
             write_private(directory.path(FILE), format!("{text}{}", " ".repeat(64 * 1024)));
             File::options()
                 .write(true)
@@ -269,7 +295,7 @@ fn garbage_is_not_trusted() {
 }
 
 #[test]
-fn a_file_that_holds_something_else_is_left_alone() {
+fn a_file_with_other_content_is_never_overwritten() {
     for something in [
         "session_id,new_status\n4c5c7f3a,Approved\n",
         "#!/bin/sh\necho\n",
@@ -284,7 +310,7 @@ fn a_file_that_holds_something_else_is_left_alone() {
 }
 
 #[test]
-fn what_a_killed_process_left_behind_is_cleared_away_but_not_what_another_is_writing() {
+fn an_abandoned_temporary_file_is_removed_but_a_recent_one_is_kept() {
     let (server, directory) = (counting(), Directory::new());
     let temporary = directory.file("token.json.tmp", "half a tok");
     update(&server, directory.path(FILE));
@@ -298,11 +324,11 @@ fn what_a_killed_process_left_behind_is_cleared_away_but_not_what_another_is_wri
         .unwrap();
     update(&server, directory.path(FILE));
     assert_eq!(directory.names(), ["token.json"]);
-    assert_eq!(mode(directory.path(FILE)), 0o600);
+    assert_private(&fs::symlink_metadata(directory.path(FILE)).unwrap());
 }
 
 #[test]
-fn a_token_of_another_client_host_or_time_is_not_trusted() {
+fn an_expired_token_or_one_of_another_client_or_host_is_not_trusted() {
     let max = u64::MAX;
     for change in [
         json!({"client_id": "another"}),
@@ -328,8 +354,8 @@ fn a_token_of_another_client_host_or_time_is_not_trusted() {
         json!({"fetched_at": 0, "expires_at": max}),
         json!({"fetched_at": 1.5}),
     ] {
-        not_trusted(&change.to_string(), true, |directory, server| {
-            let mut content = good(server);
+        assert_not_trusted(&change.to_string(), true, |directory, server| {
+            let mut content = valid_content(server);
             for (key, value) in change.as_object().unwrap() {
                 content[key] = value.clone();
             }
@@ -339,14 +365,14 @@ fn a_token_of_another_client_host_or_time_is_not_trusted() {
 }
 
 #[test]
-fn a_token_from_the_file_that_the_api_refuses_is_replaced_there_too() {
+fn a_rejected_token_is_replaced_in_the_file() {
     let directory = Directory::new();
     let server = Server::start(|request| match request.header("authorization") {
         _ if request.is_token_request() => token("fresh"),
         Some("Bearer fresh") => confirmed(),
         _ => answer(401, &[], ""),
     });
-    write_private(directory.path(FILE), good(&server).to_string());
+    write_private(directory.path(FILE), valid_content(&server).to_string());
     update(&server, directory.path(FILE));
     assert_eq!(bearers(&server), ["Bearer planted", "Bearer fresh"]);
     assert_eq!(content(directory.path(FILE))["access_token"], "fresh");
@@ -355,7 +381,7 @@ fn a_token_from_the_file_that_the_api_refuses_is_replaced_there_too() {
 }
 
 #[test]
-fn a_refused_token_that_another_process_replaced_is_taken_from_the_file() {
+fn a_rejected_token_that_another_process_replaced_is_loaded_from_the_file() {
     let directory = Directory::new();
     let file = directory.path(FILE);
     let server = Server::start(move |request| match request.header("authorization") {
@@ -368,14 +394,14 @@ fn a_refused_token_that_another_process_replaced_is_taken_from_the_file() {
         }
         _ => confirmed(),
     });
-    write_private(directory.path(FILE), good(&server).to_string());
+    write_private(directory.path(FILE), valid_content(&server).to_string());
     update(&server, directory.path(FILE));
     assert_eq!(bearers(&server), ["Bearer planted", "Bearer by-another"]);
     assert_eq!(server.token_requests().len(), 0);
 }
 
 #[test]
-fn a_refused_token_is_not_taken_again_from_a_file_that_cannot_be_written() {
+fn a_rejected_token_is_never_loaded_again_if_the_file_cannot_be_written() {
     let (directory, tokens) = (Directory::new(), AtomicUsize::new(0));
     let revoked = Arc::new(Mutex::new(vec!["Bearer planted".to_owned()]));
     let known = revoked.clone();
@@ -384,24 +410,24 @@ fn a_refused_token_is_not_taken_again_from_a_file_that_cannot_be_written() {
         Some(bearer) if known.lock().unwrap().iter().any(|known| known == bearer) => answer(401, &[], ""),
         _ => confirmed(),
     });
-    write_private(directory.path(FILE), good(&server).to_string());
-    // So that the file is not written: another process does.
+    write_private(directory.path(FILE), valid_content(&server).to_string());
+    // Another process seems to be writing the file, so this one does not.
     directory.file("token.json.tmp", "half a tok");
     let client = builder(&server, directory.path(FILE)).build().unwrap();
     let approve = || client.update_status(&session_id(), &StatusUpdate::approved());
     approve().unwrap();
     revoked.lock().unwrap().push("Bearer token-1".to_owned());
     let result = approve();
-    let told = bearers(&server);
+    let sent = bearers(&server);
     assert_eq!(
-        told,
+        sent,
         ["Bearer planted", "Bearer token-1", "Bearer token-1", "Bearer token-2"]
     );
     result.unwrap();
 }
 
 #[test]
-fn two_clients_that_share_a_file_do_not_take_each_others_tokens() {
+fn clients_with_different_ids_never_share_a_token() {
     let (server, directory) = (counting(), Directory::new());
     for id in ["one", "other", "one"] {
         let credentials = Credentials::client(id, CLIENT_SECRET);
@@ -416,7 +442,7 @@ fn two_clients_that_share_a_file_do_not_take_each_others_tokens() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_no_failure() {
+fn an_unwritable_file_causes_no_error() {
     let directory = Directory::new();
     fs::write(directory.path("file"), "").unwrap();
     for path in [
@@ -434,11 +460,11 @@ fn a_file_that_cannot_be_written_is_no_failure() {
 }
 
 #[test]
-fn a_failed_fetch_leaves_the_file_alone() {
+fn a_failed_token_request_leaves_the_file_unchanged() {
     let directory = Directory::new();
     let server = Server::always(confirmed());
     let refusing = Server::start(|_| answer(401, &[], r#"{"error":"invalid_client"}"#));
-    let mut expired = good(&refusing);
+    let mut expired = valid_content(&refusing);
     expired["expires_at"] = json!(now() - 1);
     write_private(directory.path(FILE), expired.to_string());
     let client = builder(&server, directory.path(FILE)).auth_url(refusing.url());
@@ -447,12 +473,18 @@ fn a_failed_fetch_leaves_the_file_alone() {
     assert_eq!(content(directory.path(FILE)), expired);
 }
 
-/// Starts one test of this file as a process of its own, which makes one update.
-fn process(test: &str, server: &Server, file: impl AsRef<Path>) -> Child {
-    // Nothing is masked for it: that others cannot read the file is the library's doing.
-    Command::new("sh")
-        .args(["-c", "umask 000 && exec \"$0\" \"$@\""])
-        .arg(env::current_exe().unwrap())
+/// Runs one test of this file in a process of its own, which makes one update.
+fn spawn(test: &str, server: &Server, file: impl AsRef<Path>) -> Child {
+    let program = env::current_exe().unwrap();
+    let mut command = if cfg!(unix) {
+        // With an empty umask, only the library keeps the file private.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask 000 && exec \"$0\" \"$@\""]).arg(program);
+        shell
+    } else {
+        Command::new(program)
+    };
+    command
         .args(filter_arguments(test))
         .env("TEST_BASE_URL", server.url())
         .env("TEST_TOKEN_FILE", file.as_ref())
@@ -462,12 +494,12 @@ fn process(test: &str, server: &Server, file: impl AsRef<Path>) -> Child {
         .unwrap()
 }
 
-fn succeeded(child: Child) {
+fn assert_succeeded(child: Child) {
     assert_passed(&child.wait_with_output().unwrap(), "");
 }
 
-/// In such a process: the update.
-fn as_told() -> bool {
+/// Makes the update if this is such a process, and returns whether it is.
+fn update_in_child() -> bool {
     let (Ok(url), Ok(file)) = (env::var("TEST_BASE_URL"), env::var("TEST_TOKEN_FILE")) else {
         return false;
     };
@@ -483,32 +515,36 @@ fn as_told() -> bool {
 }
 
 #[test]
-fn twenty_processes_at_once_and_two_hundred_after_them_share_one_file() {
-    let name = "twenty_processes_at_once_and_two_hundred_after_them_share_one_file";
-    if as_told() {
+fn many_processes_share_one_file() {
+    let name = "many_processes_share_one_file";
+    if update_in_child() {
         return;
     }
     let (server, directory) = (counting(), Directory::new());
     let run = || {
-        let children: Vec<_> = (0..20).map(|_| process(name, &server, directory.path(FILE))).collect();
-        children.into_iter().for_each(succeeded);
+        let children: Vec<_> = (0..20).map(|_| spawn(name, &server, directory.path(FILE))).collect();
+        children.into_iter().for_each(assert_succeeded);
         let fetched = server.token_requests().len();
         assert!((1..=20).contains(&fetched), "{fetched}");
 
         for _ in 0..200 {
-            succeeded(process(name, &server, directory.path(FILE)));
+            assert_succeeded(spawn(name, &server, directory.path(FILE)));
         }
-        assert_eq!(server.token_requests().len(), fetched, "no further one");
+        assert_eq!(
+            server.token_requests().len(),
+            fetched,
+            "every later process loads the token"
+        );
     };
     thread::scope(|scope| {
         let running = scope.spawn(run);
-        // Whatever is there at any moment is whole, and nobody else's to read.
+        // At any moment, the file is complete and private.
         let mut seen = 0;
         while !running.is_finished() {
             for name in directory.names() {
-                // A temporary file may be gone by now.
-                if let Ok(found) = fs::symlink_metadata(directory.path(&name)) {
-                    assert_eq!(found.mode() & 0o7777, 0o600, "{name}");
+                // A temporary file may have been removed in the meantime.
+                if let Ok(metadata) = fs::symlink_metadata(directory.path(&name)) {
+                    assert_private(&metadata);
                 }
             }
             if let Ok(text) = fs::read(directory.path(FILE)) {
@@ -521,12 +557,12 @@ fn twenty_processes_at_once_and_two_hundred_after_them_share_one_file() {
         assert!(seen > 0);
     });
     assert_eq!(server.session_requests().len(), 220);
-    assert_eq!(mode(directory.path(FILE)), 0o600);
+    assert_private(&fs::symlink_metadata(directory.path(FILE)).unwrap());
     assert_eq!(directory.names(), ["token.json"]);
 }
 
 #[test]
-fn a_long_token_is_kept_as_well() {
+fn a_long_token_is_cached_too() {
     let long = "t".repeat(8000);
     let server = Server::start(move |request| match request.is_token_request() {
         true => token(&long),
@@ -539,7 +575,7 @@ fn a_long_token_is_kept_as_well() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_logged_once_and_is_no_error() {
+fn an_unwritable_file_is_logged_once() {
     capture::start();
     let (server, directory) = (counting(), Directory::new());
     let path = directory.path("missing/token.json");
@@ -549,16 +585,16 @@ fn a_file_that_cannot_be_written_is_logged_once_and_is_no_error() {
     }
     assert_eq!(server.token_requests().len(), 3);
     let logged = capture::logged();
-    let about_it: Vec<_> = logged.lines().filter(|line| line.contains(&*path)).collect();
-    let [line] = about_it[..] else {
-        panic!("{about_it:?}");
+    let lines: Vec<_> = logged.lines().filter(|line| line.contains(&*path)).collect();
+    let [line] = lines[..] else {
+        panic!("{lines:?}");
     };
     assert!(line.starts_with("WARN didit::token_file: token file "), "{line}");
     assert!(line.ends_with("; each process fetches its own access token"), "{line}");
 }
 
 #[test]
-fn a_file_that_another_process_is_writing_is_no_warning() {
+fn a_file_that_another_process_is_writing_causes_no_warning() {
     capture::start();
     let (server, directory) = (counting(), Directory::new());
     directory.file("token.json.tmp", "half a tok");
