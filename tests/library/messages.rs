@@ -1,6 +1,5 @@
-//! What the library says when something goes wrong, next to what causes it: docs/messages.md, held to the code.
+//! docs/messages.md lists the library's messages, each with its cause.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use didit::{
@@ -8,7 +7,9 @@ use didit::{
 };
 
 use crate::support::page::{Rows, compare};
-use crate::support::{API_KEY, CLIENT_ID, CLIENT_SECRET, SESSION, Server, Step, answer, session_id, token};
+use crate::support::{
+    API_KEY, CLIENT_ID, CLIENT_SECRET, CLOSED, LONG, SESSION, Server, Step, answer, session_id, token,
+};
 
 fn approved() -> StatusUpdate {
     StatusUpdate::approved()
@@ -18,7 +19,7 @@ fn key() -> Credentials {
     Credentials::api_key(API_KEY)
 }
 
-/// A builder that could be built, but for what a row does to it.
+/// A valid builder, which each row makes invalid.
 fn builder(credentials: Credentials) -> ClientBuilder {
     Client::builder(credentials)
         .base_url("http://127.0.0.1:1")
@@ -109,18 +110,22 @@ fn input() -> Rows {
     ]
 }
 
-/// What an update says that fails at a server which does this, for ever or in turn.
+/// The message of an update that fails.
 fn failed(client: &Client, address: &str, update: &StatusUpdate) -> String {
     let error: Error = client.update_status(&session_id(), update).unwrap_err();
     error.to_string().replace(address, "HOST").replace(SESSION, "ID")
 }
 
+/// The limit of an attempt: 1 s if the server stalls, otherwise one that is never reached.
+fn timeout(steps: &[Step]) -> Duration {
+    let stalls = steps.iter().any(|step| matches!(step, Step::Stall));
+    if stalls { Duration::from_secs(1) } else { LONG }
+}
+
 fn update(steps: Vec<Step>) -> String {
+    let timeout = timeout(&steps);
     let server = Server::always(steps);
-    let client = server
-        .builder(key())
-        .timeout(Duration::from_secs(1))
-        .retry(RetryPolicy::none());
+    let client = server.builder(key()).timeout(timeout).retry(RetryPolicy::none());
     failed(&client.build().unwrap(), &server.address().to_string(), &approved())
 }
 
@@ -129,7 +134,7 @@ fn updates(turns: Vec<Vec<Step>>) -> String {
     failed(&server.api_key_client(), &server.address().to_string(), &approved())
 }
 
-/// What `ensure_status_if` says that may not replace a decision, when one is made after its attempt failed.
+/// The message of `ensure_status_if` if somebody decides after its attempt in doubt.
 fn decided_after_a_doubt() -> String {
     let status = |status: &str| answer(200, &[], format!(r#"{{"session_id":"{SESSION}","status":"{status}"}}"#));
     let turns = vec![
@@ -149,9 +154,10 @@ fn decided_after_a_doubt() -> String {
 }
 
 fn tokens(steps: Vec<Step>) -> String {
+    let timeout = timeout(&steps);
     let server = Server::start(move |_| steps.clone());
     let client = server.builder(Credentials::client(CLIENT_ID, CLIENT_SECRET));
-    let client = client.timeout(Duration::from_secs(1)).retry(RetryPolicy::none());
+    let client = client.timeout(timeout).retry(RetryPolicy::none());
     failed(&client.build().unwrap(), &server.address().to_string(), &approved())
 }
 
@@ -249,11 +255,6 @@ fn answers() -> Rows {
 }
 
 fn connections() -> Rows {
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
     let to = |url: String| builder(key()).base_url(url).retry(RetryPolicy::none());
     let proxied = |answer: &'static str| {
         let server = Server::start_wrapped(
@@ -277,17 +278,17 @@ fn connections() -> Rows {
     vec![
         (
             "nobody listens",
-            failed(&to(format!("http://{nobody}")).build().unwrap(), &nobody, &approved()),
+            failed(&to(format!("http://{CLOSED}")).build().unwrap(), CLOSED, &approved()),
         ),
         (
             "the proxy does not listen",
             failed(
                 &to("http://sessions.test".into())
                     .allow_insecure_http(true)
-                    .proxy(format!("http://{nobody}"))
+                    .proxy(format!("http://{CLOSED}"))
                     .build()
                     .unwrap(),
-                &nobody,
+                CLOSED,
                 &approved(),
             )
             .replace("HOST", "PROXY"),
@@ -331,7 +332,7 @@ fn access_tokens() -> Rows {
 }
 
 #[test]
-fn the_messages_are_those_of_the_document() {
+fn the_page_lists_exactly_these_messages() {
     let sections = vec![
         ("The client cannot be built", configuration()),
         ("The update cannot be sent", input()),
