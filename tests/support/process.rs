@@ -8,13 +8,14 @@ pub fn filter_arguments(test: &str) -> [String; 2] {
     [format!("::{test}"), "--nocapture".into()]
 }
 
-/// Runs a test in a child process with these variables, and without the caller's `DIDIT_*` and proxy variables.
+/// Runs a test in a child process with these variables. The caller's `DIDIT_*` and proxy variables are removed, and
+/// `REQUEST_METHOD`, which makes a CGI program ignore `HTTP_PROXY`.
 pub fn run_in_child(test: &str, variables: &[(&str, &str)]) {
     let mut child = Command::new(env::current_exe().unwrap());
     child.args(filter_arguments(test));
     for (name, _) in env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
-        if upper.starts_with("DIDIT_") || upper.ends_with("_PROXY") {
+        if upper.starts_with("DIDIT_") || upper.ends_with("_PROXY") || upper == "REQUEST_METHOD" {
             child.env_remove(name);
         }
     }
