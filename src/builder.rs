@@ -193,12 +193,12 @@ impl ClientBuilder {
     /// `Config`, naming the option and the environment variable that set it, never a value.
     pub fn build(self) -> Result<Client> {
         self.credentials.check()?;
-        let check = |url: &str, name| base_url(url, self.allow_insecure_http).map_err(|error| error.within(name));
+        let check = |url: &str, name| base_url(url, self.allow_insecure_http).map_err(|error| error.for_setting(name));
         let base = check(&self.base_url, "base_url (DIDIT_BASE_URL)")?;
         // A wrong one is a mistake even where an API key leaves it unused.
         let auth = self.auth_url.as_deref().map(|url| check(url, AUTH_URL)).transpose()?;
         if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
-            return Err(Error::config("it must be longer than 0 s").within("deadline"));
+            return Err(Error::config("it must be longer than 0 s").for_setting("deadline"));
         }
         let http = Http::new(&self.settings, &base, None)?;
         let (default, authorization) = match self.credentials.0 {

@@ -184,7 +184,7 @@ impl Client {
     pub fn authenticate(&self) -> Result<()> {
         let mut call = self.0.call();
         if let Authorization::Token(source) = &self.0.authorization {
-            source.renew(call.deadline)?;
+            source.refresh(call.deadline)?;
         }
         let missing_id = SessionId::try_from("00000000-0000-0000-0000-000000000000")?;
         match self.0.read(&missing_id, &mut call) {
@@ -280,8 +280,8 @@ fn update_subject(id: &SessionId, update: &StatusUpdate) -> String {
     format!("setting session {id} to {}", update.new_status())
 }
 
-/// A status for an error's text. One that is not known is not shown: it may be a secret that the server repeats.
-fn shown(status: &SessionStatus) -> &str {
+/// A status for an error's text. One that is not known is not describe: it may be a secret that the server repeats.
+fn describe(status: &SessionStatus) -> &str {
     match status {
         SessionStatus::Other(_) => "in another status",
         known => known.as_str(),
@@ -334,7 +334,7 @@ impl Shared {
                 (status, _) if may_replace(&status) => {}
                 (status, None) => return Ok(Ensured::LeftAlone(status)),
                 (status, Some(kind)) => {
-                    let problem = format!("the session is {}, which is left alone", shown(&status));
+                    let problem = format!("the session is {}, which is left alone", describe(&status));
                     let error = Error::new(kind, Verdict::NotApplied, problem);
                     return Err(error.with(|error| error.retryable = false));
                 }
@@ -363,7 +363,7 @@ impl Shared {
         let wanted = update.new_status().as_str();
         if let Some(other) = fields.status.filter(|status| !status.eq_ignore_ascii_case(wanted)) {
             let other = SessionStatus::from(other);
-            let problem = format!("Didit answered 200, but says that the session is {}", shown(&other));
+            let problem = format!("Didit answered 200, but says that the session is {}", describe(&other));
             return Err(verdict::unconfirmed(problem, operation));
         }
         Ok(UpdatedSession {
@@ -416,7 +416,7 @@ impl Shared {
                     *self.rate_limit() = Some(seen);
                 }
             };
-            verdict::ask(&self.http, &request, operation, deadline, secrets, note_limit)
+            verdict::send(&self.http, &request, operation, deadline, secrets, note_limit)
         });
         let (response, body) = response?;
         let fields = SessionFields::parse(&body).unwrap_or_default();
@@ -426,7 +426,7 @@ impl Shared {
                 "Didit answered 200, but for another session".into(),
                 operation,
             )),
-            None => Err(verdict::no_session(host(&url), &response, &body, operation)),
+            None => Err(verdict::not_a_session(host(&url), &response, &body, operation)),
         }
     }
 }

@@ -84,7 +84,7 @@ impl Credentials {
                 ("API key (DIDIT_API_KEY)", problem)
             }
         };
-        Err(Error::config(problem).within(name))
+        Err(Error::config(problem).for_setting(name))
     }
 }
 

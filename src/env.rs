@@ -85,11 +85,11 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     let text: Text<'_> = &|name| match path(name).map(OsString::into_string) {
         None => Ok(None),
         Some(Ok(value)) => Ok(Some(value)),
-        Some(Err(_)) => Err(Error::config("not UTF-8").within(name)),
+        Some(Err(_)) => Err(Error::config("not UTF-8").for_setting(name)),
     };
     let secret: Text<'_> = &|name| {
         let name_of_file = format!("{name}_FILE");
-        let refuse = |problem| Error::config(problem).within(&name_of_file);
+        let refuse = |problem| Error::config(problem).for_setting(&name_of_file);
         match (text(name)?, path(&name_of_file)) {
             (value, None) => Ok(value),
             (None, Some(file)) => read_secret(&file).map(Some).map_err(refuse),
@@ -98,12 +98,12 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     };
 
     let hint = "use a number of seconds above 0, such as 30 or 2.5";
-    let seconds = |name| parsed(text, name, hint, parse_seconds);
-    let retries = parsed(text, "DIDIT_MAX_RETRIES", "use a whole number, 0 for none", parse)?;
+    let seconds = |name| parse_variable(text, name, hint, parse_seconds);
+    let retries = parse_variable(text, "DIDIT_MAX_RETRIES", "use a whole number, 0 for none", parse)?;
     let certificates = path("DIDIT_CA_FILE").map(|file| read(&file, MAX_CA_FILE)).transpose();
-    let certificates = certificates.map_err(|problem| Error::config(problem).within("DIDIT_CA_FILE"))?;
+    let certificates = certificates.map_err(|problem| Error::config(problem).for_setting("DIDIT_CA_FILE"))?;
 
-    let version = parsed(text, "DIDIT_API_VERSION", "use v1, v2 or v3", parse)?;
+    let version = parse_variable(text, "DIDIT_API_VERSION", "use v1, v2 or v3", parse)?;
     Ok(Client::builder(credentials(text, secret, version)?)
         .with(version, ClientBuilder::api_version)
         .with(text("DIDIT_BASE_URL")?, ClientBuilder::base_url)
@@ -135,8 +135,8 @@ fn parse<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-fn parsed<T>(text: Text<'_>, name: &str, hint: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
-    let parse = |value: String| parse(&value).ok_or_else(|| Error::config(hint).within(name));
+fn parse_variable<T>(text: Text<'_>, name: &str, hint: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
+    let parse = |value: String| parse(&value).ok_or_else(|| Error::config(hint).for_setting(name));
     text(name)?.map(parse).transpose()
 }
 

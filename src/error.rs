@@ -201,7 +201,7 @@ impl Error {
     }
 
     /// Names what `problem` is in, such as a builder's option or an environment variable.
-    pub(crate) fn within(mut self, place: &str) -> Error {
+    pub(crate) fn for_setting(mut self, place: &str) -> Error {
         self.0.problem = format!("{place}: {}", self.0.problem);
         self
     }
@@ -603,7 +603,7 @@ mod tests {
             "closed; whether it was applied is unknown; read the session back, or repeat the update, which is safe"
         );
         assert_eq!(
-            Error::config("not a URL").within("base_url").to_string(),
+            Error::config("not a URL").for_setting("base_url").to_string(),
             "base_url: not a URL"
         );
     }

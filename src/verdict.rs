@@ -54,13 +54,13 @@ impl Operation {
 }
 
 /// Makes one request within the deadline. What comes back is a whole 200; anything else is an error.
-pub(crate) fn ask(
+pub(crate) fn send(
     http: &Http,
     request: &Request<'_>,
     operation: Operation,
     deadline: Deadline,
     secrets: &[&str],
-    seen: impl FnOnce(&Response),
+    on_response: impl FnOnce(&Response),
 ) -> Result<(Response, Vec<u8>)> {
     let limit = http.timeout;
     let timeout = deadline.remaining(limit)?;
@@ -80,7 +80,7 @@ pub(crate) fn ask(
     };
     let result = http.send(request, timeout, send_by, new_connection);
     let (response, mut body) = result.map_err(failed)?;
-    seen(&response);
+    on_response(&response);
     if let Ok(body) = &mut body {
         // JSON must not begin with a byte order mark, but a parser may ignore one (RFC 8259 §8.1).
         if body.starts_with(b"\xef\xbb\xbf") {
@@ -88,14 +88,14 @@ pub(crate) fn ask(
         }
     }
     if response.status != 200 {
-        return Err(of_status(&response, &body, host(request.url), operation, secrets));
+        return Err(status_error(&response, &body, host(request.url), operation, secrets));
     }
     let body = body.map_err(|failure| failed(failure).with(|error| error.status = Some(200)))?;
     Ok((response, body))
 }
 
 /// An answer with another status than 200 (docs/didit-api.md §6), from `host`.
-fn of_status(
+fn status_error(
     response: &Response,
     body: &Result<Vec<u8>, Failure>,
     host: &str,
@@ -120,8 +120,8 @@ fn of_status(
             format!("{host} answered {status}, and its answer could not be read to its end")
         }
         300..400 => format!("{host} answered {status}, a redirect, which is not followed"),
-        400..500 => unexpected_content(host, response, shown),
-        500.. => format!("{host} answered {status} {}", content(response, shown)),
+        400..500 => unexpected_body(host, response, shown),
+        500.. => format!("{host} answered {status} {}", describe_body(response, shown)),
         _ => format!("{host} answered {status}"),
     };
     let check_url = operation.check_url();
@@ -165,19 +165,15 @@ pub(crate) fn unconfirmed(problem: String, operation: Operation) -> Error {
 }
 
 /// A 200 from `host` that is not about a session at all.
-pub(crate) fn no_session(host: &str, response: &Response, body: &[u8], operation: Operation) -> Error {
-    unusable(
-        unexpected_content(host, response, body),
-        operation.check_url(),
-        operation,
-    )
+pub(crate) fn not_a_session(host: &str, response: &Response, body: &[u8], operation: Operation) -> Error {
+    unusable(unexpected_body(host, response, body), operation.check_url(), operation)
 }
 
 /// A 200 from `host` that holds no token that can be used.
 pub(crate) fn no_token(host: &str, response: &Response, body: &[u8], problem: &str) -> Error {
     let problem = match body.trim_ascii_start().first() {
         Some(b'{') if !is_compressed(response, body) => format!("{host} answered 200, but {problem}"),
-        _ => unexpected_content(host, response, body),
+        _ => unexpected_body(host, response, body),
     };
     unusable(problem, Operation::FetchToken.check_url(), Operation::FetchToken)
 }
@@ -188,13 +184,13 @@ fn unusable(problem: String, advice: &'static str, operation: Operation) -> Erro
 }
 
 /// An answer that Didit does not give, and who may have given it instead.
-fn unexpected_content(host: &str, response: &Response, body: &[u8]) -> String {
-    let (status, content) = (response.status, content(response, body));
+fn unexpected_body(host: &str, response: &Response, body: &[u8]) -> String {
+    let (status, content) = (response.status, describe_body(response, body));
     format!("{host} answered {status} {content} (is it a login page or a gateway, or is the URL wrong?)")
 }
 
 /// What a body is that is not Didit's JSON.
-fn content(response: &Response, body: &[u8]) -> &'static str {
+fn describe_body(response: &Response, body: &[u8]) -> &'static str {
     match body.trim_ascii_start().first() {
         None => "with an empty body",
         Some(_) if is_compressed(response, body) => "with compressed data, which it was not asked for",

@@ -126,7 +126,7 @@ impl Http {
     /// `Config` for a proxy, certificates or a user agent that cannot be used.
     pub(crate) fn new(settings: &Settings, base_url: &str, other: Option<&Http>) -> Result<Http> {
         let limit = |name, limit: Duration| match limit {
-            Duration::ZERO => Err(Error::config("it must be longer than 0 s").within(name)),
+            Duration::ZERO => Err(Error::config("it must be longer than 0 s").for_setting(name)),
             _ => Ok(limit.min(MAX_TIMEOUT)),
         };
         let timeout = limit("timeout", settings.timeout)?;
@@ -135,7 +135,7 @@ impl Http {
         let is_printable = user_agent.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if !is_printable || user_agent.is_empty() || user_agent.len() > MAX_USER_AGENT {
             let problem = "only visible ASCII characters and spaces are allowed, at most 1 KiB";
-            return Err(Error::config(problem).within("user_agent"));
+            return Err(Error::config(problem).for_setting("user_agent"));
         }
         let url = base_url.parse().map_err(|_| Error::config("not a URL"))?;
         let configured = settings.proxy.as_ref().map(Secret::expose);

@@ -36,7 +36,7 @@ pub(super) fn choose(url: &Uri, configured: Option<&str>, environment: Environme
     };
     parse(&proxy)
         .map(Some)
-        .map_err(|problem| Error::config(problem).within(name))
+        .map_err(|problem| Error::config(problem).for_setting(name))
 }
 
 /// The variable that applies to a URL, and its value. An empty one counts as unset.

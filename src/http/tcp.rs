@@ -154,7 +154,7 @@ impl Transport for TcpTransport {
                 Ok(0) => return Err(io::Error::from(Io::WriteZero).into()),
                 Ok(written) if sent + written == amount => break,
                 Ok(written) => sent += written,
-                Err(error) if is_early(&error) => self.wait = None,
+                Err(error) if has_waited(&error) => self.wait = None,
                 // The peer hung up. If it said why, such as in a TLS alert, that is read next.
                 Err(error) if loss(&error).is_some() && matches!(self.stream.peek(&mut [0]), Ok(1)) => break,
                 Err(error) => return Err(error.into()),
@@ -180,7 +180,7 @@ impl Transport for TcpTransport {
                     self.buffers.input_appended(amount);
                     return Ok(amount > 0);
                 }
-                Err(error) if !is_early(&error) => return Err(error.into()),
+                Err(error) if !has_waited(&error) => return Err(error.into()),
                 Err(_) if left.is_zero() => return Err(Error::Timeout(timeout.reason)),
                 Err(_) => self.wait = None,
             }
@@ -204,7 +204,7 @@ impl Drop for TcpTransport {
 }
 
 /// Whether a call on the socket ended because it had waited long enough, or was interrupted.
-fn is_early(error: &io::Error) -> bool {
+fn has_waited(error: &io::Error) -> bool {
     matches!(error.kind(), Io::WouldBlock | Io::TimedOut | Io::Interrupted)
 }
 

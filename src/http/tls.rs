@@ -40,7 +40,7 @@ pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
     let configured = roots::configure(config, pem);
     #[cfg(not(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls")))]
     let configured = pem.map_or(Ok(()), |_| available()).map(|()| config);
-    configured.map_err(|problem| Error::config(problem).within(ROOTS))
+    configured.map_err(|problem| Error::config(problem).for_setting(ROOTS))
 }
 
 /// What became of the handshake where the server sent the alert `certificate_required` and nothing else.
@@ -130,7 +130,7 @@ pub(super) fn refusal(error: &ureq::Error, server: &str, custom_roots: bool) -> 
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => error.to_string(),
         _ => return None,
     };
-    read(&text, server, custom_roots)
+    explain(&text, server, custom_roots)
 }
 
 /// What rustls 0.23, OpenSSL and Windows say, what it means, and what to do about it. The first line that fits counts; the
@@ -152,7 +152,7 @@ certificate|Certificate => the certificate of HOST cannot be used; check the ser
 corrupt message|wrong version number|packet length too long|http request => HOST does not speak TLS there; check the port, and https
  => HOST could not agree on TLS: no version or cipher suits both sides; check what the server, or a proxy before it, allows";
 
-fn read(text: &str, server: &str, custom_roots: bool) -> Option<(String, &'static str)> {
+fn explain(text: &str, server: &str, custom_roots: bool) -> Option<(String, &'static str)> {
     let says = |any: &str| any.split('|').any(|words| text.contains(words));
     if says("unexpected EOF|unexpected eof|InternalError|internal error") {
         return None;
@@ -402,7 +402,7 @@ mod tests {
             ),
             ("(os error -2146762484)", true, "has been revoked"),
         ] {
-            let (told, _) = read(text, "a.test", false).unwrap();
+            let (told, _) = explain(text, "a.test", false).unwrap();
             let whose = if of_certificate { "the certificate of " } else { "" };
             assert_eq!(told, format!("{whose}a.test {problem}"), "{text}");
         }
@@ -416,7 +416,7 @@ mod tests {
             "received fatal alert: InternalError",
             "error:0A000438:SSL routines:ssl3_read_bytes:tlsv1 alert internal error",
         ] {
-            assert_eq!(read(text, "a.test", false), None, "{text}");
+            assert_eq!(explain(text, "a.test", false), None, "{text}");
         }
     }
 
@@ -443,14 +443,14 @@ mod tests {
             "certificate not valid for name \"a\"; certificate is only valid for {}",
             names.join(", ")
         );
-        let (told, _) = read(&text, "a.test", false).unwrap();
+        let (told, _) = explain(&text, "a.test", false).unwrap();
         assert!(told.len() <= 400, "{}", told.len());
     }
 
     #[test]
     fn the_callers_certificates_are_suspected_first() {
         let advice = |custom_roots| {
-            let (_, advice) = read("invalid peer certificate: UnknownIssuer", "a.test", custom_roots).unwrap();
+            let (_, advice) = explain("invalid peer certificate: UnknownIssuer", "a.test", custom_roots).unwrap();
             advice
         };
         assert_eq!(advice(true), "check root_certificates (DIDIT_CA_FILE)");

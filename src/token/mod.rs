@@ -87,7 +87,7 @@ impl Token {
     }
 
     /// What is left of its lifetime.
-    pub(crate) fn left(&self, now: Timestamp) -> Duration {
+    pub(crate) fn remaining(&self, now: Timestamp) -> Duration {
         let monotonic = now.monotonic.saturating_duration_since(self.issued_at.monotonic);
         // A wall clock that was set back says nothing.
         let wall = now.wall.duration_since(self.issued_at.wall).unwrap_or_default();
@@ -95,11 +95,11 @@ impl Token {
     }
 
     pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
-        self.left(now) > REFRESH_MARGIN.min(self.lifetime / 10)
+        self.remaining(now) > REFRESH_MARGIN.min(self.lifetime / 10)
     }
 
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
-        !self.left(now).is_zero()
+        !self.remaining(now).is_zero()
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
         assert!(token.is_valid(later(&token, 100 * SECOND - NANO)));
         assert!(!token.is_valid(later(&token, 100 * SECOND)));
         assert!(!token.is_valid(later(&token, 3600 * SECOND)));
-        assert_eq!(token.left(later(&token, 30 * SECOND)), 70 * SECOND);
+        assert_eq!(token.remaining(later(&token, 30 * SECOND)), 70 * SECOND);
         assert!(!lasting(Duration::ZERO).is_valid(Timestamp::now()));
         assert!(!lasting(Duration::ZERO).is_fresh(Timestamp::now()));
     }
@@ -167,7 +167,7 @@ mod tests {
     fn the_clock_that_is_ahead_counts() {
         let token = lasting(1000 * SECOND);
         let Timestamp { monotonic, wall } = token.issued_at;
-        let left = |now: Timestamp| token.left(now);
+        let left = |now: Timestamp| token.remaining(now);
         // A laptop that slept: the monotonic clock stood still.
         let slept = Timestamp {
             monotonic: monotonic + SECOND,

@@ -30,7 +30,7 @@ pub(crate) struct TokenSource {
     file: Option<TokenFile>,
     clock: fn() -> Timestamp,
     state: Mutex<State>,
-    completed: Condvar,
+    fetch_ended: Condvar,
 }
 
 #[derive(Default)]
@@ -44,7 +44,7 @@ struct State {
 }
 
 impl State {
-    fn keep(&mut self, token: Token) -> Arc<Token> {
+    fn cache(&mut self, token: Token) -> Arc<Token> {
         self.next_refresh = None;
         self.token.insert(Arc::new(token)).clone()
     }
@@ -81,7 +81,7 @@ impl TokenSource {
             client_secret,
             clock: Timestamp::now,
             state: Mutex::default(),
-            completed: Condvar::new(),
+            fetch_ended: Condvar::new(),
         }
     }
 
@@ -112,7 +112,7 @@ impl TokenSource {
             let left = deadline.remaining(MAX_LIFETIME);
             let left = left.map_err(|error| error.with_subject(FETCHING))?;
             let pending = |_: &mut State| in_flight.get().is_none();
-            let waited = self.completed.wait_timeout_while(state, left, pending);
+            let waited = self.fetch_ended.wait_timeout_while(state, left, pending);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if let Some(Some(result)) = in_flight.get() {
                 return result.clone();
@@ -121,12 +121,12 @@ impl TokenSource {
         let in_flight = Arc::new(InFlight::new());
         state.in_flight = Some(in_flight.clone());
         drop(state);
-        let mut fetch = Fetch {
+        let mut fetch = FetchGuard {
             source: self,
             in_flight,
             shared: None,
         };
-        let result = self.replacement(deadline);
+        let result = self.load_or_fetch(deadline);
         fetch.shared = match &result {
             Err(error) if error.0.deadline_exceeded => None,
             result => Some(result.clone()),
@@ -138,8 +138,8 @@ impl TokenSource {
     ///
     /// # Errors
     /// As [`token`](TokenSource::token).
-    pub(crate) fn renew(&self, deadline: Deadline) -> Result<()> {
-        self.fetch_and_keep(&self.retry, deadline).map(drop)
+    pub(crate) fn refresh(&self, deadline: Deadline) -> Result<()> {
+        self.fetch_and_cache(&self.retry, deadline).map(drop)
     }
 
     /// Drops the token that the API refused, unless another thread replaced it already.
@@ -152,41 +152,41 @@ impl TokenSource {
     }
 
     /// A new token: from the file, or from the authentication host; else the old one, if it is still valid.
-    fn replacement(&self, deadline: Deadline) -> Result<Arc<Token>> {
+    fn load_or_fetch(&self, deadline: Deadline) -> Result<Arc<Token>> {
         let now = (self.clock)();
         if let Some(token) = self.file.as_ref().and_then(|file| file.load(now)) {
             let mut state = self.state();
             if token.is_fresh(now) && !state.refused.iter().any(|refused| refused.value() == token.value()) {
-                return Ok(state.keep(token));
+                return Ok(state.cache(token));
             }
         }
         let valid = |now| self.state().token.clone().filter(|token| token.is_valid(now));
         if let Some(old) = valid(now) {
             // With a valid token there is no reason to wait long for a new one, nor to use up the time for the update.
-            let limit = deadline.remaining(old.left(now)).unwrap_or_default() / 2;
-            let error = match self.fetch_and_keep(&RetryPolicy::none(), deadline.at_most(limit)) {
+            let limit = deadline.remaining(old.remaining(now)).unwrap_or_default() / 2;
+            let error = match self.fetch_and_cache(&RetryPolicy::none(), deadline.at_most(limit)) {
                 Ok(token) => return Ok(token),
                 Err(error) => error,
             };
             let now = (self.clock)();
             if let Some(old) = valid(now) {
                 // Tried again when half of what is left has passed, not by every call.
-                self.state().next_refresh = now.monotonic.checked_add(old.left(now) / 2);
+                self.state().next_refresh = now.monotonic.checked_add(old.remaining(now) / 2);
                 log::warn!(target: "didit", "{}; going on with the token that is still valid", error.summary());
                 return Ok(old);
             }
         }
-        self.fetch_and_keep(&self.retry, deadline)
+        self.fetch_and_cache(&self.retry, deadline)
     }
 
-    fn fetch_and_keep(&self, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
+    fn fetch_and_cache(&self, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
         let token = with_retries(policy, deadline, &|| FETCHING.into(), || self.fetch(deadline))?;
         let stored = self.file.as_ref().is_none_or(|file| file.store(&token));
         let mut state = self.state();
         if stored {
             state.refused.clear();
         }
-        Ok(state.keep(token))
+        Ok(state.cache(token))
     }
 
     /// One token request (docs/didit-api.md §2).
@@ -205,7 +205,7 @@ impl TokenSource {
             body: Some(b"grant_type=client_credentials"),
             max_response: MAX_BODY,
         };
-        let (response, text) = verdict::ask(
+        let (response, text) = verdict::send(
             &self.http,
             &request,
             Operation::FetchToken,
@@ -247,14 +247,14 @@ impl fmt::Debug for TokenSource {
 }
 
 /// The fetch that this thread makes. Dropping it ends it, even in a panic: else those who wait would wait for ever.
-struct Fetch<'a> {
+struct FetchGuard<'a> {
     source: &'a TokenSource,
     in_flight: Arc<InFlight>,
     /// What those who wait for it get.
     shared: Option<Result<Arc<Token>>>,
 }
 
-impl Drop for Fetch<'_> {
+impl Drop for FetchGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.source.state();
         // Another thread may have learnt meanwhile that the token is refused.
@@ -262,7 +262,7 @@ impl Drop for Fetch<'_> {
         let shared = shared.filter(|result| result.as_ref().map_or(true, |token| state.holds(token)));
         state.in_flight = None;
         let _ = self.in_flight.set(shared);
-        self.source.completed.notify_all();
+        self.source.fetch_ended.notify_all();
     }
 }
 
@@ -592,7 +592,7 @@ mod tests {
         source.state().in_flight = Some(in_flight.clone());
         thread::scope(|scope| {
             let waiter = scope.spawn(|| source.token(Deadline::after(Some(5 * SECOND), SECOND)));
-            drop(Fetch {
+            drop(FetchGuard {
                 source: &source,
                 in_flight,
                 shared: None,
@@ -706,10 +706,10 @@ mod tests {
     fn a_renewal_asks_whatever_is_kept_and_keeps_the_new_token() {
         let (source, requests) = host(&[(200, "a"), (200, "b"), (400, "")]);
         fetch(&source).unwrap();
-        let renew = || source.renew(Deadline::after(None, SECOND));
-        renew().unwrap();
+        let refresh = || source.refresh(Deadline::after(None, SECOND));
+        refresh().unwrap();
         assert_eq!((fetch(&source).unwrap().as_str(), requests.load(SeqCst)), ("b", 2));
-        assert_eq!(renew().unwrap_err().kind(), ErrorKind::Authentication);
+        assert_eq!(refresh().unwrap_err().kind(), ErrorKind::Authentication);
         assert_eq!((fetch(&source).unwrap().as_str(), requests.load(SeqCst)), ("b", 3));
     }
 

@@ -41,10 +41,10 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, &'static str> {
         Some((SEQUENCE, [OBJECT_IDENTIFIER, ..], _)) => return Err(PKCS7_DER),
         _ => {}
     }
-    let mut announced = 0;
+    let mut expected = 0;
     for section in String::from_utf8_lossy(pem).split("-BEGIN ").skip(1) {
         match section.split('-').next().unwrap_or_default() {
-            "CERTIFICATE" => announced += 1,
+            "CERTIFICATE" => expected += 1,
             "TRUSTED CERTIFICATE" | "X509 CERTIFICATE" => return Err(OTHER_CERTIFICATE),
             "PKCS7" | "PKCS #7 SIGNED DATA" | "CMS" => return Err(PKCS7),
             _ => {}
@@ -57,9 +57,9 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, &'static str> {
         }
     }
     let is_whole = |certificate: &Certificate<'_>| is_certificate(certificate.der()) == Some(true);
-    match announced {
+    match expected {
         0 => Err("no certificate in it"),
-        _ if certificates.len() == announced && certificates.iter().all(is_whole) => Ok(certificates),
+        _ if certificates.len() == expected && certificates.iter().all(is_whole) => Ok(certificates),
         _ => Err("one of its certificates is invalid or damaged"),
     }
 }
