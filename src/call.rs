@@ -78,7 +78,7 @@ impl Deadline {
 fn timed_out(problem: &str) -> Error {
     Error::new(ErrorKind::Timeout, Verdict::NotApplied, problem).with(|error| {
         error.deadline_exceeded = true;
-        error.advice = "try again with more time";
+        error.advice = "retry with a longer deadline (DIDIT_DEADLINE)";
     })
 }
 
@@ -137,7 +137,7 @@ impl Failures {
             }
             log::warn!(
                 target: "didit",
-                "{}: {}; trying again in {} ms ({attempts} of {} retries)",
+                "{}: {}; retrying in {} ms (retry {attempts} of {})",
                 subject(),
                 error.summary(),
                 wait.as_millis(),
@@ -339,10 +339,10 @@ mod tests {
     #[test]
     fn a_doubt_outlasts_what_comes_later_and_its_attempt_is_named() {
         let doubt = || Error::new(ErrorKind::Timeout, Verdict::Unknown, "no answer");
-        let unknown = "trying: no; gave up after 2 attempts; whether it was applied is unknown, because attempt 1 may have \
-                       been (no answer); read the session back, or repeat the update, which is safe";
-        let both = "trying: no answer; gave up after 2 attempts; whether it was applied is unknown; read the session back, \
-                    or repeat the update, which is safe";
+        let unknown = "trying: no; gave up after 2 attempts; whether it was applied is unknown: attempt 1 may have \
+                       been applied (no answer); repeat the update, which is safe, or check the session's status";
+        let both = "trying: no answer; gave up after 2 attempts; whether it was applied is unknown; repeat the update, \
+                    which is safe, or check the session's status";
         let neither = "trying: no; gave up after 2 attempts; nothing was changed";
         for (first, second, verdict, text) in [
             (doubt(), failure(), Verdict::Unknown, unknown),

@@ -334,7 +334,7 @@ impl Shared {
                 (status, _) if may_replace(&status) => {}
                 (status, None) => return Ok(Ensured::LeftAlone(status)),
                 (status, Some(kind)) => {
-                    let problem = format!("the session is {}, which is left alone", describe(&status));
+                    let problem = format!("the session is {}, which may not be replaced", describe(&status));
                     let error = Error::new(kind, Verdict::NotApplied, problem);
                     return Err(error.with(|error| error.retryable = false));
                 }
@@ -364,7 +364,7 @@ impl Shared {
         if let Some(other) = fields.status.filter(|status| !status.eq_ignore_ascii_case(wanted)) {
             let other = SessionStatus::from(other);
             let problem = format!("Didit answered 200, but says that the session is {}", describe(&other));
-            return Err(verdict::unconfirmed(problem, operation));
+            return Err(verdict::unconfirmed(&problem, operation));
         }
         Ok(UpdatedSession {
             session_token: fields.session_token,
@@ -378,7 +378,7 @@ impl Shared {
         with_retries(&self.retry, call.deadline, &subject, || {
             let operation = Operation::ReadSession;
             let fields = self.exchange(id, operation, None, call)?;
-            let unnamed = || verdict::unconfirmed("Didit answered 200, but names no status".into(), operation);
+            let unnamed = || verdict::unconfirmed("Didit answered 200, but without a status", operation);
             Ok(Session::new(id.clone(), fields.status.ok_or_else(unnamed)?))
         })
     }
@@ -423,7 +423,7 @@ impl Shared {
         match &fields.session_id {
             Some(named) if id.is(named) => Ok(fields),
             Some(_) => Err(verdict::unconfirmed(
-                "Didit answered 200, but for another session".into(),
+                "Didit answered 200, but for another session",
                 operation,
             )),
             None => Err(verdict::not_a_session(host(&url), &response, &body, operation)),

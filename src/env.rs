@@ -93,17 +93,22 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
         match (text(name)?, path(&name_of_file)) {
             (value, None) => Ok(value),
             (None, Some(file)) => read_secret(&file).map(Some).map_err(refuse),
-            (Some(_), Some(_)) => Err(refuse(format!("{name} is set as well: unset one of them"))),
+            (Some(_), Some(_)) => Err(refuse(format!("{name} is also set: unset one of them"))),
         }
     };
 
-    let hint = "use a number of seconds above 0, such as 30 or 2.5";
+    let hint = "it must be a number of seconds above 0, such as 30 or 2.5";
     let seconds = |name| parse_variable(text, name, hint, parse_seconds);
-    let retries = parse_variable(text, "DIDIT_MAX_RETRIES", "use a whole number, 0 for none", parse)?;
+    let retries = parse_variable(
+        text,
+        "DIDIT_MAX_RETRIES",
+        "it must be a whole number (0 for no retries)",
+        parse,
+    )?;
     let certificates = path("DIDIT_CA_FILE").map(|file| read(&file, MAX_CA_FILE)).transpose();
     let certificates = certificates.map_err(|problem| Error::config(problem).for_setting("DIDIT_CA_FILE"))?;
 
-    let version = parse_variable(text, "DIDIT_API_VERSION", "use v1, v2 or v3", parse)?;
+    let version = parse_variable(text, "DIDIT_API_VERSION", "it must be v1, v2 or v3", parse)?;
     Ok(Client::builder(credentials(text, secret, version)?)
         .with(version, ClientBuilder::api_version)
         .with(text("DIDIT_BASE_URL")?, ClientBuilder::base_url)
@@ -164,23 +169,22 @@ fn read_secret(path: &OsStr) -> Result<String, String> {
 fn credentials(text: Text<'_>, secret: Text<'_>, version: Option<ApiVersion>) -> Result<Credentials> {
     let id = text("DIDIT_CLIENT_ID")?;
     let key = secret("DIDIT_API_KEY")?;
-    match (id, secret("DIDIT_CLIENT_SECRET")?, key, version) {
+    let problem = match (id, secret("DIDIT_CLIENT_SECRET")?, key, version) {
         (Some(id), Some(secret), None, _) | (Some(id), Some(secret), Some(_), Some(ApiVersion::V1)) => {
-            Ok(Credentials::client(id, secret))
+            return Ok(Credentials::client(id, secret));
         }
         (None, None, Some(key), _) | (Some(_), Some(_), Some(key), Some(ApiVersion::V3)) => {
-            Ok(Credentials::api_key(key))
+            return Ok(Credentials::api_key(key));
         }
-        (Some(_), Some(_), Some(_), _) => Err(Error::config(
-            "DIDIT_API_KEY and DIDIT_CLIENT_ID are both set: unset one, or let DIDIT_API_VERSION decide, where v1 takes \
-             the client credentials and v3 the key",
-        )),
-        (Some(_), None, ..) => Err(Error::config("DIDIT_CLIENT_ID is set, but DIDIT_CLIENT_SECRET is not")),
-        (None, Some(_), ..) => Err(Error::config("DIDIT_CLIENT_SECRET is set, but DIDIT_CLIENT_ID is not")),
-        (None, None, None, _) => Err(Error::config(
-            "no credentials: set DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET, or DIDIT_API_KEY",
-        )),
-    }
+        (Some(_), Some(_), Some(_), _) => {
+            "DIDIT_API_KEY and DIDIT_CLIENT_ID are both set: unset one, or set DIDIT_API_VERSION (v1 uses the client \
+             credentials, v3 the API key)"
+        }
+        (Some(_), None, ..) => "DIDIT_CLIENT_ID is set, but DIDIT_CLIENT_SECRET is not",
+        (None, Some(_), ..) => "DIDIT_CLIENT_SECRET is set, but DIDIT_CLIENT_ID is not",
+        (None, None, None, _) => "no credentials: set DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET, or DIDIT_API_KEY",
+    };
+    Err(Error::config(problem))
 }
 
 #[cfg(test)]
@@ -371,7 +375,7 @@ mod tests {
             let value = name.trim_end_matches("_FILE");
             let both = [(name, path), (value, MARKER), ("DIDIT_CLIENT_ID", "me")];
             let message = message(configured(&both));
-            assert_eq!(message, format!("{name}: {value} is set as well: unset one of them"));
+            assert_eq!(message, format!("{name}: {value} is also set: unset one of them"));
         }
     }
 

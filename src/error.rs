@@ -248,8 +248,8 @@ impl Error {
     pub fn advice(&self) -> Option<&str> {
         let advice = match self.0.verdict {
             Verdict::NotApplied => self.0.advice,
-            Verdict::Unknown if self.0.retryable => "read the session back, or repeat the update, which is safe",
-            Verdict::Unknown => "read the session back before anything else",
+            Verdict::Unknown if self.0.retryable => "repeat the update, which is safe, or check the session's status",
+            Verdict::Unknown => "check the session's status before retrying: `didit status` or `Client::session`",
         };
         Some(advice).filter(|advice| !advice.is_empty())
     }
@@ -318,7 +318,7 @@ impl fmt::Display for Error {
         match (inner.verdict, &inner.first_unknown_attempt) {
             (Verdict::Unknown, Some((attempt, problem))) => write!(
                 f,
-                "; whether it was applied is unknown, because attempt {attempt} may have been ({problem})"
+                "; whether it was applied is unknown: attempt {attempt} may have been applied ({problem})"
             )?,
             (Verdict::Unknown, None) => f.write_str("; whether it was applied is unknown")?,
             (Verdict::NotApplied, _) if !inner.subject.is_empty() => f.write_str("; nothing was changed")?,
@@ -581,8 +581,8 @@ mod tests {
                 })
                 .to_string(),
             "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
-             whether it was applied is unknown; read the session back before anything else; the server asks you to \
-             wait 1.5 s [request r-1]"
+             whether it was applied is unknown; check the session's status before retrying: `didit status` or \
+             `Client::session`; the server asks you to wait 1.5 s [request r-1]"
         );
         assert_eq!(
             error
@@ -594,13 +594,13 @@ mod tests {
                 })
                 .to_string(),
             "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
-             whether it was applied is unknown, because attempt 1 may have been (it was cut off); read the session back \
-             before anything else [request r-1]"
+             whether it was applied is unknown: attempt 1 may have been applied (it was cut off); check the session's \
+             status before retrying: `didit status` or `Client::session` [request r-1]"
         );
         let error = Error::new(ErrorKind::Network, Verdict::Unknown, "closed");
         assert_eq!(
             error.to_string(),
-            "closed; whether it was applied is unknown; read the session back, or repeat the update, which is safe"
+            "closed; whether it was applied is unknown; repeat the update, which is safe, or check the session's status"
         );
         assert_eq!(
             Error::config("not a URL").for_setting("base_url").to_string(),

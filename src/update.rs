@@ -330,23 +330,23 @@ impl StatusUpdate {
         let resubmitted = self.new_status == NewStatus::Resubmitted;
         let (email, language) = (self.email.as_deref(), self.email_language.as_deref());
         let problem = if version != ApiVersion::V3 && resubmitted {
-            format!("API version {version} cannot resubmit: use v3")
+            "resubmitting needs API v3: set DIDIT_API_VERSION=v3".into()
         } else if version != ApiVersion::V3 && (email.is_some() || language.is_some()) {
-            format!("API version {version} sends no email: use v3")
+            "sending an email needs API v3: set DIDIT_API_VERSION=v3".into()
         } else if resubmitted && self.nodes.is_empty() {
-            "Resubmitted needs at least one node to repeat".into()
+            "Resubmitted needs at least one node".into()
         } else if !resubmitted && !self.nodes.is_empty() {
-            "nodes to repeat go with Resubmitted only".into()
+            "only Resubmitted takes nodes".into()
         } else if self
             .nodes
             .iter()
             .any(|node| node.node_id.is_empty() || node.feature.is_empty())
         {
-            "a node to repeat needs a node id and a feature".into()
+            "every node needs a node id and a feature".into()
         } else if email.is_some_and(|address| !is_address(address)) {
             "not an email address".into()
         } else if language.is_some_and(|code| !LANGUAGES.split(' ').any(|known| known == code)) {
-            format!("not a language that Didit writes emails in: use one of {LANGUAGES}")
+            format!("not a language of Didit's emails: use one of {LANGUAGES}")
         } else if language.is_some() && email.is_none() {
             "an email language needs an email address".into()
         } else {
@@ -359,7 +359,7 @@ impl StatusUpdate {
                 email_language: language,
             };
             // Strings, a bool and a list of strings: there is nothing in it that JSON could refuse.
-            return serde_json::to_vec(&body).map_err(|_| Error::input("the update is not JSON"));
+            return serde_json::to_vec(&body).map_err(|_| Error::input("the update cannot be serialized"));
         };
         Err(Error::input(problem))
     }

@@ -117,9 +117,9 @@ fn status_error(
     let problem = match status {
         _ if from_didit => format!("Didit answered {status}"),
         400.. if body.is_err() => {
-            format!("{host} answered {status}, and its answer could not be read to its end")
+            format!("{host} answered {status}, but the rest of its answer could not be read")
         }
-        300..400 => format!("{host} answered {status}, a redirect, which is not followed"),
+        300..400 => format!("{host} answered {status}, a redirect, which didit does not follow"),
         400..500 => unexpected_body(host, response, shown),
         500.. => format!("{host} answered {status} {}", describe_body(response, shown)),
         _ => format!("{host} answered {status}"),
@@ -131,15 +131,15 @@ fn status_error(
     };
     let (kind, outcome, advice) = match status {
         499 | 501 | 505 => (Server, Unclear, ""),
-        408 | 500..=599 => (Server, Lost, "try again later"),
-        425 => (Rejected, NotYet, "try again later"),
-        429 => (RateLimited, NotYet, "try again later"),
+        408 | 500..=599 => (Server, Lost, "retry later"),
+        425 => (Rejected, NotYet, "retry later"),
+        429 => (RateLimited, NotYet, "retry later"),
         401 => (Authentication, Refused, check("check the credentials")),
         402 => (Rejected, Refused, check("check the application's credits")),
         403 => (
             Forbidden,
             Refused,
-            check("check what the application may do, and its credits"),
+            check("check the application's permissions and credits"),
         ),
         404 => (
             NotFound,
@@ -160,8 +160,8 @@ fn status_error(
 }
 
 /// A 200 that does not confirm what was asked.
-pub(crate) fn unconfirmed(problem: String, operation: Operation) -> Error {
-    unusable(problem, "", operation)
+pub(crate) fn unconfirmed(problem: &str, operation: Operation) -> Error {
+    unusable(problem.into(), "", operation)
 }
 
 /// A 200 from `host` that is not about a session at all.
@@ -193,10 +193,10 @@ fn unexpected_body(host: &str, response: &Response, body: &[u8]) -> String {
 fn describe_body(response: &Response, body: &[u8]) -> &'static str {
     match body.trim_ascii_start().first() {
         None => "with an empty body",
-        Some(_) if is_compressed(response, body) => "with compressed data, which it was not asked for",
+        Some(_) if is_compressed(response, body) => "with compressed data, which didit did not ask for",
         Some(b'<') => "with HTML, not JSON",
         Some(b'{') => "with JSON that is not Didit's",
-        Some(_) => "with something that is not JSON",
+        Some(_) => "with a body that is not JSON",
     }
 }
 
@@ -220,7 +220,7 @@ mod tests {
             (IDEMPOTENT, Verdict::Unknown),
             (ONCE, Verdict::Unknown),
         ] {
-            let error = unconfirmed("it is for another session".into(), operation);
+            let error = unconfirmed("it is for another session", operation);
             assert_eq!(
                 (error.kind(), error.verdict()),
                 (ErrorKind::UnexpectedResponse, verdict)

@@ -138,7 +138,7 @@ impl DnsCache {
             let thread = thread::Builder::new().name("didit-lookup".into());
             if thread.spawn(move || shared.look_up(index, &name, port)).is_err() {
                 host.failed = Some((now, String::new()));
-                return old.ok_or_else(|| unresolved(io::ErrorKind::Other, ": the system has no thread to spare"));
+                return old.ok_or_else(|| unresolved(io::ErrorKind::Other, ": the system could not start a thread"));
             }
             host.in_flight = true;
         }

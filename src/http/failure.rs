@@ -75,22 +75,21 @@ impl Failure {
                 advice,
             };
         }
-        let timeout = in_words(context.timeout);
-        let (kind, problem) = match stage {
-            Stage::Connecting => context.connecting(error),
-            Stage::TooLate => (TimedOut, format!("too little of {timeout} was left to send the update")),
-            Stage::Waiting => context.waiting(error),
-            Stage::Reading => context.reading(error),
-        };
+        let kind = kind(error, stage);
         let problem = match stage {
-            Stage::Connecting | Stage::TooLate => format!("connecting to {route}: {problem}"),
-            Stage::Waiting | Stage::Reading => format!("{server} {problem}"),
+            Stage::Connecting => format!("connecting to {route}: {}", context.connecting(error)),
+            Stage::TooLate => {
+                let timeout = in_words(context.timeout);
+                format!("connecting to {route}: too little of the {timeout} was left to send the update")
+            }
+            Stage::Waiting => context.waiting(error, &server),
+            Stage::Reading => context.reading(error, &server),
         };
         let (outcome, advice) = match (stage, kind) {
-            (Stage::Connecting, _) => (Outcome::NotYet, "try again"),
-            (Stage::TooLate, _) => (Outcome::TooLate, "try again"),
+            (Stage::Connecting, _) => (Outcome::NotYet, "retry later"),
+            (Stage::TooLate, _) => (Outcome::TooLate, "retry later"),
             (_, UnexpectedResponse) => (Outcome::Unclear, ""),
-            _ => (Outcome::Lost, "try again"),
+            _ => (Outcome::Lost, "retry later"),
         };
         Failure {
             kind,
@@ -107,69 +106,76 @@ impl Context<'_> {
         let proxy = self.proxy.unwrap_or_default();
         match proxy_status(error) {
             Some(status @ (401 | 407)) => Some((
-                format!("the proxy {proxy} wants a user name and a password, or different ones (it answered {status})"),
-                "check the proxy's URL, which carries them; only Basic authentication is supported",
+                format!(
+                    "the proxy {proxy} requires a user name and a password, or rejected those in its URL (it answered {status})"
+                ),
+                "check the user name and the password in the proxy's URL; only Basic authentication is supported",
             )),
             Some(403) => Some((
                 format!("the proxy {proxy} refuses {} (it answered 403)", self.host),
-                "ask whoever runs the proxy",
+                "ask the proxy's administrator",
             )),
             _ => tls::refusal(error, server, self.custom_roots),
         }
     }
 
-    fn connecting(&self, error: &E) -> (ErrorKind, String) {
-        let limit = in_words(self.connect_timeout);
+    fn connecting(&self, error: &E) -> String {
         match error {
-            E::Timeout(Timeout::Connect | Timeout::Resolve) => (TimedOut, format!("no connection within {limit}")),
-            E::Timeout(_) => (TimedOut, format!("no connection within {}", in_words(self.timeout))),
+            E::Timeout(Timeout::Connect | Timeout::Resolve) => {
+                format!("no connection within {}", in_words(self.connect_timeout))
+            }
+            E::Timeout(_) => format!("no connection within {}", in_words(self.timeout)),
             E::ConnectProxyFailed(_) => match proxy_status(error) {
-                Some(status) => (Network, format!("the proxy answered {status}")),
-                None => (Network, "the proxy closed the connection".into()),
+                Some(status) => format!("the proxy answered {status}"),
+                None => "the proxy closed the connection".into(),
             },
-            E::Protocol(_) => (Network, format!("the proxy answered with {}", not_http(error, 20))),
+            E::Protocol(_) => format!("the proxy answered with {}", not_http(error, 20)),
             E::Io(error) if error.kind() != Io::InvalidData => match loss(error) {
-                Some(loss) => (Network, format!("the connection was {loss}")),
-                // A name that was not resolved in time.
-                None if error.kind() == Io::TimedOut => (TimedOut, sanitize(&error.to_string(), 300, &[])),
-                None => (Network, sanitize(&system_message(error), 300, &[])),
+                Some(loss) => format!("the connection was {loss}"),
+                None => sanitize(&system_message(error), 300, &[]),
             },
             // Such as a TLS handshake that was cut off.
-            _ => (Network, "the connection broke off".into()),
+            _ => "the connection was lost".into(),
         }
     }
 
-    fn waiting(&self, error: &E) -> (ErrorKind, String) {
+    fn waiting(&self, error: &E, server: &str) -> String {
         match error {
-            E::Timeout(_) => (TimedOut, format!("did not answer within {}", in_words(self.timeout))),
-            E::Protocol(_) => (UnexpectedResponse, format!("answered with {}", not_http(error, 128))),
+            E::Timeout(_) => format!("{server} did not answer within {}", in_words(self.timeout)),
+            E::Protocol(_) => format!("{server} answered with {}", not_http(error, 128)),
             E::LargeResponseHeader(..) => {
                 let limit = size(MAX_HEADERS as u64);
-                (UnexpectedResponse, format!("answered with headers larger than {limit}"))
+                format!("{server} answered with headers larger than {limit}")
             }
             E::Io(error) => match loss(error) {
-                Some(loss) => (Network, format!("{loss} the connection before answering")),
-                None => (
-                    Network,
-                    format!("could not be heard: {}", sanitize(&system_message(error), 300, &[])),
-                ),
+                Some(loss) => format!("{server} {loss} the connection before answering"),
+                None => {
+                    let reason = sanitize(&system_message(error), 300, &[]);
+                    format!("reading the answer from {server} failed: {reason}")
+                }
             },
-            _ => (Network, "lost the connection before answering".into()),
+            _ => format!("{server} lost the connection before answering"),
         }
     }
 
-    fn reading(&self, error: &E) -> (ErrorKind, String) {
+    fn reading(&self, error: &E, server: &str) -> String {
         match error {
-            E::Timeout(_) => (
-                TimedOut,
-                format!("did not finish its answer within {}", in_words(self.timeout)),
-            ),
-            E::BodyExceedsLimit(_) => (
-                UnexpectedResponse,
-                format!("sent an answer larger than {}", size(self.max_response)),
-            ),
-            _ => (Network, "sent an answer that was cut short".into()),
+            E::Timeout(_) => format!("{server} did not finish its answer within {}", in_words(self.timeout)),
+            E::BodyExceedsLimit(_) => format!("{server} sent an answer larger than {}", size(self.max_response)),
+            _ => format!("{server} sent an answer that was cut short"),
         }
+    }
+}
+
+fn kind(error: &E, stage: Stage) -> ErrorKind {
+    match error {
+        _ if stage == Stage::TooLate => TimedOut,
+        E::Timeout(_) => TimedOut,
+        // The name was not resolved in time.
+        E::Io(error) if stage == Stage::Connecting && error.kind() == Io::TimedOut => TimedOut,
+        E::Protocol(_) | E::LargeResponseHeader(..) if stage == Stage::Waiting => UnexpectedResponse,
+        E::BodyExceedsLimit(_) => UnexpectedResponse,
+        _ => Network,
     }
 }
 
@@ -246,7 +252,7 @@ mod tests {
         let certain = matches!(failure.outcome, Outcome::Refused | Outcome::NotYet);
         assert_eq!(certain, stage == Stage::Connecting);
         let retryable = matches!(failure.outcome, Outcome::NotYet | Outcome::Lost);
-        assert_eq!(failure.advice == "try again", retryable);
+        assert_eq!(failure.advice == "retry later", retryable);
         (failure.kind, failure.problem, retryable)
     }
 
@@ -260,7 +266,7 @@ mod tests {
             (
                 ureq::Error::Io(io::Error::new(Io::InvalidData, "received fatal alert: InternalError")),
                 ErrorKind::Network,
-                "the connection broke off",
+                "the connection was lost",
             ),
             (
                 ureq::Error::Timeout(Timeout::Connect),
@@ -283,9 +289,9 @@ mod tests {
                 "the name a.test could not be resolved",
             ),
             (
-                unresolved(Io::Other, ": the system has no thread to spare"),
+                unresolved(Io::Other, ": the system could not start a thread"),
                 ErrorKind::Network,
-                "the name a.test could not be resolved: the system has no thread to spare",
+                "the name a.test could not be resolved: the system could not start a thread",
             ),
             (
                 proxy_said("proxy server responded 502/502"),
@@ -303,7 +309,7 @@ mod tests {
             let tunnelled = format!("connecting to a.test:8443 through the proxy p:3128: {problem}");
             assert_eq!(told(&error, Stage::Connecting, Some("p:3128")), (kind, tunnelled, true));
         }
-        let wants = "the proxy p:3128 wants a user name and a password, or different ones";
+        let wants = "the proxy p:3128 requires a user name and a password, or rejected those in its URL";
         for (status, problem) in [
             (401, wants),
             (403, "the proxy p:3128 refuses a.test:8443"),
@@ -322,7 +328,7 @@ mod tests {
         assert_eq!((failure.kind, failure.outcome), (ErrorKind::Timeout, Outcome::TooLate));
         assert_eq!(
             failure.problem,
-            "connecting to a.test:8443: too little of 2.5 s was left to send the update"
+            "connecting to a.test:8443: too little of the 2.5 s was left to send the update"
         );
     }
 
@@ -384,6 +390,10 @@ mod tests {
             let tunnelled = format!("a.test:8443, through the proxy p:3128, {problem}");
             assert_eq!(told(&error, stage, Some("p:3128")), (kind, tunnelled, retryable));
         }
+        let error = ureq::Error::Io(io::Error::other("Out of memory"));
+        let (kind, problem, retryable) = told(&error, Stage::Waiting, None);
+        assert_eq!((kind, retryable), (ErrorKind::Network, true));
+        assert_eq!(problem, "reading the answer from a.test:8443 failed: out of memory");
     }
 
     #[test]

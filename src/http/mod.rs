@@ -134,7 +134,7 @@ impl Http {
         let user_agent = &settings.user_agent;
         let is_printable = user_agent.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if !is_printable || user_agent.is_empty() || user_agent.len() > MAX_USER_AGENT {
-            let problem = "only visible ASCII characters and spaces are allowed, at most 1 KiB";
+            let problem = "it must be 1 to 1024 visible ASCII characters or spaces";
             return Err(Error::config(problem).for_setting("user_agent"));
         }
         let url = base_url.parse().map_err(|_| Error::config("not a URL"))?;

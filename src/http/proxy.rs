@@ -62,22 +62,22 @@ fn from_environment(url: &Uri, environment: Environment<'_>) -> Option<(&'static
 
 fn parse(text: &str) -> Result<Proxy, &'static str> {
     if text.len() > MAX_URL {
-        return Err("a proxy URL has at most 8 KiB");
+        return Err("it is longer than 8 KiB");
     }
     // The value is not repeated: it may hold a password.
-    let not_a_url = "not a proxy URL such as http://user:password@host:port";
+    let not_a_url = "not a proxy URL: it must look like http://user:password@host:port";
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(not_a_url);
     }
     let proxy = Proxy::new(text).map_err(|_| not_a_url)?;
     let authority = proxy.uri().authority().ok_or(not_a_url)?;
     if !is_usable(authority) {
-        return Err("its host or port cannot be used");
+        return Err("its host or port is invalid");
     }
     match proxy.protocol() {
         ProxyProtocol::Http => Ok(proxy),
         ProxyProtocol::Https => tls::available().map(|()| proxy),
-        _ => Err("a SOCKS proxy is not supported, use an http proxy"),
+        _ => Err("SOCKS proxies are not supported: use an HTTP proxy"),
     }
 }
 
@@ -277,8 +277,8 @@ mod tests {
             ("http://me:hunter2@:3128", "its host or port"),
             ("http://me:hunter2@proxy.test:0", "its host or port"),
             ("http://me:hunter2@proxy.test:99999", "its host or port"),
-            ("socks5://me:hunter2@proxy.test", "SOCKS proxy is not supported"),
-            ("socks4a://me:hunter2@proxy.test", "SOCKS proxy is not supported"),
+            ("socks5://me:hunter2@proxy.test", "SOCKS proxies are not supported"),
+            ("socks4a://me:hunter2@proxy.test", "SOCKS proxies are not supported"),
         ] {
             let error = chosen("https://x.test", None, &[("HTTPS_PROXY", value)]).unwrap_err();
             let shown = format!("{error} {error:?}");
@@ -297,7 +297,7 @@ mod tests {
         let chosen = |length| chosen("https://x.test", Some(&of_length(length)), &[]);
         assert_eq!(chosen(8 * 1024).unwrap().as_deref(), Some("proxy.test:80"));
         let error = chosen(8 * 1024 + 1).unwrap_err();
-        assert!(error.to_string().contains("at most 8 KiB"), "{error}");
+        assert!(error.to_string().contains("longer than 8 KiB"), "{error}");
     }
 
     #[test]

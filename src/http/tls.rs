@@ -18,7 +18,7 @@ const ROOTS: &str = "root_certificates (DIDIT_CA_FILE)";
 pub(super) fn available() -> Result<(), &'static str> {
     #[cfg(all(feature = "rustls-no-provider", not(feature = "rustls")))]
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        return Err("https needs a crypto provider for rustls: first install one, with \
+        return Err("https needs a crypto provider for rustls: install one first, with \
                     rustls::crypto::aws_lc_rs::default_provider().install_default()");
     }
     match cfg!(any(
@@ -137,20 +137,20 @@ pub(super) fn refusal(error: &ureq::Error, server: &str, custom_roots: bool) -> 
 /// last one always does. An alert comes from the server, so what it says of certificates is not about the server's.
 const MEANINGS: &str = "\
 alert: Certificate|alert: BadCertificate|alert: UnknownCA|alert: UnsupportedCertificate|alert certificate|alert bad certificate|alert unknown ca|alert unsupported certificate => HOST wants a client certificate, which didit cannot send: is a gateway in between?
-alert: UnrecognisedName|unrecognized name => HOST does not serve a host of this name (TLS alert unrecognized_name); check the host in the URL
-alert: AccessDenied|alert access denied => HOST denies access to this machine (TLS alert access_denied); ask those who run it, or a gateway before it
-alert: HandshakeFailure|alert handshake failure => HOST refused the TLS handshake (TLS alert handshake_failure): no cipher suits both sides, or it wants a client certificate, which didit cannot send; check what the server, or a gateway before it, asks for
-certificate expired|Expired|has expired|-2146762495 => the certificate of HOST has expired; check the clock of this machine, and the certificate
-not valid yet|NotValidYet|not yet valid => the certificate of HOST is not valid yet; check the clock of this machine, and the certificate
+alert: UnrecognisedName|unrecognized name => HOST does not serve this host name (TLS alert unrecognized_name); check the host in the URL
+alert: AccessDenied|alert access denied => HOST denies access to this machine (TLS alert access_denied); ask its administrator, or that of a gateway in between
+alert: HandshakeFailure|alert handshake failure => HOST refused the TLS handshake (TLS alert handshake_failure): no cipher suits both sides, or it wants a client certificate, which didit cannot send; check the TLS settings of the server, or of a gateway in between
+certificate expired|Expired|has expired|-2146762495 => the certificate of HOST has expired; check this machine's clock and the certificate
+not valid yet|NotValidYet|not yet valid => the certificate of HOST is not valid yet; check this machine's clock and the certificate
 not valid for|NotValidForName|ostname mismatch|IP address mismatch|-2146762481 => the certificate of HOST is for another host; check the host in the URL
-UnknownIssuer|local issuer|issuer certificate|self-signed|self signed|first certificate|-2146762487|-2146762486 => the certificate of HOST is signed by an authority that is not trusted here; where a proxy inspects TLS, name its authority with root_certificates (DIDIT_CA_FILE)
+UnknownIssuer|local issuer|issuer certificate|self-signed|self signed|first certificate|-2146762487|-2146762486 => the certificate of HOST is signed by an untrusted certificate authority; if a proxy inspects TLS, trust its certificate authority with root_certificates (DIDIT_CA_FILE)
 evoked|-2146762484 => the certificate of HOST has been revoked
-CaUsedAsEndEntity => the certificate of HOST is an authority's, not a server's; the server needs one of its own
-UnsupportedCertVersion => the certificate of HOST is of an old kind: it is not X.509 version 3; the server needs a new one
-extended key usage|InvalidPurpose|certificate purpose => the certificate of HOST is not for servers, perhaps for clients; the server needs one of its own
+CaUsedAsEndEntity => the certificate of HOST belongs to a certificate authority, not to a server; the server needs its own certificate
+UnsupportedCertVersion => the certificate of HOST is outdated: it is not X.509 version 3; the server needs a new one
+extended key usage|InvalidPurpose|certificate purpose => the certificate of HOST is not for servers (perhaps for clients); the server needs a server certificate
 certificate|Certificate => the certificate of HOST cannot be used; check the server's certificate
-corrupt message|wrong version number|packet length too long|http request => HOST does not speak TLS there; check the port, and https
- => HOST could not agree on TLS: no version or cipher suits both sides; check what the server, or a proxy before it, allows";
+corrupt message|wrong version number|packet length too long|http request => HOST does not speak TLS on this port; check the port and the scheme of the URL
+ => the TLS handshake with HOST failed: no version or cipher suits both sides; check the TLS settings of the server, or of a proxy in between";
 
 fn explain(text: &str, server: &str, custom_roots: bool) -> Option<(String, &'static str)> {
     let says = |any: &str| any.split('|').any(|words| text.contains(words));
@@ -178,7 +178,7 @@ fn details(text: &str) -> Option<String> {
         let names = types
             .iter()
             .fold(names.to_owned(), |names, part| names.replace(part, ""));
-        return Some(format!("is for {}, and not for this host", sanitize(&names, 300, &[])));
+        return Some(format!("is for {}, not for this host", sanitize(&names, 300, &[])));
     }
     let (front, end) = text.split_once(" seconds ")?;
     let time = in_words(Duration::from_secs(front.rsplit('(').next()?.parse().ok()?));
@@ -235,7 +235,7 @@ mod tests {
                 "invalid peer certificate: certificate not valid for name \"a.test\"; certificate is only valid for \
                  DnsName(\"b.test\") or IpAddress(127.0.0.2)",
                 true,
-                "is for b.test or 127.0.0.2, and not for this host",
+                "is for b.test or 127.0.0.2, not for this host",
             ),
             (
                 "invalid peer certificate: certificate not valid for name \"a.test\"; certificate is not valid for any \
@@ -247,30 +247,30 @@ mod tests {
             (
                 "invalid peer certificate: UnknownIssuer",
                 true,
-                "is signed by an authority that is not trusted here",
+                "is signed by an untrusted certificate authority",
             ),
             ("invalid peer certificate: Revoked", true, "has been revoked"),
             ("invalid peer certificate: BadEncoding", true, "cannot be used"),
             (
                 "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
                 true,
-                "is an authority's, not a server's",
+                "belongs to a certificate authority, not to a server",
             ),
             (
                 "invalid peer certificate: Other(OtherError(UnsupportedCertVersion))",
                 true,
-                "is of an old kind: it is not X.509 version 3",
+                "is outdated: it is not X.509 version 3",
             ),
             (
                 "invalid peer certificate: certificate does not allow extended key usage for server authentication, \
                  allows client authentication",
                 true,
-                "is not for servers, perhaps for clients",
+                "is not for servers (perhaps for clients)",
             ),
             (
                 "received corrupt message of type InvalidContentType",
                 false,
-                "does not speak TLS there",
+                "does not speak TLS on this port",
             ),
             ("received fatal alert: CertificateRequired", false, CLIENT_CERTIFICATE),
             ("received fatal alert: BadCertificate", false, CLIENT_CERTIFICATE),
@@ -278,7 +278,7 @@ mod tests {
             (
                 "received fatal alert: UnrecognisedName",
                 false,
-                "does not serve a host of this name (TLS alert unrecognized_name)",
+                "does not serve this host name (TLS alert unrecognized_name)",
             ),
             (
                 "received fatal alert: AccessDenied",
@@ -289,12 +289,12 @@ mod tests {
             (
                 "received fatal alert: ProtocolVersion",
                 false,
-                "could not agree on TLS: no version or cipher suits both sides",
+                "failed: no version or cipher suits both sides",
             ),
             (
                 "peer is incompatible: ServerDoesNotSupportTls12Or13",
                 false,
-                "could not agree on TLS: no version or cipher suits both sides",
+                "failed: no version or cipher suits both sides",
             ),
             // OpenSSL
             (
@@ -321,12 +321,12 @@ mod tests {
             (
                 "certificate verify failed: (unable to get local issuer certificate)",
                 true,
-                "is signed by an authority that is not trusted here",
+                "is signed by an untrusted certificate authority",
             ),
             (
                 "certificate verify failed: (self-signed certificate in certificate chain)",
                 true,
-                "is signed by an authority that is not trusted here",
+                "is signed by an untrusted certificate authority",
             ),
             (
                 "certificate verify failed: (certificate revoked)",
@@ -341,7 +341,7 @@ mod tests {
             (
                 "certificate verify failed: (unsuitable certificate purpose)",
                 true,
-                "is not for servers, perhaps for clients",
+                "is not for servers (perhaps for clients)",
             ),
             (
                 "error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:SSL alert number 116",
@@ -361,7 +361,7 @@ mod tests {
             (
                 "error:0A000458:SSL routines:ssl3_read_bytes:tlsv1 unrecognized name:SSL alert number 112",
                 false,
-                "does not serve a host of this name (TLS alert unrecognized_name)",
+                "does not serve this host name (TLS alert unrecognized_name)",
             ),
             (
                 "error:0A000419:SSL routines:ssl3_read_bytes:tlsv1 alert access denied:SSL alert number 49",
@@ -371,12 +371,12 @@ mod tests {
             (
                 "error:0A00010B:SSL routines:ssl3_get_record:wrong version number:../ssl/record/ssl3_record.c:354:",
                 false,
-                "does not speak TLS there",
+                "does not speak TLS on this port",
             ),
             (
                 "error:0A00042E:SSL routines:ssl3_read_bytes:tlsv1 alert protocol version:SSL alert number 70",
                 false,
-                "could not agree on TLS: no version or cipher suits both sides",
+                "failed: no version or cipher suits both sides",
             ),
             // Windows
             (
@@ -388,12 +388,12 @@ mod tests {
                 "A certificate chain processed, but terminated in a root certificate which is not trusted by the trust \
                  provider. (os error -2146762487)",
                 true,
-                "is signed by an authority that is not trusted here",
+                "is signed by an untrusted certificate authority",
             ),
             (
                 "(os error -2146762486)",
                 true,
-                "is signed by an authority that is not trusted here",
+                "is signed by an untrusted certificate authority",
             ),
             (
                 "The certificate's CN name does not match the passed value. (os error -2146762481)",
@@ -403,7 +403,11 @@ mod tests {
             ("(os error -2146762484)", true, "has been revoked"),
         ] {
             let (told, _) = explain(text, "a.test", false).unwrap();
-            let whose = if of_certificate { "the certificate of " } else { "" };
+            let whose = match (of_certificate, problem.starts_with("failed")) {
+                (true, _) => "the certificate of ",
+                (false, true) => "the TLS handshake with ",
+                (false, false) => "",
+            };
             assert_eq!(told, format!("{whose}a.test {problem}"), "{text}");
         }
     }
@@ -423,7 +427,7 @@ mod tests {
     #[test]
     fn what_ureq_refuses_itself_is_a_refusal_too() {
         let (problem, _) = refusal(&ureq::Error::Tls("TLS is not enabled"), "a.test", false).unwrap();
-        assert!(problem.starts_with("a.test could not agree on TLS"), "{problem}");
+        assert!(problem.starts_with("the TLS handshake with a.test failed"), "{problem}");
     }
 
     #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
@@ -454,7 +458,7 @@ mod tests {
             advice
         };
         assert_eq!(advice(true), "check root_certificates (DIDIT_CA_FILE)");
-        assert!(advice(false).contains("where a proxy inspects TLS"));
+        assert!(advice(false).contains("if a proxy inspects TLS"));
     }
 
     /// A connection over which this is received, from the last to the first.

@@ -19,13 +19,13 @@ const MAX_URL: usize = 8 * 1024;
 pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     let refuse = |problem: &str| Err(Error::config(problem));
     if text.len() > MAX_URL {
-        return refuse("a base URL has at most 8 KiB");
+        return refuse("it is longer than 8 KiB");
     }
     if !is_visible_ascii(text) || text.contains(['\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
         return refuse("not a URL");
     }
     if text.contains(['?', '#']) {
-        return refuse("a base URL has no query and no fragment");
+        return refuse("it must not have a query or a fragment");
     }
     let Ok(uri) = text.parse::<Uri>() else {
         return refuse("not a URL");
@@ -34,21 +34,25 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
         return refuse("not an absolute URL: it must start with https://");
     };
     if authority.as_str().contains('@') {
-        return refuse("a base URL has no user info");
+        return refuse("it must not contain credentials");
     }
     let host = authority.host();
     if !is_usable(authority) {
-        return refuse("its host or port cannot be used");
+        return refuse("its host or port is invalid");
     }
     match scheme {
         "https" => tls::available().map_err(Error::config)?,
         "http" if allow_insecure || is_loopback(host) => {}
-        "http" => return refuse("http is only for loopback hosts, unless allow_insecure_http is set: use https"),
+        "http" => {
+            return refuse("http is allowed for loopback hosts only, unless allow_insecure_http is set: use https");
+        }
         _ => return refuse("it must start with https:// or http://"),
     }
     let path = uri.path().trim_end_matches('/');
     if ["/v1", "/v2", "/v3"].iter().any(|version| path.ends_with(version)) {
-        return refuse("it ends in an API version: remove it, and set api_version (DIDIT_API_VERSION) instead");
+        return refuse(
+            "it ends in an API version: remove the version, and set api_version (DIDIT_API_VERSION) instead",
+        );
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -91,19 +95,19 @@ mod tests {
     #[test]
     fn a_refused_base_url_is_told_why() {
         for (url, why) in [
-            ("http://example.org", "http is only for loopback hosts"),
+            ("http://example.org", "http is allowed for loopback hosts only"),
             ("ftp://example.org", "it must start with https:// or http://"),
             ("example.org", "not an absolute URL"),
-            ("http://user@localhost", "no user info"),
-            ("http://localhost?a", "no query and no fragment"),
-            ("http://localhost#a", "no query and no fragment"),
+            ("http://user@localhost", "contain credentials"),
+            ("http://localhost?a", "a query or a fragment"),
+            ("http://localhost#a", "a query or a fragment"),
             ("http://localhost:0", "its host or port"),
             ("http://local host", "not a URL"),
             ("http://localhost/v3", "ends in an API version"),
             ("http://localhost/prefix/v1/", "ends in an API version"),
             (
                 "http://localhost/auth/v2//",
-                "remove it, and set api_version (DIDIT_API_VERSION) instead",
+                "remove the version, and set api_version (DIDIT_API_VERSION) instead",
             ),
         ] {
             let error = base_url(url, false).unwrap_err().to_string();
@@ -112,7 +116,7 @@ mod tests {
         let longest = format!("http://[::1]/{}", "p".repeat(MAX_URL - 13));
         assert_eq!(base_url(&longest, false).unwrap(), longest);
         let error = base_url(&format!("{longest}p"), false).unwrap_err().to_string();
-        assert!(error.contains("at most 8 KiB"), "{error}");
+        assert!(error.contains("longer than 8 KiB"), "{error}");
         assert_eq!(base_url("http://[::1]:80/a/", false).unwrap(), "http://[::1]:80/a");
         for url in [
             "http://v3",

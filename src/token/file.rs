@@ -46,7 +46,7 @@ impl TokenFile {
     /// The token in the file, if it can be trusted and is for these credentials.
     pub(crate) fn load(&self, now: Timestamp) -> Option<Token> {
         let text = read_private(&self.path)
-            .inspect_err(|error| log::debug!(target: "didit", "token file not used: {error}"))
+            .inspect_err(|error| log::debug!(target: "didit", "ignoring the token file: {error}"))
             .ok()?;
         let content: Value = serde_json::from_slice(&text).ok()?;
         let ours = content["auth_url"] == *self.auth_url && content["client_id"] == *self.client_id;
@@ -68,12 +68,12 @@ impl TokenFile {
         match self.try_store(token) {
             Ok(()) => return true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                log::debug!(target: "didit", "token file not written: {error}");
+                log::debug!(target: "didit", "not writing the token file: {error}");
             }
             Err(error) => self.warned.call_once(|| {
                 let (path, problem) = (self.path.display(), system_message(&error));
                 let effect = "each process fetches its own access token";
-                log::warn!(target: "didit::token_file", "token file {path} cannot be written: {problem}; {effect}");
+                log::warn!(target: "didit::token_file", "cannot write the token file {path}: {problem}; {effect}");
             }),
         }
         false
@@ -128,7 +128,7 @@ impl TokenFile {
         let is_other = start.contains(&b'\n') || start.starts_with(b"{\"");
         match is_other && !is_ours {
             true => Err(io::Error::other(
-                "the file at this path holds something other than a token",
+                "the file contains something other than an access token",
             )),
             false => Ok(()),
         }

@@ -71,7 +71,7 @@ impl Token {
     pub(crate) fn parse(body: &Value, issued_at: Timestamp) -> Result<Token, &'static str> {
         let value = match body["access_token"].as_str() {
             _ if !body["error"].is_null() => return Err("its answer is an error"),
-            None | Some("") => return Err("its answer holds no access token"),
+            None | Some("") => return Err("its answer contains no access token"),
             Some(value) => value,
         };
         let kind = &body["token_type"];
@@ -83,7 +83,7 @@ impl Token {
             .or_else(|| between().filter(|seconds| *seconds > 0))
             .map_or(DEFAULT_LIFETIME, Duration::from_secs);
         Token::new(value, lifetime, issued_at)
-            .ok_or("the access token is longer than 16 KiB, or holds characters that no header can carry")
+            .ok_or("the access token is longer than 16 KiB, or contains characters that a header must not contain")
     }
 
     /// What is left of its lifetime.

@@ -172,7 +172,7 @@ impl TokenSource {
             if let Some(old) = valid(now) {
                 // Tried again when half of what is left has passed, not by every call.
                 self.state().next_refresh = now.monotonic.checked_add(old.remaining(now) / 2);
-                log::warn!(target: "didit", "{}; going on with the token that is still valid", error.summary());
+                log::warn!(target: "didit", "{}; using the cached access token, which is still valid", error.summary());
                 return Ok(old);
             }
         }

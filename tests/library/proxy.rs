@@ -145,18 +145,18 @@ fn a_proxy_that_refuses_the_tunnel_is_tried_once() {
     for (refusal, words, advice) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n",
-            "wants a user name and a password",
-            "; check the proxy's URL, which carries them; only Basic authentication is supported",
+            "requires a user name and a password",
+            "; check the user name and the password in the proxy's URL; only Basic authentication is supported",
         ),
         (
             "HTTP/1.1 401 Unauthorized\r\n\r\n",
-            "wants a user name and a password",
-            "; check the proxy's URL, which carries them; only Basic authentication is supported",
+            "requires a user name and a password",
+            "; check the user name and the password in the proxy's URL; only Basic authentication is supported",
         ),
         (
             "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
             "refuses sessions.test (it answered 403)",
-            "; ask whoever runs the proxy",
+            "; ask the proxy's administrator",
         ),
     ] {
         let (server, heads) = proxy(refusal, vec![]);
@@ -226,7 +226,7 @@ fn an_invalid_proxy_is_a_configuration_error_that_hides_its_url() {
     }
     for scheme in ["socks", "socks4", "socks4a", "socks5"] {
         let message = refused(&format!("{scheme}://me:hunter2@proxy.test:1080"));
-        assert!(message.contains("use an http proxy"), "{message}");
+        assert!(message.contains("use an HTTP proxy"), "{message}");
     }
 }
 

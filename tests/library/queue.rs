@@ -96,7 +96,7 @@ fn a_deserialized_update_is_validated_before_anything_is_sent() {
         (json!({"new_status": "Resubmitted"}), "at least one node"),
         (
             json!({"new_status": "Approved", "nodes": [node]}),
-            "go with Resubmitted only",
+            "only Resubmitted takes nodes",
         ),
         (
             json!({"new_status": "Resubmitted", "nodes": [{"node_id": "", "feature": "OCR"}]}),

@@ -131,7 +131,7 @@ fn an_error_body_is_read_up_to_64_kib() {
         (error.kind(), error.verdict()),
         (ErrorKind::NotFound, Verdict::NotApplied)
     );
-    let words = "answered 404, and its answer could not be read to its end";
+    let words = "answered 404, but the rest of its answer could not be read";
     assert!(error.to_string().contains(words), "{error}");
 }
 
@@ -426,7 +426,7 @@ fn authenticate_succeeds_only_on_an_error_in_didits_json() {
         (404, "<html>Not Found</html>", "answered 404 with HTML, not JSON"),
         (404, "", "answered 404 with an empty body"),
         (404, r#"{"path":"/v3"}"#, "answered 404 with JSON that is not Didit's"),
-        (403, "Forbidden", "answered 403 with something that is not JSON"),
+        (403, "Forbidden", "answered 403 with a body that is not JSON"),
         (405, r#"{"detail":"Method \"GET\" not allowed."}"#, "Didit answered 405"),
         (200, "<html>Welcome</html>", "answered 200 with HTML, not JSON"),
         (302, "", "answered 302"),
@@ -615,8 +615,8 @@ fn a_decision_made_between_two_attempts_is_never_overwritten() {
         assert!(!error.is_retryable());
         let text = error.to_string();
         for words in [
-            "the session is Declined, which is left alone",
-            "because attempt 2 may have been",
+            "the session is Declined, which may not be replaced",
+            "attempt 2 may have been applied",
         ] {
             assert!(text.contains(words), "{text}");
         }

@@ -65,7 +65,7 @@ fn the_log_numbers_the_retries_of_a_session() {
     // The call continues, so these lines have neither a verdict nor advice.
     assert!(lines.clone().all(|line| line.matches("; ").count() == 1), "{logged}");
     let retries: Vec<_> = lines.map(|line| line.rsplit_once(" ms ").unwrap().1).collect();
-    assert_eq!(retries, ["(1 of 2 retries)", "(2 of 2 retries)"], "{logged}");
+    assert_eq!(retries, ["(retry 1 of 2)", "(retry 2 of 2)"], "{logged}");
 }
 
 #[test]

@@ -306,6 +306,6 @@ fn the_log_shows_each_attempt_and_retry() {
         "{logged}"
     );
     let retry = format!("WARN didit: setting session for-the-log to {}: ", update().new_status());
-    assert!(has_line(&retry) && logged.contains("trying again in"), "{logged}");
+    assert!(has_line(&retry) && logged.contains("retrying in"), "{logged}");
     assert!(has_line("DEBUG ureq"), "the lines of ureq are captured, too");
 }

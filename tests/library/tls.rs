@@ -213,16 +213,13 @@ fn assert_nothing_is_sent(server: &Server, wire: &Wire, roots: Option<&str>, ret
 fn a_server_with_an_untrusted_certificate_receives_nothing() {
     let config = Authority::new("unknown").certify("127.0.0.1");
     let (server, wire) = tls_server(config.clone(), vec![]);
-    let words = [
-        "the certificate of ",
-        "is signed by an authority that is not trusted here",
-    ];
+    let words = ["the certificate of ", "is signed by an untrusted certificate authority"];
     assert_nothing_is_sent(
         &server,
         &wire,
         None,
         false,
-        &[words[0], words[1], "where a proxy inspects TLS"],
+        &[words[0], words[1], "if a proxy inspects TLS"],
     );
 
     let (server, wire) = tls_server(config, vec![]);
@@ -238,7 +235,7 @@ fn a_server_with_another_hosts_certificate_receives_nothing() {
         let (server, wire) = tls_server(authority.certify(host), vec![]);
         // Only rustls reports the names.
         let name = match RUSTLS {
-            true => format!("is for {host}, and not for this host"),
+            true => format!("is for {host}, not for this host"),
             false => "is for another host".into(),
         };
         let words = ["the certificate of ", &name, "check the host in the URL"];
@@ -257,7 +254,7 @@ fn a_server_with_an_expired_certificate_receives_nothing() {
         params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(to, 1, 1);
         let (server, wire) = tls_server(authority.certify_as(params), vec![]);
-        let words = [words, "check the clock of this machine"];
+        let words = [words, "check this machine's clock"];
         assert_nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
     }
 }
@@ -284,7 +281,7 @@ fn a_handshake_that_breaks_off_sends_nothing() {
     // Nothing at all, and the beginning of a record.
     for greeting in [&b""[..], &[22, 3, 3, 0, 122, 2, 0, 0]] {
         let (server, wire) = raw_server(greeting);
-        assert_nothing_is_sent(&server, &wire, None, true, &["connecting to ", "try again"]);
+        assert_nothing_is_sent(&server, &wire, None, true, &["connecting to ", "retry"]);
     }
 }
 
@@ -296,7 +293,7 @@ fn a_server_with_plain_http_on_the_tls_port_receives_nothing() {
         &wire,
         None,
         false,
-        &["does not speak TLS there", "check the port"],
+        &["does not speak TLS on this port", "check the port"],
     );
 }
 
@@ -306,8 +303,8 @@ fn a_server_that_refuses_the_handshake_receives_nothing_and_its_alert_is_named()
         (40, "refused the TLS handshake (TLS alert handshake_failure)"),
         (42, "wants a client certificate, which didit cannot send"),
         (49, "denies access to this machine (TLS alert access_denied)"),
-        (70, "could not agree on TLS"),
-        (112, "does not serve a host of this name (TLS alert unrecognized_name)"),
+        (70, "failed: no version or cipher suits both sides"),
+        (112, "does not serve this host name (TLS alert unrecognized_name)"),
         (116, "wants a client certificate, which didit cannot send"),
     ] {
         let greeting = Vec::leak(vec![21, 3, 3, 0, 2, 2, alert]);
@@ -368,7 +365,7 @@ fn a_certificate_that_is_not_for_servers_is_rejected_with_the_reason() {
     let mut clients = params();
     clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let (server, wire) = tls_server(authority.certify_as(clients), vec![]);
-    let words = ["the certificate of ", "is not for servers, perhaps for clients"];
+    let words = ["the certificate of ", "is not for servers (perhaps for clients)"];
     assert_nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
 
     // OpenSSL accepts it.
@@ -376,7 +373,10 @@ fn a_certificate_that_is_not_for_servers_is_rejected_with_the_reason() {
         let mut issuers = params();
         issuers.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let (server, wire) = tls_server(authority.certify_as(issuers), vec![]);
-        let words = ["the certificate of ", "is an authority's, not a server's"];
+        let words = [
+            "the certificate of ",
+            "belongs to a certificate authority, not to a server",
+        ];
         assert_nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
     }
 }
@@ -567,7 +567,7 @@ fn root_certificates_without_a_certificate_are_a_configuration_error() {
     let authority = Authority::new("private");
     let key = KeyPair::generate().unwrap().serialize_pem();
     for none in ["", "garbage", "\0\u{1}\u{2}", "0", &key] {
-        assert_eq!(rejected(none), "no certificate in it");
+        assert_eq!(refused(none), "it contains no certificate");
     }
     let cut = &authority.pem[..authority.pem.len() / 2];
     let no_base64 = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";

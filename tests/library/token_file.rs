@@ -589,7 +589,10 @@ fn an_unwritable_file_is_logged_once() {
     let [line] = lines[..] else {
         panic!("{lines:?}");
     };
-    assert!(line.starts_with("WARN didit::token_file: token file "), "{line}");
+    assert!(
+        line.starts_with("WARN didit::token_file: cannot write the token file "),
+        "{line}"
+    );
     assert!(line.ends_with("; each process fetches its own access token"), "{line}");
 }
 

@@ -231,11 +231,11 @@ fn what_this_api_version_cannot_carry_is_exit_2_and_sends_nothing() {
     for (args, expected) in [
         (
             vec!["update", "abc", "resubmitted", "--node", "a:b"],
-            "API version v1 cannot resubmit: use v3",
+            "resubmitting needs API v3: set DIDIT_API_VERSION=v3",
         ),
         (
             vec!["update", "abc", "approved", "--email", "a@b.example"],
-            "sends no email: use v3",
+            "sending an email needs API v3: set DIDIT_API_VERSION=v3",
         ),
     ] {
         let run = sandbox.run(&args).exits(2);

@@ -107,7 +107,7 @@ fn what_could_not_be_sent_is_exit_6() {
         (vec!["status", "abc", "--json"], "not_done"),
     ] {
         let run = Run::of(&mut with_key(&url, &args)).exits(6);
-        assert!(run.line().contains("try again"), "{run}");
+        assert!(run.line().contains("retry later"), "{run}");
         assert_eq!(run.objects()[0]["result"], result);
     }
     let mut auth = didit(&["auth", "--json"]);
@@ -123,7 +123,7 @@ fn a_rate_limit_that_asks_for_too_long_a_wait_is_exit_6() {
     let sandbox = Sandbox::start(&["--rate-limit", "1/600"]);
     Run::of(&mut sandbox.with_key(&["update", "abc", "approved"])).exits(0);
     let run = Run::of(&mut sandbox.with_key(&["update", "def", "approved", "--json"])).exits(6);
-    assert!(run.line().contains("nothing was changed; try again later"), "{run}");
+    assert!(run.line().contains("nothing was changed; retry later"), "{run}");
     assert_eq!(run.objects()[0]["retry_after"], 600.0);
 }
 

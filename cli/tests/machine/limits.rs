@@ -90,7 +90,7 @@ fn without_a_thread_a_name_is_not_resolved_and_the_update_not_applied() {
     let end = library(&["--nproc=1"], &[("TEST_BASE_URL", &by_name(&server))]);
     assert!(end.starts_with("Network "), "{end}");
     assert!(
-        end.contains("the name localhost could not be resolved: the system has no thread to spare"),
+        end.contains("the name localhost could not be resolved: the system could not start a thread"),
         "{end}"
     );
     assert_eq!(server.connections(), 0);
@@ -126,7 +126,7 @@ fn without_a_descriptor_nothing_is_applied() {
 fn the_command_ends_with_a_status_and_never_by_a_signal() {
     let server = Server::always(confirmed());
     let (status, told) = command(&["--nproc=1"], &by_name(&server));
-    assert!(told.contains("no thread to spare"), "{told}");
+    assert!(told.contains("could not start a thread"), "{told}");
     assert!(status.is_some_and(|status| status != 0), "{status:?}");
     assert_eq!(server.requests().len(), 0);
     let mut applied = 0;

@@ -5,10 +5,10 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_p
 use crate::http::Config;
 
 const DER: &str = "it is DER: convert it with `openssl x509 -inform DER -in FILE -out ca.pem`";
-const PKCS7: &str = "it holds PKCS #7: convert it with `openssl pkcs7 -print_certs -in FILE -out ca.pem`";
+const PKCS7: &str = "it contains PKCS #7: convert it with `openssl pkcs7 -print_certs -in FILE -out ca.pem`";
 const PKCS7_DER: &str = "it is PKCS #7: convert it with `openssl pkcs7 -inform DER -print_certs -in FILE -out ca.pem`";
 /// For files of many certificates as well: `openssl x509` would convert the first alone.
-const OTHER_CERTIFICATE: &str = "it holds a TRUSTED CERTIFICATE or X509 CERTIFICATE: convert it with `openssl crl2pkcs7 \
+const OTHER_CERTIFICATE: &str = "it contains a TRUSTED CERTIFICATE or X509 CERTIFICATE: convert it with `openssl crl2pkcs7 \
                                  -nocrl -certfile FILE | openssl pkcs7 -print_certs -out ca.pem`";
 
 /// # Errors
@@ -58,7 +58,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, &'static str> {
     }
     let is_whole = |certificate: &Certificate<'_>| is_certificate(certificate.der()) == Some(true);
     match expected {
-        0 => Err("no certificate in it"),
+        0 => Err("it contains no certificate"),
         _ if certificates.len() == expected && certificates.iter().all(is_whole) => Ok(certificates),
         _ => Err("one of its certificates is invalid or damaged"),
     }

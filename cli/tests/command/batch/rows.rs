@@ -337,11 +337,13 @@ fn every_row_is_checked_against_the_api_version_first() {
     );
     let run = sandbox.run(&["batch", &file]).exits(2);
     assert!(
-        run.err.contains("line 3: API version v1 cannot resubmit: use v3"),
+        run.err
+            .contains("line 3: resubmitting needs API v3: set DIDIT_API_VERSION=v3"),
         "{run}"
     );
     assert!(
-        run.err.contains("line 4: API version v1 sends no email: use v3"),
+        run.err
+            .contains("line 4: sending an email needs API v3: set DIDIT_API_VERSION=v3"),
         "{run}"
     );
     assert!(sandbox.log().is_empty());
