@@ -58,7 +58,6 @@ pub(crate) struct Settings {
 #[derive(Clone)]
 pub(crate) struct Http {
     agent: Agent,
-    proxy: Option<Proxy>,
     dns: DnsCache,
     /// The time that one request may take, connecting and reading included.
     pub(crate) timeout: Duration,
@@ -140,7 +139,7 @@ impl Http {
         let url = base_url.parse().map_err(|_| Error::config("not a URL"))?;
         let configured = settings.proxy.as_ref().map(Secret::expose);
         let proxy = proxy::choose(&url, configured, &proxy::environment)?;
-        if let Some(same) = other.filter(|other| other.proxy == proxy) {
+        if let Some(same) = other.filter(|other| other.agent.config().proxy() == proxy.as_ref()) {
             return Ok(same.clone());
         }
         let config = Agent::config_builder()
@@ -148,7 +147,7 @@ impl Http {
             // ureq would repeat a redirected PATCH as a GET and report that one's success.
             .max_redirects(0)
             .user_agent(user_agent)
-            .proxy(proxy.clone())
+            .proxy(proxy)
             .timeout_global(Some(timeout))
             .timeout_resolve(Some(connect_timeout))
             .timeout_connect(Some(connect_limit(connect_timeout, timeout)))
@@ -163,7 +162,6 @@ impl Http {
         let dns = other.map_or_else(DnsCache::new, |other| other.dns.clone());
         Ok(Http {
             agent: Agent::with_parts(config, connector(dns.clone()), dns.clone()),
-            proxy,
             dns,
             timeout,
             connect_timeout,
@@ -229,11 +227,10 @@ impl Http {
         if matches!(stage, Stage::Waiting | Stage::Reading) {
             *self.lost_at() = Some(Instant::now());
         }
-        let url = request.url.parse().ok();
-        if let Some(connected_to) = self.proxy.as_ref().map(Proxy::uri).or(url.as_ref()) {
+        let (url, proxy) = (request.url.parse().ok(), self.agent.config().proxy());
+        if let Some(connected_to) = proxy.map(Proxy::uri).or(url.as_ref()) {
             self.dns.failed(connected_to);
         }
-        let proxy = self.proxy.as_ref();
         let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
         let context = Context {
             host: host(request.url),

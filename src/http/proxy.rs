@@ -26,17 +26,14 @@ const MAX_URL: usize = 8 * 1024;
 /// `Config` for a proxy that would be used and cannot be, naming the option or the variable, never the value: it may
 /// hold a password.
 pub(super) fn choose(url: &Uri, configured: Option<&str>, environment: Environment<'_>) -> Result<Option<Proxy>> {
-    let (name, proxy) = match configured {
-        Some("") => return Ok(None),
-        Some(proxy) => ("proxy", proxy.to_owned()),
-        None => match from_environment(url, environment) {
-            Some(found) => found,
-            None => return Ok(None),
-        },
+    let chosen = match configured {
+        Some("") => None,
+        Some(proxy) => Some(("proxy", proxy.to_owned())),
+        None => from_environment(url, environment),
     };
-    parse(&proxy)
-        .map(Some)
-        .map_err(|problem| Error::config(problem).for_setting(name))
+    let parse =
+        |(name, proxy): (&str, String)| parse(&proxy).map_err(|problem| Error::config(problem).for_setting(name));
+    chosen.map(parse).transpose()
 }
 
 /// The variable that applies to a URL, and its value. An empty one counts as unset.
