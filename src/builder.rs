@@ -1,4 +1,4 @@
-//! The client's configuration, checked when the client is built.
+//! The configuration of a client, which is checked when the client is built.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ use crate::update::ApiVersion;
 const AUTH_URL: &str = "auth_url (DIDIT_AUTH_URL)";
 
 impl Client {
-    /// A client with the defaults of [`ClientBuilder`]. Nothing is sent yet.
+    /// Returns a client with the defaults of [`ClientBuilder`]. Sends nothing yet.
     ///
     /// # Errors
-    /// `Config` for credentials that cannot be right, such as empty ones.
+    /// `Config`, verdict `NotApplied`, for malformed credentials, such as empty ones.
     pub fn new(credentials: Credentials) -> Result<Client> {
         Client::builder(credentials).build()
     }
 
-    /// A client to be configured.
+    /// Returns a builder for a client.
     pub fn builder(credentials: Credentials) -> ClientBuilder {
         ClientBuilder {
             credentials,
@@ -47,7 +47,7 @@ impl Client {
     }
 }
 
-/// Configures a [`Client`]. [`build`](ClientBuilder::build) checks it.
+/// Configures a [`Client`]. [`build`](ClientBuilder::build) checks the configuration.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -75,127 +75,136 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Which API is called. Default: v1 for client credentials, v3 for an API key.
+    /// Sets the version of Didit's API. Default: v1 for client credentials, v3 for an API key.
     pub fn api_version(mut self, version: ApiVersion) -> ClientBuilder {
         self.api_version = Some(version);
         self
     }
 
-    /// Where sessions are. Default `https://verification.didit.me`. It may carry a path prefix, but not one that ends in
-    /// `v1`, `v2` or `v3`: the client appends the version. A trailing slash makes no difference. At most 8 KiB.
+    /// Sets the URL of the session host. Default: `https://verification.didit.me`.
+    ///
+    /// It may have a path prefix, but not one that ends in `v1`, `v2` or `v3`: the client appends the version. A trailing
+    /// slash makes no difference. At most 8 KiB.
     pub fn base_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.base_url = url.into();
         self
     }
 
-    /// Where tokens are fetched. Default `https://apx.didit.me`; another host than the sessions'
-    /// ([Didit's API, §1](crate::didit_api#1-two-hosts)).
+    /// Sets the URL of the authentication host, where access tokens are fetched. Default: `https://apx.didit.me`.
+    ///
+    /// It is not the session host ([Didit's API, §1](crate::didit_api#1-two-hosts)). An API key needs no access token.
     pub fn auth_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.auth_url = Some(url.into());
         self
     }
 
-    /// The longest that one attempt may take, from looking up the host to the end of the answer. Default 30 s.
+    /// Limits how long one attempt may take, from the DNS lookup to the end of the answer. Default: 30 s.
     ///
-    /// An update is sent only while a fifth of this is left. The system rounds the time that a read may wait up, so that
-    /// an attempt may last a few percent longer.
+    /// The client sends an update only while a fifth of this time is left. The operating system rounds timeouts up, so
+    /// an attempt may take a few percent longer.
     pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.timeout = timeout;
         self
     }
 
-    /// The longest that looking up the host may take, and the longest that connecting may take after that, a proxy's
-    /// tunnel and TLS included. Default 10 s, and never more than four fifths of [`timeout`](ClientBuilder::timeout).
+    /// Limits how long the DNS lookup may take, and how long connecting may take after it, including a proxy's tunnel and
+    /// the TLS handshake. Default: 10 s each, and connecting takes at most four fifths of
+    /// [`timeout`](ClientBuilder::timeout).
     ///
-    /// A host with several addresses is tried at each for 250 ms, IPv6 and IPv4 in turn, and then for longer. The address
-    /// that connected is tried first from then on. Addresses are remembered for a minute. While they cannot be looked up
-    /// again, the old ones serve for up to an hour.
+    /// If a host has several addresses, the client tries each for 250 ms, alternating between IPv6 and IPv4, and then for
+    /// longer. From then on it tries the address that connected first. It caches addresses for a minute, or for up to an
+    /// hour while lookups fail.
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.connect_timeout = timeout;
         self
     }
 
-    /// The longest that one call may take with all its attempts, waits and token fetches. Default: none, which means up
-    /// to 3.5 minutes with an API key and 11 with client credentials.
+    /// Limits how long one call may take, including all attempts, waits and token fetches. Default: no limit, which means
+    /// at most 3.5 minutes with an API key and 11 minutes with client credentials.
     ///
-    /// Set one when someone is waiting for the answer. An update is sent, or sent again, only while a fifth of the
-    /// deadline is left once the connection is made, or one [`timeout`](ClientBuilder::timeout) if that is less: an
-    /// update that is cut off leaves it unknown whether it was applied.
+    /// Set a deadline when someone is waiting, such as in a web handler. The client sends an update only if a fifth of
+    /// the deadline, or one [`timeout`](ClientBuilder::timeout) if that is less, is left once it is connected: if an
+    /// update is cut off, nobody can tell whether it was applied.
     pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.deadline = Some(deadline);
         self
     }
 
-    /// How failures that are safe to repeat are repeated. Default: [`RetryPolicy::default`], with 2 retries. A program
-    /// that repeats on its own, such as a worker over a queue, sets [`RetryPolicy::none`].
+    /// Sets when and how often failed attempts are retried. Default: [`RetryPolicy::default`], with 2 retries.
+    ///
+    /// A program with retries of its own, such as a queue worker, sets [`RetryPolicy::none`].
     pub fn retry(mut self, policy: RetryPolicy) -> ClientBuilder {
         self.retry = policy;
         self
     }
 
-    /// An HTTP proxy, `http://user:password@host:port`, for both hosts. An empty one means none, whatever the
-    /// environment says.
+    /// Sets an HTTP proxy for both hosts, such as `http://user:password@host:port`. An empty one means no proxy, even if
+    /// the environment has one.
     ///
-    /// By default the environment is read as curl reads it, once for each host when the client is built: `https_proxy`
-    /// for `https` URLs, `http_proxy` for `http` ones, else `all_proxy`. Each may be in upper case, but the lower case
-    /// comes first. In a CGI program, where `REQUEST_METHOD` is set, `HTTP_PROXY` is ignored, and on Windows, where names
-    /// have no case, so is `http_proxy`. `no_proxy` lists what is reached directly: domains with all under them, addresses
-    /// and networks (`10.0.0.0/8`), with a port if need be, separated by commas or spaces, or `*` for everything. Loopback
-    /// hosts are reached directly, too, unless the proxy is named here.
+    /// By default, [`build`](ClientBuilder::build) reads the environment for each host as curl does: `https_proxy` for
+    /// `https` URLs, `http_proxy` for `http` URLs, else `all_proxy`. Names may be in upper case; lower case takes
+    /// precedence. In a CGI program, where `REQUEST_METHOD` is set, `HTTP_PROXY` is ignored; on Windows, where names
+    /// ignore case, so is `http_proxy`.
     ///
-    /// A proxy that would be used and cannot be, such as a SOCKS one, is a `Config` error. All requests go through a
-    /// tunnel that the proxy opens by CONNECT, those to `http` URLs included. `https://` proxies need a TLS feature.
+    /// `no_proxy` lists hosts to reach directly, separated by commas or spaces: domains with their subdomains, addresses
+    /// and networks (`10.0.0.0/8`), or `*` for all hosts. Domains and addresses may have a port. Loopback hosts are
+    /// reached directly as well, unless the proxy is set here.
+    ///
+    /// An invalid or unsupported proxy, such as a SOCKS proxy, is a `Config` error if it would be used. The client sends all
+    /// requests, even those to `http` URLs, through a CONNECT tunnel. `https://` proxies need a TLS feature.
     pub fn proxy(mut self, url: impl Into<String>) -> ClientBuilder {
         self.settings.proxy = Some(Secret::new(url));
         self
     }
 
-    /// The certificates to trust, PEM, one or many, in place of the usual ones: for a private CA.
+    /// Sets the root certificates to trust, as PEM, in place of the default ones. For a private certificate authority.
     ///
-    /// Private keys, parameters and revocation lists beside them are skipped. A file without a certificate, one in another
-    /// format, such as DER or PKCS #7, and a damaged certificate among others are `Config` errors.
+    /// Private keys, parameters and revocation lists in the same file are skipped. A file without a certificate, a file in
+    /// another format, such as DER or PKCS #7, and an invalid or damaged certificate are `Config` errors.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> ClientBuilder {
         self.settings.root_certificates = Some(pem.as_ref().to_vec());
         self
     }
 
-    /// A file that keeps the access token for the next process, so that a script that runs often authenticates once.
+    /// Sets a file that caches the access token for the next process, so that a script that runs often authenticates once.
     ///
-    /// It is replaced atomically. One that is unreadable, corrupt, expired, or for other credentials is ignored. Anything
-    /// but a regular file, such as a link, is left alone. A file that cannot be written, such as one that is mounted into a
-    /// container by itself, is not an error: it is logged once at warn, under the target `didit::token_file`. Mount its
-    /// directory instead.
+    /// The file is replaced atomically. A file that is unreadable, corrupt, expired, or for other credentials is ignored.
+    /// A path that is not a regular file, such as a symbolic link, is never replaced. If the file cannot be written, the
+    /// call still succeeds, and a warning is logged once under the target `didit::token_file`. In a container, mount the
+    /// directory of the file: a file that is mounted by itself cannot be replaced.
     ///
-    /// On Unix it is readable by its owner alone, and one that belongs to another user or that others can read is ignored.
-    /// On Windows it has the permissions that its folder passes on, and they are not checked: choose a folder that only
-    /// this user can read, such as one under `%LOCALAPPDATA%`.
+    /// On Unix, only the owner can read the file. If it belongs to another user or others can read it, it is ignored. On
+    /// Windows, the file inherits the permissions of its folder, which are not checked: choose a folder that only this
+    /// user can read, such as one under `%LOCALAPPDATA%`.
     pub fn token_file(mut self, path: impl AsRef<Path>) -> ClientBuilder {
         self.token_file = Some(path.as_ref().to_owned());
         self
     }
 
-    /// Whether `http://` is accepted for hosts other than loopback ones. Default: no. Credentials and decisions then
-    /// cross the network in the clear.
+    /// Sets whether `http://` is allowed for hosts other than loopback hosts. Default: no.
+    ///
+    /// Over `http://`, credentials and decisions cross the network in the clear.
     pub fn allow_insecure_http(mut self, allow: bool) -> ClientBuilder {
         self.allow_insecure_http = allow;
         self
     }
 
-    /// The `User-Agent` header, visible ASCII and spaces, at most 1 KiB. Default `didit-rust/` and this crate's version.
+    /// Sets the `User-Agent` header: 1 to 1024 visible ASCII characters or spaces. Default: `didit-rust/` and the version
+    /// of this crate.
     pub fn user_agent(mut self, name: impl Into<String>) -> ClientBuilder {
         self.settings.user_agent = name.into();
         self
     }
 
-    /// The client, checked. Nothing is sent yet.
+    /// Checks the configuration and returns the client. Sends nothing yet.
     ///
     /// # Errors
-    /// `Config`, naming the option and the environment variable that set it, never a value.
+    /// `Config`, verdict `NotApplied`. The text names the option and its environment variable, but never a value.
     pub fn build(self) -> Result<Client> {
         self.credentials.check()?;
         let check = |url: &str, name| base_url(url, self.allow_insecure_http).map_err(|error| error.for_setting(name));
         let base = check(&self.base_url, "base_url (DIDIT_BASE_URL)")?;
-        // A wrong one is a mistake even where an API key leaves it unused.
+        // An invalid auth URL is a mistake even if an API key leaves it unused.
         let auth = self.auth_url.as_deref().map(|url| check(url, AUTH_URL)).transpose()?;
         if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
             return Err(Error::config("it must be longer than 0 s").for_setting("deadline"));

@@ -1,4 +1,4 @@
-//! One call: its attempts, the waits between them, the deadline over them all, and the verdict that they add up to.
+//! One call: its attempts, the waits between them, its deadline, and its verdict.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::retry::RetryPolicy;
 
-/// What the attempts of one call share.
+/// The state that the attempts of one call share.
 pub(crate) struct Call {
     pub(crate) deadline: Deadline,
-    /// Whether a refused token was replaced already: that is tried once.
+    /// Whether a rejected access token was replaced already. A call does that once.
     pub(crate) token_replaced: bool,
 }
 
 /// A call without a limit may take a year.
 const MAX_LIMIT: Duration = Duration::from_secs(31_536_000);
 
-/// When a call must be over.
+/// The moment when a call must have ended.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline {
     end: Instant,
-    /// What must be left when an update is sent: with less, it would likely be cut off, and its outcome be unknown.
+    /// The time that must be left when an update is sent. With less, it might be cut off, and be in doubt.
     reserve: Duration,
 }
 
 impl Deadline {
-    /// `limit` from now, with a reserve of a fifth of it, but of one `timeout` at most.
+    /// Returns a deadline `limit` from now. Its reserve is a fifth of `limit`, but at most one `timeout`.
     pub(crate) fn after(limit: Option<Duration>, timeout: Duration) -> Deadline {
         let limit = limit.unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
         Deadline {
@@ -34,7 +34,7 @@ impl Deadline {
         }
     }
 
-    /// The same deadline, but no later than `limit` from now.
+    /// Returns the same deadline, but at most `limit` from now.
     pub(crate) fn at_most(self, limit: Duration) -> Deadline {
         let end = self.end.min(Instant::now() + limit.min(MAX_LIMIT));
         Deadline { end, ..self }
@@ -44,10 +44,10 @@ impl Deadline {
         self.end.saturating_duration_since(Instant::now())
     }
 
-    /// The part of `limit` that the call still has.
+    /// Returns `limit`, or the remaining time if that is less.
     ///
     /// # Errors
-    /// `Timeout` when nothing is left.
+    /// `Timeout` if no time remains.
     pub(crate) fn remaining(self, limit: Duration) -> Result<Duration> {
         match self.left() {
             Duration::ZERO => Err(timed_out("the deadline has passed")),
@@ -55,20 +55,20 @@ impl Deadline {
         }
     }
 
-    /// The last moment at which an update may be sent whose attempt has `timeout` from now: while the reserve and a fifth
-    /// of `timeout` are left.
+    /// Returns the latest moment to send an update in an attempt that may take `timeout` from now. After it, less than the
+    /// reserve or less than a fifth of `timeout` would be left.
     pub(crate) fn send_by(self, timeout: Duration) -> Instant {
         let own = timeout - timeout / 5;
         Instant::now() + own.min(self.left().saturating_sub(self.reserve))
     }
 
-    /// Why an update was not sent, if the deadline leaves less than the reserve.
+    /// Returns an error if less than the reserve is left.
     pub(crate) fn too_late(self) -> Option<Error> {
         let problem = "the deadline left too little time to send the update";
         (!self.leaves_reserve_after(Duration::ZERO)).then(|| timed_out(problem))
     }
 
-    /// Whether an update may begin after a wait.
+    /// Returns whether the reserve is left after a wait.
     fn leaves_reserve_after(self, wait: Duration) -> bool {
         let left = self.left();
         left > wait && left - wait >= self.reserve
@@ -82,10 +82,9 @@ fn timed_out(problem: &str) -> Error {
     })
 }
 
-/// Makes attempts until one succeeds, or none is worth another, or the deadline leaves too little time for one.
+/// Makes attempts until one succeeds, a failure must not be retried, or the deadline leaves too little time.
 ///
-/// Once an attempt ended `Unknown`, so does the call, whatever came later. The failure that comes out has had its
-/// retries: an outer loop passes it on.
+/// If any attempt may have been applied, the error is `Unknown`. An outer `with_retries` does not retry the error again.
 pub(crate) fn with_retries<T>(
     policy: &RetryPolicy,
     deadline: Deadline,
@@ -101,20 +100,20 @@ pub(crate) fn with_retries<T>(
     }
 }
 
-/// The failed attempts of a call.
+/// What is known about the failed attempts of a call.
 #[derive(Default)]
 struct Failures {
     attempts: u32,
     latest: Option<Error>,
-    /// The first attempt that may have been applied, and what happened to it.
+    /// The number of the first attempt that may have been applied, and how it failed.
     first_unknown_attempt: Option<(u32, String)>,
 }
 
 impl Failures {
-    /// The wait before the next attempt.
+    /// Returns how long to wait before the next attempt.
     ///
     /// # Errors
-    /// What the call ends with, if there is to be no other attempt.
+    /// The error of the call, if there is no next attempt.
     fn wait_after(
         &mut self,
         mut error: Error,
@@ -122,9 +121,9 @@ impl Failures {
         deadline: Deadline,
         subject: &dyn Fn() -> String,
     ) -> Result<Duration> {
-        // An attempt that was not begun for want of time says less than the one before it.
-        let not_begun = error.0.deadline_exceeded && error.verdict() == Verdict::NotApplied;
-        match self.latest.take().filter(|_| not_begun) {
+        // An attempt that never started, because time ran out, says less than the one before it.
+        let not_started = error.0.deadline_exceeded && error.verdict() == Verdict::NotApplied;
+        match self.latest.take().filter(|_| not_started) {
             Some(latest) => error = latest.with(|error| error.deadline_exceeded = true),
             None => self.attempts += 1,
         }
@@ -167,8 +166,8 @@ mod tests {
         Deadline::after(Some(limit), FAR)
     }
 
-    /// A deadline of which so much has passed.
-    fn begun(limit: Duration, passed: Duration) -> Deadline {
+    /// Returns a deadline of which `passed` is over.
+    fn started(limit: Duration, passed: Duration) -> Deadline {
         after(passed, deadline(limit))
     }
 
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_is_a_moment_from_now() {
+    fn a_deadline_ends_after_its_limit() {
         let before = Instant::now();
         let end = deadline(FAR).end;
         assert!(end >= before + FAR && end <= Instant::now() + FAR);
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_can_be_drawn_in_but_not_moved_out() {
+    fn a_deadline_can_be_moved_closer_but_not_further_away() {
         let before = Instant::now();
         let near = deadline(FAR).at_most(SECOND).end;
         assert!(near >= before + SECOND && near <= Instant::now() + SECOND);
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_cut_to_what_is_left() {
+    fn a_limit_is_cut_to_the_remaining_time() {
         assert_eq!(deadline(FAR).remaining(SECOND).unwrap(), SECOND);
         assert_eq!(Deadline::after(None, SECOND).remaining(FAR).unwrap(), FAR);
         let left = deadline(FAR).remaining(2 * FAR).unwrap();
@@ -228,13 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn an_update_is_sent_only_with_a_fifth_of_the_deadline_and_of_the_attempts_time_left() {
+    fn an_update_is_sent_only_while_a_fifth_of_the_deadline_and_of_the_timeout_is_left() {
         let from_now = |deadline: Deadline, timeout| deadline.send_by(timeout) - Instant::now();
         for (deadline, timeout, latest) in [
             (Deadline::after(None, FAR), FAR, FAR * 4 / 5),
             (deadline(FAR), FAR, FAR * 4 / 5),
-            (begun(FAR, FAR / 2), FAR / 2, FAR * 3 / 10),
-            (begun(FAR, FAR / 2), FAR / 10, FAR * 8 / 100),
+            (started(FAR, FAR / 2), FAR / 2, FAR * 3 / 10),
+            (started(FAR, FAR / 2), FAR / 10, FAR * 8 / 100),
         ] {
             let moment = from_now(deadline, timeout);
             assert!(
@@ -243,7 +242,7 @@ mod tests {
             );
             assert!(deadline.too_late().is_none());
         }
-        let late = begun(FAR, FAR * 4 / 5 + SECOND);
+        let late = started(FAR, FAR * 4 / 5 + SECOND);
         assert!(late.send_by(FAR) <= Instant::now());
         assert_eq!(late.remaining(SECOND).unwrap(), SECOND);
         let error = late.too_late().unwrap();
@@ -255,17 +254,17 @@ mod tests {
     }
 
     #[test]
-    fn the_reserve_is_one_timeout_at_most() {
+    fn the_reserve_is_at_most_one_timeout() {
         let timeout = 30 * SECOND;
         let deadline = Deadline::after(Some(600 * SECOND), timeout);
-        for (passed, may_begin) in [(481, true), (569, true), (571, false)] {
+        for (passed, may_send) in [(481, true), (569, true), (571, false)] {
             let late = after(passed * SECOND, deadline);
-            assert_eq!(late.too_late().is_none(), may_begin, "{passed}");
+            assert_eq!(late.too_late().is_none(), may_send, "{passed}");
         }
     }
 
     #[test]
-    fn a_wait_has_to_leave_the_reserve() {
+    fn a_wait_must_leave_the_reserve() {
         assert!(Deadline::after(None, SECOND).leaves_reserve_after(FAR));
         assert!(!Deadline::after(None, SECOND).leaves_reserve_after(Duration::MAX));
         assert!(deadline(FAR).leaves_reserve_after(FAR * 3 / 4));
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_end_with_the_first_success() {
+    fn attempts_stop_at_the_first_success() {
         let mut count = 0;
         let result = attempts(&no_delay(), Deadline::after(None, SECOND), || {
             count += 1;
@@ -285,10 +284,10 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_given_up_has_had_its_retries() {
+    fn an_outer_loop_does_not_retry_an_exhausted_failure() {
         for (policy, deadline, deadline_exceeded) in [
             (RetryPolicy::none(), Deadline::after(None, SECOND), false),
-            (no_delay(), begun(FAR, FAR), true),
+            (no_delay(), started(FAR, FAR), true),
         ] {
             let error = attempts::<()>(&policy, deadline, || Err(failure())).unwrap_err();
             assert!(error.retries_exhausted());
@@ -302,7 +301,7 @@ mod tests {
                 Err(failure())
             })
         });
-        assert_eq!(count, 3, "an outer loop repeats nothing");
+        assert_eq!(count, 3, "the outer loop must not retry");
         assert_eq!(
             error.unwrap_err().to_string(),
             "trying: trying: no; gave up after 3 attempts; nothing was changed"
@@ -310,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_was_not_begun_for_want_of_time_leaves_the_earlier_failure_standing() {
+    fn an_attempt_that_never_started_does_not_hide_the_failure_before_it() {
         let limited = |verdict| {
             Error::new(ErrorKind::RateLimited, verdict, "limited")
                 .with(|error| error.retry_after = Some(Duration::ZERO))
@@ -337,17 +336,17 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_outlasts_what_comes_later_and_its_attempt_is_named() {
-        let doubt = || Error::new(ErrorKind::Timeout, Verdict::Unknown, "no answer");
+    fn a_call_is_in_doubt_if_any_attempt_was_and_names_that_attempt() {
+        let in_doubt = || Error::new(ErrorKind::Timeout, Verdict::Unknown, "no answer");
         let unknown = "trying: no; gave up after 2 attempts; whether it was applied is unknown: attempt 1 may have \
                        been applied (no answer); repeat the update, which is safe, or check the session's status";
         let both = "trying: no answer; gave up after 2 attempts; whether it was applied is unknown; repeat the update, \
                     which is safe, or check the session's status";
         let neither = "trying: no; gave up after 2 attempts; nothing was changed";
         for (first, second, verdict, text) in [
-            (doubt(), failure(), Verdict::Unknown, unknown),
-            (failure(), doubt(), Verdict::Unknown, both),
-            (doubt(), doubt(), Verdict::Unknown, both),
+            (in_doubt(), failure(), Verdict::Unknown, unknown),
+            (failure(), in_doubt(), Verdict::Unknown, both),
+            (in_doubt(), in_doubt(), Verdict::Unknown, both),
             (failure(), failure(), Verdict::NotApplied, neither),
         ] {
             let mut failures = [second, first].to_vec();
