@@ -123,8 +123,8 @@ impl ClientBuilder {
     /// at most 3.5 minutes with an API key and 11 minutes with client credentials.
     ///
     /// Set a deadline when someone is waiting, such as in a web handler. The client sends an update only if a fifth of
-    /// the deadline, or one [`timeout`](ClientBuilder::timeout) if that is less, is left once it is connected: if an
-    /// update is cut off, nobody can tell whether it was applied.
+    /// the deadline, or one [`timeout`](ClientBuilder::timeout) if that is less, is left once it is connected: an
+    /// update that is cut off may or may not have been applied.
     pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.deadline = Some(deadline);
         self

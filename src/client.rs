@@ -1,4 +1,4 @@
-//! The client: one method per operation.
+//! The client, with one method per operation.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -16,12 +16,12 @@ use crate::session_fields::SessionFields;
 use crate::update::{ApiVersion, StatusUpdate};
 use crate::verdict::{self, Operation};
 
-/// A whole session with all that was found out about the person: 4 MiB.
+/// The largest session that is read: 4 MiB. A session includes the personal data of its applicant.
 const MAX_SESSION: u64 = 4 * 1024 * 1024;
 
-/// Sets the status of verification sessions, over plain blocking I/O.
+/// Sets and reads the status of verification sessions, with blocking I/O.
 ///
-/// Cheap to clone, and meant to be shared: clones and threads use the same connections and the same access token.
+/// A `Client` is cheap to clone and safe to share: clones and threads share its connections and its access token.
 ///
 /// ```no_run
 /// use didit::{Client, Credentials, StatusUpdate};
@@ -38,7 +38,7 @@ pub struct Client(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) http: Http,
     pub(crate) authorization: Authorization,
-    /// Without a trailing slash.
+    /// Has no trailing slash.
     pub(crate) base_url: String,
     pub(crate) version: ApiVersion,
     pub(crate) retry: RetryPolicy,
@@ -47,16 +47,15 @@ pub(crate) struct Shared {
 }
 
 impl Client {
-    /// Sets the status of a session and returns what Didit confirmed ([Didit's API, §3](crate::didit_api#3-update-v1),
+    /// Sets the status of a session and returns Didit's confirmation ([Didit's API, §3](crate::didit_api#3-update-v1),
     /// [§4](crate::didit_api#4-update-v2-and-v3)).
     ///
-    /// `Ok` means that Didit answered 200 and named this very session.
+    /// `Ok` means that Didit answered 200 and confirmed this session.
     ///
     /// # Errors
-    /// Any [`ErrorKind`](crate::ErrorKind). [`Error::verdict`] says whether the update may have been applied all the same. Failures that
-    /// are safe to repeat have been repeated as the [`RetryPolicy`] and the
-    /// [deadline](crate::ClientBuilder::deadline) allow: Approved and Declined after most failures, Resubmitted only
-    /// where it was certainly not applied.
+    /// Any [`ErrorKind`](crate::ErrorKind). [`Error::verdict`] tells whether the update may have been applied nonetheless.
+    /// The client has already retried as far as the [`RetryPolicy`] and the [deadline](crate::ClientBuilder::deadline)
+    /// allow: Approved and Declined after most failures, Resubmitted only if it was certainly not applied.
     ///
     /// ```no_run
     /// use didit::{Client, Credentials, StatusUpdate, Verdict};
@@ -78,11 +77,13 @@ impl Client {
         })
     }
 
-    /// Reads the id and the status of a session back ([Didit's API, §5](crate::didit_api#5-reading-a-session)). Nothing
-    /// else of the answer, which is a person's identity documents, is kept or logged.
+    /// Reads the status of a session ([Didit's API, §5](crate::didit_api#5-reading-a-session)).
+    ///
+    /// The rest of the answer is personal data. The client neither keeps nor logs it.
     ///
     /// # Errors
-    /// As [`update_status`](Client::update_status), but always [`Verdict::NotApplied`]: reading changes nothing.
+    /// The same as for [`update_status`](Client::update_status), but always [`Verdict::NotApplied`]: a read changes
+    /// nothing.
     ///
     /// ```no_run
     /// use didit::{Client, SessionStatus};
@@ -91,7 +92,7 @@ impl Client {
     /// let session = client.session(&"4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?)?;
     /// match session.status {
     ///     SessionStatus::Approved => println!("approved"),
-    ///     SessionStatus::InReview => println!("somebody has to decide"),
+    ///     SessionStatus::InReview => println!("waiting for a decision"),
     ///     other => println!("{other}"),
     /// }
     /// # Ok::<(), didit::Error>(())
@@ -100,19 +101,19 @@ impl Client {
         self.0.read(id, &mut self.0.call())
     }
 
-    /// Makes sure that a session has a status: reads it first and updates it only if it has another, so that no second
-    /// review is written. An update whose outcome is unknown is settled by reading the session back.
+    /// Makes sure that a session has a status: reads the session, and updates it only if its status differs, so that no
+    /// second review is added. If an update is in doubt, the client reads the session back.
     ///
-    /// Costs one more request than [`update_status`](Client::update_status), and reads are limited to 100 a minute on
-    /// v1 and v2 ([Didit's API, §7](crate::didit_api#7-rate-limits)).
+    /// This takes one more request than [`update_status`](Client::update_status). On v1 and v2, Didit allows 100 reads a
+    /// minute ([Didit's API, §7](crate::didit_api#7-rate-limits)).
     ///
-    /// [`Ensured::Already`] means that the session had the status without this call's doing: the comment of `update`
-    /// was not written. [`Ensured::Updated`] means that this call set it: Didit confirmed that, or an attempt of this
-    /// call may have been applied and the session has the status now.
+    /// [`Ensured::Already`] means that the session had the status before this call, and that the comment of `update` was
+    /// not added. [`Ensured::Updated`] means that this call set the status: either Didit confirmed the update, or an
+    /// attempt may have been applied and the session now has the status.
     ///
     /// # Errors
-    /// As [`update_status`](Client::update_status). `Unknown` is left only where the session could not be read back,
-    /// or does not have the status yet although the update may still be on its way.
+    /// The same as for [`update_status`](Client::update_status). The verdict is `Unknown` only if an attempt may have been
+    /// applied, and the client could not read the session back or it did not have the status yet.
     ///
     /// ```no_run
     /// use didit::{Client, Ensured, StatusUpdate};
@@ -129,16 +130,17 @@ impl Client {
         self.0.ensure(id, update, &|_| true)
     }
 
-    /// Does the same as [`ensure_status`](Client::ensure_status), but replaces a status only if `may_replace` accepts it,
-    /// such as one that nobody has decided on: for a worker that does not know, after a crash, whether it sent the update,
-    /// and must not overwrite what a reviewer decided meanwhile.
+    /// Does the same as [`ensure_status`](Client::ensure_status), but replaces the status of a session only if
+    /// `may_replace` returns true for it.
     ///
-    /// `may_replace` is asked about the status that each attempt reads before it sends the update, unless that is the wanted
-    /// one. [`Ensured::LeftAlone`] names the status that it rejected; nothing was changed.
+    /// A worker calls this after a crash, when it cannot know whether it sent the update and must not overwrite a decision
+    /// that a reviewer made meanwhile. Each attempt reads the session before it sends the update, and calls `may_replace`
+    /// with any status but the wanted one. [`Ensured::LeftAlone`] returns the status that `may_replace` rejected; nothing was
+    /// changed.
     ///
     /// # Errors
-    /// As [`ensure_status`](Client::ensure_status). Also `Unknown` if `may_replace` rejects a status after an attempt of this
-    /// call may have been applied: that attempt may still be on its way.
+    /// The same as for [`ensure_status`](Client::ensure_status). The verdict is also `Unknown` if `may_replace` rejects a
+    /// status after an attempt of this call may have been applied: Didit may still apply that attempt.
     ///
     /// ```no_run
     /// use didit::{Client, Ensured, StatusUpdate};
@@ -146,7 +148,7 @@ impl Client {
     /// let client = Client::from_env()?;
     /// let id = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?;
     /// match client.ensure_status_if(&id, &StatusUpdate::approved(), |status| !status.is_decided())? {
-    ///     Ensured::LeftAlone(status) => println!("{id} was not approved: somebody decided that it is {status}"),
+    ///     Ensured::LeftAlone(status) => println!("{id} was left alone: it is {status} already"),
     ///     _ => println!("{id} is approved"),
     /// }
     /// # Ok::<(), didit::Error>(())
@@ -162,13 +164,13 @@ impl Client {
 
     /// Checks that Didit accepts the credentials and that the URLs lead to Didit. Changes nothing.
     ///
-    /// With client credentials it fetches a new access token, whatever token is kept, and keeps that one. Then, with
-    /// either kind of credentials, it reads a session that cannot exist: only an answer in Didit's own JSON counts
-    /// ([Didit's API, §6](crate::didit_api#6-errors)), so that a wrong base URL shows.
+    /// With client credentials, the client first fetches a new access token, even if a token is cached, and caches it. Then
+    /// it reads a session that does not exist. The check succeeds only if the answer is JSON from Didit
+    /// ([Didit's API, §6](crate::didit_api#6-errors)), so a wrong base URL is reported.
     ///
     /// # Errors
-    /// `Authentication` for credentials, a token or an API key that is refused; any other kind if there was no answer,
-    /// or not Didit's. Always [`Verdict::NotApplied`].
+    /// `Authentication` if Didit rejects the credentials, the access token or the API key. Any other kind if there was no
+    /// answer or it did not come from Didit. Always [`Verdict::NotApplied`].
     ///
     /// ```no_run
     /// use didit::{Client, ErrorKind};
@@ -177,7 +179,7 @@ impl Client {
     /// match client.authenticate() {
     ///     Ok(()) => println!("Didit accepts the credentials"),
     ///     Err(error) if error.kind() == ErrorKind::Authentication => eprintln!("check the credentials: {error}"),
-    ///     Err(error) => eprintln!("not known yet: {error}"),
+    ///     Err(error) => eprintln!("could not check the credentials: {error}"),
     /// }
     /// # Ok::<(), didit::Error>(())
     /// ```
@@ -194,8 +196,8 @@ impl Client {
         }
     }
 
-    /// Checks whether an update is one that this client's API version can carry: what
-    /// [`update_status`](Client::update_status) would refuse before it sends anything. Sends nothing.
+    /// Checks an update as [`update_status`](Client::update_status) does before it sends anything: whether it is complete,
+    /// and whether the API version of this client supports it. Sends nothing.
     ///
     /// # Errors
     /// `InvalidInput`, verdict `NotApplied`.
@@ -213,16 +215,17 @@ impl Client {
         update.to_body(self.0.version).map(drop)
     }
 
-    /// The rate limit in the latest answer to this client or one of its clones, whether that was a success or not.
-    /// `None` until an answer has one. For callers that send many updates and want to slow down before they are
-    /// refused.
+    /// Returns the rate limit from the latest answer of the session host, or `None` if no answer had one yet.
+    ///
+    /// Clones share it. Errors from Didit update it as well. A program that sends many updates can use it to slow down
+    /// before Didit rejects requests.
     ///
     /// ```no_run
     /// use didit::Client;
     ///
     /// fn slow_down(client: &Client) {
     ///     let Some(limit) = client.rate_limit() else { return };
-    ///     // Didit advises to, once less than 15 % of the limit remains.
+    ///     // Didit advises clients to slow down once less than 15 % of the limit remains.
     ///     if limit.remaining.saturating_mul(100) < limit.limit.saturating_mul(15) {
     ///         std::thread::sleep(limit.reset_after.unwrap_or_default());
     ///     }
@@ -233,7 +236,7 @@ impl Client {
         *self.0.rate_limit()
     }
 
-    /// Returns the base URL of the sessions, without a trailing slash.
+    /// Returns the URL of the session host, without a trailing slash.
     ///
     /// ```
     /// use didit::{ApiVersion, Client, Credentials};
@@ -250,13 +253,13 @@ impl Client {
         &self.0.base_url
     }
 
-    /// Returns the version of the API that is called: the one that was set, or the default for the credentials.
+    /// Returns the version of Didit's API: the configured one, or the default for the credentials.
     #[must_use]
     pub fn api_version(&self) -> ApiVersion {
         self.0.version
     }
 
-    /// Returns the client id of the credentials, or `None` if they are an API key.
+    /// Returns the client id, or `None` if the credentials are an API key.
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         match &self.0.authorization {
@@ -265,11 +268,10 @@ impl Client {
         }
     }
 
-    /// Returns a number by which to tell whether two clients have the same credentials, such as those of an earlier run:
-    /// a hash of the API key or of the client id, the same in every version of this crate.
+    /// Returns a hash of the API key or the client id, which tells whether two clients have the same credentials, such as
+    /// this client and that of an earlier run. It is the same in every version of this crate.
     ///
-    /// It can be stored: its 32 bits are far too few to reveal anything of a key, but also too few to rule out that two
-    /// keys share it.
+    /// The hash is safe to store: its 32 bits reveal nothing of a key. Two keys may have the same hash.
     #[must_use]
     pub fn credentials_fingerprint(&self) -> u32 {
         self.0.authorization.fingerprint()
@@ -280,7 +282,7 @@ fn update_subject(id: &SessionId, update: &StatusUpdate) -> String {
     format!("setting session {id} to {}", update.new_status())
 }
 
-/// A status for an error's text. One that is not known is not describe: it may be a secret that the server repeats.
+/// Returns a status for the text of an error. Hides an unknown status, since the server may have put a secret in it.
 fn describe(status: &SessionStatus) -> &str {
     match status {
         SessionStatus::Other(_) => "in another status",
@@ -288,7 +290,7 @@ fn describe(status: &SessionStatus) -> &str {
     }
 }
 
-// What a panic in a caller's thread interrupts leaves nothing half done: all state is behind locks that recover.
+// A panic cannot leave a client in an invalid state: all of its state is behind locks that recover.
 impl UnwindSafe for Client {}
 impl RefUnwindSafe for Client {}
 
@@ -323,12 +325,12 @@ impl Shared {
         may_replace: &dyn Fn(&SessionStatus) -> bool,
     ) -> Result<Ensured> {
         let mut call = self.call();
-        // How an attempt failed that may have been applied. The next one reads the session first, which may settle that.
-        let mut doubt = None;
+        // The kind of failure of the first attempt that may have been applied.
+        let mut unknown_attempt = None;
         let result = with_retries(&self.retry, call.deadline, &|| update_subject(id, update), || {
             // An update that cannot be sent is rejected before the session is read.
             let body = update.to_body(self.version)?;
-            match (self.read(id, &mut call)?.status, doubt) {
+            match (self.read(id, &mut call)?.status, unknown_attempt) {
                 (status, None) if status == update.new_status() => return Ok(Ensured::Already),
                 (status, Some(_)) if status == update.new_status() => return Ok(Ensured::Updated),
                 (status, _) if may_replace(&status) => {}
@@ -342,7 +344,7 @@ impl Shared {
             let updated = self.update(id, update, &body, &mut call);
             let updated = updated.inspect_err(|error| {
                 if error.verdict() == Verdict::Unknown {
-                    doubt.get_or_insert(error.kind());
+                    unknown_attempt.get_or_insert(error.kind());
                 }
             });
             updated.map(|_| Ensured::Updated)
@@ -383,7 +385,7 @@ impl Shared {
         })
     }
 
-    /// One authorized request about a session, an update if it has a body, and what its 200 says about that session.
+    /// Sends an authorized request about a session, which is an update if it has a body. Returns the fields of the answer.
     fn exchange(
         &self,
         id: &SessionId,
@@ -411,12 +413,12 @@ impl Shared {
                 body,
                 max_response,
             };
-            let note_limit = |response: &Response| {
-                if let Some(seen) = RateLimit::read(response) {
-                    *self.rate_limit() = Some(seen);
+            let save_rate_limit = |response: &Response| {
+                if let Some(latest) = RateLimit::read(response) {
+                    *self.rate_limit() = Some(latest);
                 }
             };
-            verdict::send(&self.http, &request, operation, deadline, secrets, note_limit)
+            verdict::send(&self.http, &request, operation, deadline, secrets, save_rate_limit)
         });
         let (response, body) = response?;
         let fields = SessionFields::parse(&body).unwrap_or_default();

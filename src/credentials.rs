@@ -1,14 +1,14 @@
-//! Credentials, and what authorizes one request.
+//! Credentials, and the header that authorizes a request.
 
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::secret::{Secret, is_visible_ascii};
 use crate::token::source::TokenSource;
 
-/// What a program authenticates with: an API key or client credentials. `Debug` shows neither key nor secret.
+/// Holds an API key, or a client id and a client secret. `Debug` hides the key and the secret.
 ///
-/// Didit gives new accounts an API key; older applications have a client id and a client secret. Either comes from the
-/// Didit Business Console ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+/// New Didit accounts have an API key. Older applications have a client id and a client secret. You find both in the Didit
+/// Business Console ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// ```no_run
 /// use didit::{Client, Credentials};
@@ -18,12 +18,12 @@ use crate::token::source::TokenSource;
 /// # Ok::<(), didit::Error>(())
 /// ```
 ///
-/// Nothing is checked here; [`ClientBuilder::build`](crate::ClientBuilder::build) refuses credentials that cannot be right.
+/// [`ClientBuilder::build`](crate::ClientBuilder::build) checks the credentials.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Credentials(pub(crate) CredentialKind);
 
-/// Keeps the head of a request within its buffer.
+/// Limits the credentials, so that the head of a request fits into its buffer.
 const MAX_LENGTH: usize = 8 * 1024;
 
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub(crate) enum CredentialKind {
 }
 
 impl Credentials {
-    /// A client id and secret, exchanged for an access token on first use
+    /// Returns client credentials. The client exchanges them for an access token on first use
     /// ([Didit's API, §2](crate::didit_api#2-access-token)).
     pub fn client(id: impl Into<String>, secret: impl Into<String>) -> Credentials {
         Credentials(CredentialKind::Client {
@@ -42,11 +42,14 @@ impl Credentials {
         })
     }
 
-    /// An API key, sent with every request; there is no token ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+    /// Returns an API key, which the client sends with every request. It needs no access token
+    /// ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
     pub fn api_key(key: impl Into<String>) -> Credentials {
         Credentials(CredentialKind::ApiKey(Secret::new(key)))
     }
 
+    /// Checks that the credentials are well-formed.
+    ///
     /// # Errors
     /// `Config`, without the value.
     pub(crate) fn check(&self) -> Result<()> {
@@ -88,14 +91,14 @@ impl Credentials {
     }
 }
 
-/// Whether a text is in quotes, as `docker run --env-file` leaves them.
+/// Returns whether a text is in quotes. `docker run --env-file` does not remove them.
 fn is_quoted(text: &str) -> bool {
     ['"', '\'']
         .iter()
         .any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
 }
 
-/// What authorizes requests: an API key, or the access token that is fetched when it is needed.
+/// Authorizes requests with an API key, or with an access token that is fetched on first use.
 #[derive(Debug)]
 pub(crate) enum Authorization {
     ApiKey(Secret),
@@ -103,7 +106,7 @@ pub(crate) enum Authorization {
 }
 
 impl Authorization {
-    /// FNV-1a of the key or the client id, its halves combined.
+    /// Returns the 64-bit FNV-1a hash of the key or the client id, folded to 32 bits.
     pub(crate) fn fingerprint(&self) -> u32 {
         let text = match self {
             Authorization::ApiKey(key) => key.expose(),
@@ -114,11 +117,11 @@ impl Authorization {
         (hash >> 32) as u32 ^ hash as u32
     }
 
-    /// Makes a request with its header (docs/didit-api.md §3, §4) and all that its answer must not repeat. A token that
-    /// the API refuses is replaced and the request repeated, once in a call.
+    /// Calls `request` with its authorization header (docs/didit-api.md §3, §4) and with the secrets that no error may
+    /// show. If Didit rejects the access token, replaces it and calls `request` again, once per call.
     ///
     /// # Errors
-    /// As [`TokenSource::token`], or as the request.
+    /// Those of [`TokenSource::token`] and of `request`.
     pub(crate) fn authorize<T>(
         &self,
         call: &mut Call,
@@ -135,8 +138,8 @@ impl Authorization {
                 ("authorization", token.authorization()),
                 &[secret, basic, token.value()],
             );
-            let is_refused = result.as_ref().is_err_and(|error| error.status() == Some(401));
-            if !is_refused || call.token_replaced {
+            let is_rejected = result.as_ref().is_err_and(|error| error.status() == Some(401));
+            if !is_rejected || call.token_replaced {
                 return result;
             }
             source.discard(&token);
@@ -152,7 +155,7 @@ mod tests {
     use crate::error::{ErrorKind, Verdict};
 
     #[test]
-    fn credentials_that_cannot_be_right_are_refused_and_not_repeated() {
+    fn malformed_credentials_are_refused_and_never_shown() {
         for (credentials, problem) in [
             (Credentials::client("", "s3cret"), "empty"),
             (Credentials::client("id", ""), "empty"),
