@@ -567,7 +567,7 @@ fn root_certificates_without_a_certificate_are_a_configuration_error() {
     let authority = Authority::new("private");
     let key = KeyPair::generate().unwrap().serialize_pem();
     for none in ["", "garbage", "\0\u{1}\u{2}", "0", &key] {
-        assert_eq!(refused(none), "it contains no certificate");
+        assert_eq!(rejected(none), "it contains no certificate");
     }
     let cut = &authority.pem[..authority.pem.len() / 2];
     let no_base64 = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
