@@ -15,4 +15,6 @@ mod readme;
 mod sandbox;
 mod sandbox_command;
 mod status;
+#[cfg(target_os = "linux")]
+mod streams;
 mod update;
