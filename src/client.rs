@@ -98,7 +98,7 @@ impl Client {
     /// # Ok::<(), didit::Error>(())
     /// ```
     pub fn session(&self, id: &SessionId) -> Result<Session> {
-        self.0.read(id, &mut self.0.call())
+        self.0.read(id, None, &mut self.0.call())
     }
 
     /// Makes sure that a session has a status: reads the session, and updates it only if its status differs, so that no
@@ -189,7 +189,7 @@ impl Client {
             source.refresh(call.deadline)?;
         }
         let missing_id = SessionId::try_from("00000000-0000-0000-0000-000000000000")?;
-        match self.0.read(&missing_id, &mut call) {
+        match self.0.read(&missing_id, Some("checking the credentials"), &mut call) {
             Ok(_) => Ok(()),
             Err(error) if matches!(error.status(), Some(400 | 403 | 404)) && error.message().is_some() => Ok(()),
             Err(error) => Err(error),
@@ -330,7 +330,7 @@ impl Shared {
         let result = with_retries(&self.retry, call.deadline, &|| update_subject(id, update), || {
             // An update that cannot be sent is rejected before the session is read.
             let body = update.to_body(self.version)?;
-            match (self.read(id, &mut call)?.status, unknown_attempt) {
+            match (self.read(id, None, &mut call)?.status, unknown_attempt) {
                 (status, None) if status == update.new_status() => return Ok(Ensured::Already),
                 (status, Some(_)) if status == update.new_status() => return Ok(Ensured::Updated),
                 (status, _) if may_replace(&status) => {}
@@ -352,7 +352,9 @@ impl Shared {
         let in_doubt = |error: &Error| error.verdict() == Verdict::Unknown;
         let is_wanted = |session: Session| session.status == update.new_status();
         match result {
-            Err(error) if in_doubt(&error) && self.read(id, &mut call).is_ok_and(is_wanted) => Ok(Ensured::Updated),
+            Err(error) if in_doubt(&error) && self.read(id, None, &mut call).is_ok_and(is_wanted) => {
+                Ok(Ensured::Updated)
+            }
             result => result,
         }
     }
@@ -375,8 +377,9 @@ impl Shared {
         })
     }
 
-    fn read(&self, id: &SessionId, call: &mut Call) -> Result<Session> {
-        let subject = || format!("reading session {id}");
+    /// Reads a session, for the purpose that errors name.
+    fn read(&self, id: &SessionId, purpose: Option<&str>, call: &mut Call) -> Result<Session> {
+        let subject = || purpose.map_or_else(|| format!("reading session {id}"), str::to_owned);
         with_retries(&self.retry, call.deadline, &subject, || {
             let operation = Operation::ReadSession;
             let fields = self.exchange(id, operation, None, call)?;

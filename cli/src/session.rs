@@ -161,10 +161,7 @@ pub fn auth(output: Output) -> Exit {
         Err(error) => {
             let refused = matches!(Exit::of(&error), Exit::Credentials | Exit::Refused);
             let result = if refused { "refused" } else { "not_done" };
-            // The library reads a session that cannot exist.
-            let read = "reading session 00000000-0000-0000-0000-000000000000";
-            let text = error.to_string().replacen(read, "checking the credentials", 1);
-            failed(&error, &text, json!({"result": result}), output)
+            failed(&error, &error.to_string(), json!({"result": result}), output)
         }
     }
 }

@@ -406,6 +406,10 @@ fn authenticate_with_an_api_key_only_reads_that_session() {
     let refusal = answer(401, &[], r#"{"detail":"Invalid API key."}"#);
     let error = Server::always(refusal).api_key_client().authenticate().unwrap_err();
     assert_eq!(
+        error.summary(),
+        "checking the credentials: Didit answered 401 (Invalid API key.)"
+    );
+    assert_eq!(
         (error.kind(), error.verdict()),
         (ErrorKind::Authentication, Verdict::NotApplied)
     );
