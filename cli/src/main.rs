@@ -21,9 +21,7 @@ fn main() -> ExitCode {
 }
 
 fn run(Args { command, output }: Args) -> ExitCode {
-    if output.verbose {
-        terminal::log_to_stderr();
-    }
+    terminal::log_to_stderr(output.verbose, output.quiet);
     let exit = match command {
         Command::Update(update) => session::update(&update, output),
         Command::Status { id } => session::status(&id, output),

@@ -178,18 +178,27 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     text.chars().map(escape).collect::<String>().into()
 }
 
-/// Prints the library's own log lines. Never another crate's: at trace, ureq's hold the wire and so the secrets.
-pub fn log_to_stderr() {
+/// Prints the library's own log lines if they are wanted, and always the warning that the token file cannot be written:
+/// otherwise every run would fetch a token and nobody would notice. Never prints another crate's lines: at trace, ureq's
+/// contain everything that is sent, and so the secrets.
+pub fn log_to_stderr(verbose: bool, quiet: bool) {
     // Only main calls this, once.
     let _ = log::set_logger(&StderrLog);
-    log::set_max_level(LevelFilter::Debug);
+    log::set_max_level(match (verbose, quiet) {
+        (true, _) => LevelFilter::Debug,
+        (false, true) => LevelFilter::Off,
+        (false, false) => LevelFilter::Warn,
+    });
 }
 
 struct StderrLog;
 
 impl Log for StderrLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "didit"
+        match metadata.target() {
+            "didit" => log::max_level() == LevelFilter::Debug,
+            target => target == "didit::token_file",
+        }
     }
 
     fn log(&self, record: &Record<'_>) {

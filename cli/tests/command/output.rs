@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use crate::sandbox::{Run, Sandbox, didit};
+use crate::support::directory::Directory;
 use crate::support::{Server, Step, answer};
 use serde_json::json;
 
@@ -50,6 +51,29 @@ fn quiet_prints_only_what_was_asked_for_and_errors() {
     }
     assert_eq!(sandbox.run(&["-q", "status", "abc"]).exits(0).out, "Approved\n");
     assert!(!sandbox.run(&["status", "unknown-1", "-q"]).exits(4).line().is_empty());
+}
+
+#[test]
+fn a_token_file_that_cannot_be_written_is_reported_once_and_without_verbose() {
+    let (sandbox, directory) = (Sandbox::start(&[]), Directory::new());
+    let path = directory.path("missing/token");
+    let run = |args: &[&str]| {
+        let mut command = sandbox.didit(args);
+        Run::of(command.env("DIDIT_TOKEN_FILE", &path)).exits(0)
+    };
+    let warning = format!("didit: cannot write the token file {path}: ");
+    let rows = "session_id,new_status\na,approved\nb,declined\nc,approved\n";
+    let rows = directory.file("rows.csv", rows);
+    for args in [
+        &["update", "abc", "approved"][..],
+        &["batch", &rows],
+        &["status", "abc", "-v"],
+    ] {
+        let run = run(args);
+        assert_eq!(run.err.matches(&warning).count(), 1, "{run}");
+        assert_eq!(run.err.contains("/auth/v2/token/"), args.contains(&"-v"), "{run}");
+    }
+    assert_eq!(run(&["update", "abc", "approved", "--quiet"]).err, "");
 }
 
 #[test]
