@@ -3,17 +3,17 @@
 import pathlib
 from html import escape
 
-# In the middle between black and white: 4.35 to 1 on either, so one picture serves light pages and dark ones. A style that
-# asks for the reader's colour scheme would go by the system's, which need not be the page's.
+# A contrast of 4.35 to 1 with both black and white, so that one picture suits light and dark pages. A media query would
+# follow the system's colour scheme, which may differ from the page's.
 INK, PALE, ACCENT = "#797979", "#8c8c8c", "#d2601a"
 LABEL, WIDTH, ROW, TOP = 250, 720, 30, 46
 
-# Label, value, what is written beside the bar.
+# The label, the value, and the text beside the bar.
 Bar = tuple[str, float, str]
 
 
 def bars(path: pathlib.Path, title: str, groups: list[list[Bar]]) -> None:
-    """What is set in `**` is ours."""
+    """Draws the bars. A label in `**` is highlighted."""
     longest = max(value for group in groups for _, value, _ in group)
     scale = (WIDTH - LABEL - 130) / longest
     parts, y = [], TOP

@@ -1,4 +1,4 @@
-"""Who is measured: installed or built here, and how each is called."""
+"""The contenders: how to install or build them, and how to run them."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ TARGET = HERE / "target"
 VENV = TARGET / "venv"
 SKIPPED: list[str] = []
 
-# A contender's command, and what it reads besides what all read.
+# A contender's command, and its variables in addition to the common ones.
 Contender = tuple[list[str], dict[str, str]]
 
 SOCKET = "bare socket (rustls)"
@@ -24,7 +24,7 @@ REQWEST = "reqwest::blocking"
 PYTHON = "Python didit-sdk 0.4.0"
 NODE = "Node fetch"
 
-# The three whose costs are compared, and the builds: program, TLS library, opt-level.
+# The three programs whose size and build time are compared, and their builds: program, TLS library, opt-level.
 COMPARED = {"with-ureq": LIMITED, "with-didit": DIDIT, "with-reqwest": REQWEST}
 Build = tuple[str, str, str]
 BUILDS = [
@@ -63,15 +63,15 @@ def install() -> None:
     if not quiet(str(VENV / "bin/python"), "-c", "import didit"):
         SKIPPED.append(PYTHON)
     SKIPPED.extend(tool for tool in ("node", "curl", "valgrind", "time") if not shutil.which(tool))
-    # Where a process may not be traced, it is there but does nothing.
+    # Where tracing is forbidden, strace is installed but does not work.
     if not quiet("strace", "-f", "-c", "true"):
         SKIPPED.append("strace")
     if not shutil.which("nginx") or not shutil.which("openssl"):
-        sys.exit("nginx and openssl are needed, and could not be installed")
+        sys.exit("nginx and openssl are required and could not be installed")
 
 
 def directory(build: Build) -> pathlib.Path:
-    """Each of these builds has a target directory of its own: its time is that of a cold build."""
+    """Each build has a target directory of its own, so that it is a cold build."""
     return TARGET / "-".join(build)
 
 
@@ -87,13 +87,15 @@ def cargo(folder: pathlib.Path, target: pathlib.Path, *arguments: str, opt: str 
 
 
 def build(wanted: list[str], turns: int) -> dict[Build, float]:
-    """Builds what the wanted questions need; the median of the seconds that each of `BUILDS` took, cold and in turns, where
-    that is asked. One at a time: built together, one contender's features of a shared crate would become every one's."""
+    """Builds what the wanted questions need. For the question `cost`, returns the median seconds of each of `BUILDS`, built cold
+    and in turns. Programs are built one at a time, because built together they would share the features of their common
+    crates."""
     cold = "cost" in wanted
     builds = [(p, tls, opt) for p, tls, opt in BUILDS if cold or (tls == "rustls" and (opt == "z" or "warm" in wanted))]
     seconds: dict[Build, list[float]] = {}
-    # No build waits for a download.
-    quiet("cargo", "fetch", cwd=HERE)
+    # No measured build waits for a download.
+    for workspace in (HERE, HERE.parent):
+        quiet("cargo", "fetch", cwd=workspace)
     for turn in range(turns if cold else 1):
         for each in builds if turn % 2 == 0 else reversed(builds):
             program, tls, opt = each
@@ -104,14 +106,14 @@ def build(wanted: list[str], turns: int) -> dict[Build, float]:
                 seconds.setdefault(each, []).append(time.perf_counter() - start)
             elif turn == 0:
                 SKIPPED.append(f"{program} with {tls} at opt-level {opt}")
-    # What didit's build has made already is not made again.
+    # These reuse the crates of the program on didit.
     shared = directory(("with-didit", "rustls", "z"))
     ok = cargo(HERE, shared, "-p", "threads")
     ok &= cargo(HERE.parent, shared, "-p", "didit-cli")
     for program in ("with-socket", "with-attohttpc", "with-minreq"):
         ok &= cargo(HERE, TARGET, "-p", program)
     if not ok:
-        sys.exit("not everything could be built")
+        sys.exit("a build failed")
     return {each: statistics.median(times) for each, times in seconds.items()}
 
 
@@ -128,7 +130,7 @@ def rust(program: str, opt: str = "z", **environment: str) -> Contender:
 
 
 def peers() -> dict[tuple[str, str], Contender]:
-    """By name and opt-level, all that can do both a warm update and a whole process."""
+    """Returns the contenders that can make both warm updates and one update as a whole process, by name and opt-level."""
     found = {
         (SOCKET, "z"): rust("with-socket"),
         (UREQ, "z"): rust("with-ureq"),

@@ -1,4 +1,4 @@
-"""Runs one command and tells one figure of it."""
+"""Each function runs one command and returns one figure."""
 
 import os
 import re
@@ -18,7 +18,7 @@ def output(command: list[str], env: dict[str, str]) -> str:
 
 
 def wall_and_cpu(command: list[str], env: dict[str, str]) -> tuple[float, float]:
-    """In milliseconds."""
+    """Returns milliseconds."""
     start = time.perf_counter()
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, status, used = os.wait4(process.pid, 0)
@@ -31,7 +31,7 @@ def wall_and_cpu(command: list[str], env: dict[str, str]) -> tuple[float, float]
 
 
 def peak(command: list[str], env: dict[str, str]) -> str:
-    """Peak memory in MB. A child of this process would be charged with this process's own."""
+    """Returns the peak memory in MB. `time` starts the command, because a child of this process begins with its memory."""
     if "time" in SKIPPED:
         output(command, env)
         return ""
@@ -40,7 +40,7 @@ def peak(command: list[str], env: dict[str, str]) -> str:
 
 
 def instructions(command: list[str], env: dict[str, str]) -> int | None:
-    """Of a whole process, in user space."""
+    """Returns the instructions of a whole process in user space."""
     if "valgrind" in SKIPPED:
         return None
     tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command]
@@ -50,7 +50,7 @@ def instructions(command: list[str], env: dict[str, str]) -> int | None:
 
 
 def system_calls(command: list[str], env: dict[str, str]) -> int | None:
-    """Of a whole process, all its threads."""
+    """Returns the system calls of all threads of a process."""
     if "strace" in SKIPPED:
         return None
     with tempfile.NamedTemporaryFile("r") as file:
@@ -59,8 +59,8 @@ def system_calls(command: list[str], env: dict[str, str]) -> int | None:
     return int(total[3])
 
 
-def of_one(count, command: list[str], env: dict[str, str]) -> float | None:
-    """What `count` says of one warm update: the difference between a run of many and one of few."""
+def per_update(count, command: list[str], env: dict[str, str]) -> float | None:
+    """Returns what `count` measures for one warm update: the difference between many updates and few."""
     few, many = 20, 220
     counted = [count([*command, "warm", str(updates)], env) for updates in (few, many)]
     return None if None in counted else (counted[1] - counted[0]) / (many - few)

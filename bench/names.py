@@ -1,44 +1,36 @@
-"""What each contender asks of the name server, and what becomes of it when the name server fails.
+"""Counts each contender's queries to the name server, and measures its updates after the name server failed.
 
-Runs itself in a network of its own, whose name server is a few lines of Python. That takes root, or a kernel that lets
-users make namespaces.
+Runs itself in a network of its own, with a name server in Python.
 """
 
 import concurrent.futures
 import json
-import os
 import pathlib
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
-from contenders import DIDIT, LIMITED, REQWEST, SKIPPED, UREQ, Contender, peers
+import namespace
+from contenders import DIDIT, LIMITED, REQWEST, UREQ, Contender, peers
+from namespace import LOOPBACK
 from server import NAMED_SESSIONS, NAMED_TOKENS, Server
 
 UPDATES = 100
 AFTER_KILL, AFTER_STOP = 20, 2
 SESSION = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10"
-LOOPBACK = "127.0.0.1"
 
 
 def answers() -> dict[str, dict] | None:
-    """By contender: queries; and of the updates after the name server was killed, or stopped, how many failed, of how
-    many, and how many seconds the longest took."""
-    user = [] if os.geteuid() == 0 else ["--map-root-user"]
-    inside = ["unshare", *user, "--net", "--mount", sys.executable, __file__]
-    done = subprocess.run(inside, capture_output=True, text=True)
-    if done.returncode != 0:
-        SKIPPED.append(f"the name server ({(done.stderr.strip() or 'no namespace').splitlines()[-1]})")
-        return None
-    return json.loads(done.stdout)
+    """Returns, by contender, the number of queries. For the updates after the name server was killed or stopped, also how many
+    failed, how many there were, and the seconds of the longest."""
+    return namespace.run(__file__, "the name server")
 
 
 class NameServer:
-    """Answers every question for an IPv4 address with 127.0.0.1, and has no IPv6 address for anything."""
+    """Answers every query for an IPv4 address with 127.0.0.1, and every other query with no record."""
 
     def __init__(self) -> None:
         self.queries = 0
@@ -68,19 +60,19 @@ class NameServer:
         return query[:2] + b"\x81\x80" + counts + question + (record if address else b"")
 
     def kill(self) -> None:
-        """Nothing listens any longer: every question is refused at once."""
+        """Stops listening: the system refuses every query at once."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
             last.sendto(b"", self.socket.getsockname())
         while self.socket.fileno() != -1:
             time.sleep(0.001)
 
     def stop(self) -> None:
-        """Questions are taken and never answered."""
+        """Receives queries and never answers them."""
         self.silent = True
 
 
 class Program:
-    """A contender that updates when it is told to."""
+    """A contender that makes updates on demand."""
 
     def __init__(self, contender: Contender, env: dict[str, str]) -> None:
         command, extra = contender
@@ -89,7 +81,7 @@ class Program:
         assert self.process.stdout.readline() == "ready\n"
 
     def update(self, count: int) -> tuple[int, int, float]:
-        """How many failed, of how many, and the longest in seconds."""
+        """Returns how many failed, how many there were, and the seconds of the longest."""
         print(count, file=self.process.stdin, flush=True)
         failed, longest = self.process.stdout.readline().split()
         return int(failed), count, int(longest) / 1000
@@ -99,7 +91,8 @@ class Program:
 
 
 class Curl:
-    """One curl that updates over one connection: all at once, or steadily, since it cannot be told to wait."""
+    """One curl process with one connection. It makes its updates at once, or at a steady rate, because it cannot wait for a
+    command."""
 
     def __init__(self, env: dict[str, str], folder: pathlib.Path, count: int, a_second: int | None = None) -> None:
         config = folder / f"curl-{count}"
@@ -135,7 +128,7 @@ def measure(server: Server, name_server: NameServer) -> dict[str, dict]:
     results: dict[str, dict] = {}
     for name, contender in contenders.items():
         name_server.queries = 0
-        program = Program(contender, env)  # which updated once
+        program = Program(contender, env)  # made one update
         program.update(UPDATES - 1)
         results[name] = {"queries": name_server.queries}
         name_server.kill()
@@ -168,14 +161,7 @@ def measure(server: Server, name_server: NameServer) -> dict[str, dict]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        run = lambda *command: subprocess.run(command, check=True)
-        run("ip", "link", "set", "lo", "up")
-        # Bound over this namespace's files alone.
-        files = {"/etc/resolv.conf": f"nameserver {LOOPBACK}\n", "/etc/nsswitch.conf": "hosts: files dns\n"}
-        for path, text in files.items():
-            ours = folder / path.rpartition("/")[2]
-            ours.write_text(text)
-            run("mount", "--bind", ours, path)
+        namespace.prepare(folder)
         server = Server(folder)
         try:
             print(json.dumps(measure(server, NameServer())))

@@ -1,15 +1,16 @@
-"""One function a question: it measures, and gives the lines of its tables."""
+"""One function per question. It measures, returns the lines of its tables, and adds to `figures` what charts and limits need."""
 
 import os
 import statistics
 import time
 
+import addresses as dead_addresses
 import names as name_server
 from contenders import (
     BUILDS, COMMAND, COMPARED, DIDIT, HERE, LIMITED, NODE, PYTHON, REQWEST, SKIPPED, SOCKET, THREADS, UREQ,
     binary, features, peers,
 )  # fmt: skip
-from measure import instructions, of_one, output, peak, spread, system_calls, wall_and_cpu
+from measure import instructions, output, peak, per_update, spread, system_calls, wall_and_cpu
 from server import SESSIONS, Delay, Server
 
 SESSION = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10"
@@ -27,7 +28,7 @@ def ratio(value: float | None, base: float | None) -> str:
     return f"{value / base:.2f} ×" if value and base else ""
 
 
-def warm(server: Server, rounds: int, seconds: float) -> list[str]:
+def warm(server: Server, rounds: int, seconds: float, figures: dict) -> list[str]:
     lines = []
     for protocol, title in (("TLS13", "TLS 1.3"), ("PLAIN", "plain HTTP")):
         env = server.env(protocol)
@@ -39,7 +40,7 @@ def warm(server: Server, rounds: int, seconds: float) -> list[str]:
                 count = counts.get(key, 30)
                 each = int(output([*command, "warm", str(count)], env | extra)) / count
                 if round_ == 0:
-                    # Not counted: it tells how many updates fill a round.
+                    # This round is not counted. It shows how many updates fill a round.
                     counts[key] = max(30, min(5000, int(seconds * 1e9 / each)))
                 else:
                     times[key].append(each / 1000)
@@ -47,9 +48,12 @@ def warm(server: Server, rounds: int, seconds: float) -> list[str]:
         for key in [(SOCKET, "z"), *((name, opt) for opt in "z3" for name in (UREQ, LIMITED, DIDIT, REQWEST))]:
             if key in contenders:
                 command, extra = contenders[key]
-                instructions_[key] = of_one(instructions, command, env | extra)
-                calls[key] = of_one(system_calls, command, env | extra)
+                instructions_[key] = per_update(instructions, command, env | extra)
+                calls[key] = per_update(system_calls, command, env | extra)
         base = statistics.median(times[SOCKET, "z"])
+        own, of_ureq = instructions_[DIDIT, "z"], instructions_[LIMITED, "z"]
+        figures["instructions", title] = own / of_ureq if own and of_ureq else None
+        figures["system calls", title] = calls[DIDIT, "z"]
         rows = []
         for key, values in times.items():
             name, opt = key
@@ -65,9 +69,9 @@ def warm(server: Server, rounds: int, seconds: float) -> list[str]:
             ])  # fmt: skip
         head = ["", "opt-level", "µs (least–most)", "to the socket", "instructions", "to ureq", "system calls"]
         note = (
-            f"Median of {rounds} interleaved rounds of about {seconds} s. Where nothing else is said, with didit's "
-            "limits on time: 30 s in all, 10 s to connect. The hosts are addresses, so no name server is asked. "
-            "attohttpc and minreq keep no connection."
+            f"Median of {rounds} interleaved rounds of about {seconds} s. Unless a row says otherwise, each request has "
+            "didit's default limits: 30 s in all, 10 s to connect. The hosts are IP addresses, so no name server is "
+            "involved. attohttpc and minreq do not reuse connections."
         )
         lines += table(f"A warm update over {title}", head, rows, note)
     return lines
@@ -104,6 +108,8 @@ def process(server: Server, rounds: int, figures: dict) -> list[str]:
         for name, (opt, command, extra) in contenders.items()
         if opt and "reqwest" not in name
     }
+    own, of_ureq = counted["**a minimal program on didit**"], counted["a minimal program on ureq"]
+    figures["whole process"] = own / of_ureq if own and of_ureq else None
     rows = [
         [
             name,
@@ -120,8 +126,8 @@ def process(server: Server, rounds: int, figures: dict) -> list[str]:
     ]
     head = ["", "opt-level", "wall ms (least–most)", "to didit update", "CPU ms", "instructions", "to ureq"]
     note = (
-        "Token and update, on two hosts as Didit has them; but for the token file, and for the Python SDK, which uses "
-        "an API key: one request each. All with the same limits on time."
+        "Each process fetches a token and makes an update, on two hosts as with Didit. With a warm token file, and with "
+        "the Python SDK, which uses an API key, it only makes the update. All have the same limits on time."
     )
     return table("One update as a whole process, over TLS 1.3", [*head, "peak MB", "connections"], rows, note)
 
@@ -155,7 +161,7 @@ def trips(server: Server, rounds: int) -> list[str]:
         command, extra = contenders[name, hosts]
         proxy = proxies[protocol]
         env = server.env(port=proxy.port, **({"tokens": SESSIONS} if hosts == 1 else {})) | extra
-        wall_and_cpu(command, env)  # not counted: the token file is bound to its host, and is made here
+        wall_and_cpu(command, env)  # not counted: it writes the token file for this host
         counted, walls = [], []
         for _ in range(rounds):
             proxy.ways = 0
@@ -166,17 +172,18 @@ def trips(server: Server, rounds: int) -> list[str]:
         rows.append([name, tls, "–" if one else str(hosts), f"{statistics.median(counted):g}", spread(walls, 0)])
     head = ["", "TLS", "hosts", "round trips", "wall ms (least–most)"]
     note = (
-        f"Every byte takes {AWAY * 1000:.0f} ms each way. Counted are the round trips that had to be made one after the "
-        "other. A request on a new connection takes three: TCP, TLS 1.3, the request itself. The bare socket keeps no "
-        "connection from the token to the update; with the token file, and from the Python SDK, there is one request."
+        f"Every byte is delayed by {AWAY * 1000:.0f} ms in each direction. The table counts sequential round trips. A "
+        "request on a new connection takes three: TCP, TLS 1.3, and the request itself. The bare socket uses a new "
+        "connection for the update. With a warm token file, and with the Python SDK, there is only one request."
     )
     return table("One update far away", head, rows, note)
 
 
-def names() -> list[str]:
+def names(figures: dict) -> list[str]:
     found = name_server.answers()
     if found is None:
         return []
+    figures["queries"] = found[DIDIT]["queries"]
     rows = []
     for name, each in found.items():
         cells = [
@@ -191,11 +198,29 @@ def names() -> list[str]:
         "stopped: failed (longest)",
     ]
     note = (
-        "Token and updates, on two hosts, whose connections are kept. Then the name server is killed (questions are "
-        "refused at once) or stopped (never answered), and updates go on over the same connection. "
-        "curl cannot be told to wait: it updates steadily, and about half of its updates come after that."
+        "Each program fetches a token and makes updates, on two hosts, and reuses its connections. Then the name server is "
+        "killed (queries are refused at once) or stopped (queries are never answered), while the program makes more "
+        "updates over the same connection. curl cannot wait for a command, so it makes its updates at a steady rate, and "
+        "about half of them come after the failure."
     )
     return table("The name server", head, rows, note)
+
+
+def addresses(figures: dict) -> list[str]:
+    found = dead_addresses.answers()
+    if found is None:
+        return []
+    figures["addresses"] = found[DIDIT]
+    shown = lambda seconds: "failed" if seconds is None else f"{seconds:.2f}"
+    rows = [[name, *(shown(seconds) for pair in each.values() for seconds in pair)] for name, each in found.items()]
+    head = [""]
+    for dead in dead_addresses.HOSTS:
+        head += [f"{dead} dead: first s", "later s"]
+    note = (
+        "A host whose first addresses do not answer, and whose last one does. Every update uses a new connection. The first "
+        f"update includes the token; the later one is the slowest of {dead_addresses.LATER}. opt-level z."
+    )
+    return table("Dead addresses", head, rows, note)
 
 
 def cost(seconds: dict[tuple[str, str, str], float], figures: dict) -> list[str]:
@@ -208,15 +233,16 @@ def cost(seconds: dict[tuple[str, str, str], float], figures: dict) -> list[str]
         manifest = str(HERE / "Cargo.toml")
         command = ["cargo", "tree", "-e", "normal", "--prefix", "none", "--manifest-path", manifest]
         tree = output([*command, *features(program, tls)], dict(os.environ))
-        # The program itself and what the contenders share are not the contender's.
+        # Without the program itself and the crate that the contenders share.
         crates = len({line.removesuffix(" (*)") for line in tree.splitlines()}) - 2
         base, taken = ("with-ureq", tls, opt), seconds[build]
         row = [f"{COMPARED[program]}, {tls}", opt, str(crates), f"{taken:.1f}", ratio(taken, seconds.get(base))]
         rows.append([*row, f"{size / 1e6:.2f}", ratio(size, sizes.get(base))])
+        figures["crates", build] = crates
     size = COMMAND.stat().st_size
     rows.append(
         [
-            "**the command `didit`**, rustls",
+            "**the command `didit`**, with its sandbox, rustls",
             "z",
             "",
             "",
@@ -225,13 +251,13 @@ def cost(seconds: dict[tuple[str, str, str], float], figures: dict) -> list[str]
             ratio(size, sizes["with-ureq", "rustls", "z"]),
         ]
     )
-    figures["sizes"] = sizes
+    figures["sizes"], figures["command"] = sizes, size
     return table(
-        "What it costs to depend on it",
+        "The cost of the dependency",
         ["", "opt-level", "crates", "cold build s", "to ureq", "size MB", "to ureq"],
         rows,
-        "A program that updates one session; serde_json, base64 and the program's own crate are in every row. Cold builds took "
-        "turns; each time is a median.",
+        "A program that updates one session. Every row includes serde_json, base64 and the program itself. Cold builds took "
+        "turns, and each time is a median.",
     )
 
 
@@ -246,7 +272,7 @@ def threads(server: Server, updates: int) -> list[str]:
         tokens = sum(entry[1] == "POST" for entry in seen)
         rows.append([str(count), f"{count * each / nanos * 1e9:.0f}", str(len(sessions)), str(tokens)])
     head = ["threads", "updates a second", "connections", "token requests"]
-    note = f"On {os.cpu_count()} cores, which the server shares. opt-level z."
+    note = f"On {os.cpu_count()} cores, shared with the server. opt-level z."
     return table("Many threads on one client, over TLS 1.3", head, rows, note)
 
 
@@ -266,5 +292,5 @@ def batch(server: Server, sizes: list[int]) -> list[str]:
         rows.append([f"{size:,}", f"{size / seconds:.0f}", memory, f"{journal.stat().st_size / size:.0f}"])
         server.log()
     title = "A long batch: `didit batch` with eight workers, no rate limit, over plain HTTP"
-    note = "Every row's intent is on disk before it is sent, and its result before the next. opt-level z."
+    note = "The intent of each row is on disk before its update is sent, and its result before the next row. opt-level z."
     return table(title, ["rows", "rows a second", "peak MB", "journal bytes a row"], rows, note)

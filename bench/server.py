@@ -1,4 +1,4 @@
-"""The server that every contender talks to, and a proxy that moves it far away."""
+"""The server for all contenders, and a proxy that delays every byte."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,13 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 
-# Sessions and tokens live on two hosts. Addresses of the loopback network are two hosts to every client, need no name
-# server, and are there on every Linux.
+# Sessions and tokens have a host each. Every Linux has these addresses, every client treats them as two hosts, and they
+# need no name server.
 SESSIONS, TOKENS = "127.0.0.1", "127.0.0.2"
-# The same two where there is a name server: see names.py.
+# Their names in names.py.
 NAMED_SESSIONS, NAMED_TOKENS = "sessions.bench.test", "tokens.bench.test"
+# The domain of the hosts in addresses.py, and their only address that answers.
+DEAD_DOMAIN, LIVE = "dead.test", "127.0.0.8"
 
 
 def free_port() -> int:
@@ -26,25 +28,26 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(port: int) -> None:
+def wait_for(port: int, host: str = SESSIONS) -> None:
     for _ in range(200):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
             return
         time.sleep(0.05)
-    sys.exit(f"nothing listens on port {port}")
+    sys.exit(f"nothing listens on {host}:{port}")
 
 
 class Server:
-    """nginx with a certificate of a CA made for this run. Plain HTTP, TLS 1.3 and TLS 1.2, each on a port of its own."""
+    """nginx with a certificate of a CA made for this run. Plain HTTP, TLS 1.3, TLS 1.2, and TLS 1.3 for hosts with dead
+    addresses each have a port."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder, self.ca = folder, folder / "ca.pem"
-        self.ports = {"PLAIN": free_port(), "TLS13": free_port(), "TLS12": free_port()}
+        self.ports = {name: free_port() for name in ("PLAIN", "TLS13", "TLS12", "DEAD")}
         run = lambda *command: subprocess.run(command, cwd=folder, check=True, capture_output=True)
         new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         run(*new, "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=bench", "-days", "2")
         run(*new, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=bench.test")
-        names = [f"IP:{SESSIONS}", f"IP:{TOKENS}", f"DNS:{NAMED_SESSIONS}", f"DNS:{NAMED_TOKENS}"]
+        names = [f"IP:{SESSIONS}", f"IP:{TOKENS}", f"DNS:{NAMED_SESSIONS}", f"DNS:{NAMED_TOKENS}", f"DNS:*.{DEAD_DOMAIN}"]
         (folder / "names").write_text(f"subjectAltName={','.join(names)}\n")
         sign = ["openssl", "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
         run(*sign, "-out", "server.pem", "-days", "2", "-extfile", "names")
@@ -54,8 +57,8 @@ class Server:
         (folder / "nginx.conf").write_text(text)
         shutil.copy(HERE / "locations.conf", folder)
         self.process = subprocess.Popen(["nginx", "-c", folder / "nginx.conf", "-p", folder], stderr=subprocess.DEVNULL)
-        for port in self.ports.values():
-            wait_for(port)
+        for name, port in self.ports.items():
+            wait_for(port, LIVE if name == "DEAD" else SESSIONS)
 
     def env(
         self,
@@ -64,7 +67,7 @@ class Server:
         sessions: str = SESSIONS,
         tokens: str = TOKENS,
     ) -> dict[str, str]:
-        """What a contender reads. The caller's own settings and proxies are left out."""
+        """Returns the environment of a contender, without the caller's own settings and proxies."""
         scheme = "http" if protocol == "PLAIN" else "https"
         port = port or self.ports[protocol]
         own = lambda key: key.upper().endswith("_PROXY") or key.startswith("DIDIT_")
@@ -80,7 +83,7 @@ class Server:
         }
 
     def log(self) -> list[list[str]]:
-        """What arrived since the last time: connection and method of each request."""
+        """Returns the connection and the method of each request since the last call."""
         time.sleep(0.3)  # nginx writes its log every 100 ms
         path = self.folder / "access.log"
         lines = [line.split() for line in path.read_text().splitlines()]
@@ -93,14 +96,14 @@ class Server:
 
 
 class Delay:
-    """Moves the server `seconds` away: every byte, each way, arrives that much later than it was sent.
+    """Delays every byte by `seconds` in each direction, as if the server were far away.
 
-    What is under way at the same time is delayed at the same time, as on a long cable: what arrives is stamped, and
-    passed on when its time has come. The kernel makes the TCP connection to this proxy without delay, so what the
-    client sends before the first answer is held for that round trip, too.
+    Bytes that are sent at the same time are delayed at the same time, as on a long cable. The kernel connects to this
+    proxy without a delay, so what the client sends before the first response is also delayed by the round trip of the
+    TCP handshake.
 
-    `ways` counts ways that had to be gone one after the other, however long each took: what one side sends has come one
-    way more than what it had received. The client goes two for a TCP connection.
+    `ways` counts sequential one-way trips, however long each took: what one side sends is one way further than what it
+    had received. A TCP connection takes the client two.
     """
 
     def __init__(self, target: int, seconds: float) -> None:
@@ -131,7 +134,7 @@ class Delay:
         def deliver_to_client(data: bytes, ways: int) -> None:
             nonlocal handshake
             handshake = 0
-            if not client.at_eof():  # it takes no more answers
+            if not client.at_eof():  # the client still reads
                 self.ways = max(self.ways, ways)
             to_client.write(data)
 

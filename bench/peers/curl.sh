@@ -1,5 +1,5 @@
 #!/bin/sh
-# Two curl calls, as a script would make them.
+# Two curl calls, as in a shell script.
 set -eu
 session=4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10
 limits="--connect-timeout 10 --max-time 30"

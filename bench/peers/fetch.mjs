@@ -1,4 +1,4 @@
-// Node's fetch, as in the example of Didit's own documentation.
+// Node's fetch, as in Didit's documentation.
 
 const session = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10";
 const { DIDIT_BASE_URL, DIDIT_AUTH_URL, DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET } = process.env;

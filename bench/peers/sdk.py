@@ -1,4 +1,4 @@
-"""didit-sdk, the unofficial Python SDK: v3 with an API key, so it fetches no token."""
+"""didit-sdk, the unofficial Python SDK. It uses v3 with an API key, so it fetches no token."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-//! What every contender does alike: where the server is, what is sent, what counts as an answer, and the timing.
+//! What all contenders share: the address of the server, the request, the check of the response, and the timing.
 
 use std::env;
 use std::error::Error;
@@ -14,7 +14,7 @@ pub struct Task {
     pub token_url: String,
     /// `base64(id:secret)`
     pub basic: String,
-    /// The private CA of the server, PEM.
+    /// The server's private CA in PEM.
     pub ca: Option<Vec<u8>>,
 }
 
@@ -52,7 +52,7 @@ impl Task {
     }
 }
 
-/// The body of an update, made anew each time as a program would.
+/// Serializes the body of an update, which every update does again.
 pub fn body() -> Vec<u8> {
     let update = Update {
         new_status: "Declined",
@@ -66,14 +66,14 @@ pub fn bearer(answer: &[u8]) -> String {
     format!("Bearer {}", token.access_token)
 }
 
-/// What an update came to.
+/// The result of an update.
 pub type Outcome = Result<(), Box<dyn Error>>;
 
-/// What bounds one request, for every contender that has such limits: the defaults of didit.
+/// The limits of one request, where a contender has them. They are the defaults of didit.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An update counts only if the server confirmed this session.
+/// Checks that the server confirmed this session.
 pub fn check(status: u16, answer: &[u8]) -> Outcome {
     if status != 200 {
         return Err(status.to_string().into());
@@ -86,10 +86,12 @@ pub fn check(status: u16, answer: &[u8]) -> Outcome {
     }
 }
 
-/// - `once`: one update.
-/// - `warm N`: one, then N more; prints the nanoseconds that these took.
-/// - `serve`: one, then N more for each line `N` on standard input; answers with how many failed and the milliseconds
-///   that the longest took.
+/// Makes updates as the first argument says.
+///
+/// - `once`: makes one update.
+/// - `warm N`: makes one, then `N` more, and prints how many nanoseconds those took.
+/// - `serve`: makes one, then `N` more for each line `N` on standard input, and prints how many of those failed and how many
+///   milliseconds the longest took.
 pub fn run(mut update: impl FnMut() -> Outcome) {
     update().unwrap();
     let arguments: Vec<String> = env::args().collect();

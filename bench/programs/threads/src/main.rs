@@ -1,4 +1,4 @@
-//! Many threads on one client: `threads COUNT UPDATES_EACH`, prints nanoseconds.
+//! `threads COUNT UPDATES`: makes `UPDATES` updates in each of `COUNT` threads that share one client, and prints the nanoseconds.
 
 use std::thread;
 use std::time::Instant;

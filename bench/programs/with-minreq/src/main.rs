@@ -1,4 +1,4 @@
-// It has no connection pool: every update connects anew.
+// It has no connection pool, so every update uses a new connection.
 
 use common::{FORM, GRANT, JSON, TIMEOUT, Task, bearer, body, check, run};
 

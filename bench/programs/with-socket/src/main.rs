@@ -1,4 +1,4 @@
-//! The limit: the same bytes over a bare socket, with rustls for TLS, and as little reading as an answer allows.
+//! The lower bound: the same bytes over a bare socket, with rustls for TLS and a minimal parser.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -22,7 +22,7 @@ fn main() {
     }
     let mut config = ureq::Agent::config_builder().tls_config(tls.build());
     if std::env::var_os("BENCH_LIMITS").is_some() {
-        // What didit sets, so that no call lasts for ever; ureq alone has no limits.
+        // The limits that didit sets. By default, ureq has none.
         config = config
             .timeout_global(Some(TIMEOUT))
             .timeout_resolve(Some(CONNECT_TIMEOUT))
