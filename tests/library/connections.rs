@@ -159,14 +159,14 @@ fn confirmed_with(lines: &str) -> Vec<Step> {
 }
 
 #[test]
-fn an_answer_with_up_to_128_headers_is_read() {
+fn a_response_with_128_headers_is_read() {
     let server = Server::always(confirmed_with(&"x-info: x\r\n".repeat(127)));
     let client = server.api_key_client();
     client.update_status(&session_id(), &StatusUpdate::declined()).unwrap();
 }
 
 #[test]
-fn a_header_that_cannot_be_read_is_named() {
+fn invalid_and_too_many_headers_are_reported() {
     for (lines, words) in [
         ("x-info : x\r\n", "answered with a header that is not valid HTTP"),
         (

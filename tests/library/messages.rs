@@ -47,12 +47,12 @@ fn configuration() -> Rows {
             refused(builder(Credentials::client("id", ""))),
         ),
         (
-            "the client id holds a colon",
+            "the client id contains a colon",
             refused(builder(Credentials::client("a:b", "s"))),
         ),
         ("`base_url` is not a URL", refused(builder(key()).base_url("example"))),
         (
-            "`base_url` is http, and not for loopback",
+            "`base_url` is http, but the host is not loopback",
             refused(builder(key()).base_url("http://example.org")),
         ),
         (
@@ -60,17 +60,17 @@ fn configuration() -> Rows {
             refused(builder(key()).base_url("http://127.0.0.1/?a")),
         ),
         (
-            "`base_url` holds a user and a password",
+            "`base_url` contains a user and a password",
             refused(builder(key()).base_url("http://a:b@127.0.0.1")),
         ),
         (
-            "`base_url` ends in a version",
+            "`base_url` ends in an API version",
             refused(builder(key()).base_url("http://127.0.0.1/v3/")),
         ),
         ("`timeout` is zero", refused(builder(key()).timeout(Duration::ZERO))),
         ("`deadline` is zero", refused(builder(key()).deadline(Duration::ZERO))),
         (
-            "`user_agent` holds a line break",
+            "`user_agent` contains a line break",
             refused(builder(key()).user_agent("a\nb")),
         ),
         ("`proxy` is not a URL", refused(builder(key()).proxy("htp://proxy"))),
@@ -101,10 +101,10 @@ fn input() -> Rows {
             "a:".parse::<Node>().unwrap_err().to_string(),
         ),
         ("an email on v1", check(&v1, approved().email("ann@example.org"))),
-        ("Resubmitted without a step", check(&v3, StatusUpdate::resubmitted([]))),
-        ("an address that is none", check(&v3, approved().email("ann"))),
+        ("Resubmitted without a node", check(&v3, StatusUpdate::resubmitted([]))),
+        ("an invalid email address", check(&v3, approved().email("ann"))),
         (
-            "a language that Didit does not know",
+            "a language that Didit does not support",
             check(&v3, approved().email("ann@example.org").email_language("xx")),
         ),
     ]
@@ -171,34 +171,40 @@ fn answers() -> Rows {
     let busy = || answer(503, &[("retry-after", "0")], words("Busy."));
     vec![
         (
-            "400 in Didit's words",
+            "400 with Didit's message",
             update(answer(400, &[], words("The session is not finished."))),
         ),
         (
-            "401 in Didit's words",
+            "401 with Didit's message",
             update(answer(401, &[], words("Invalid API key."))),
         ),
         (
-            "402 in Didit's words",
+            "402 with Didit's message",
             update(answer(402, &[], words("Payment required."))),
         ),
         (
-            "403 in Didit's words",
+            "403 with Didit's message",
             update(answer(403, &[], words("Not enough credits."))),
         ),
-        ("404 in Didit's words", update(answer(404, &[], words("Not found.")))),
+        (
+            "404 with Didit's message",
+            update(answer(404, &[], words("Not found."))),
+        ),
         ("404 with HTML", update(answer(404, &[], html))),
         ("404 without a body", update(answer(404, &[], ""))),
         (
-            "429, asking for an hour",
+            "429 with a `Retry-After` of almost an hour",
             update(answer(429, &[("retry-after", "3591")], words("Slow down."))),
         ),
         (
-            "500 in Didit's words",
+            "500 with Didit's message",
             update(answer(500, &[], words("Something broke."))),
         ),
         ("503 with HTML", update(answer(503, &[], html))),
-        ("425 in Didit's words", update(answer(425, &[], words("Too early.")))),
+        (
+            "425 with Didit's message",
+            update(answer(425, &[], words("Too early."))),
+        ),
         ("520 with HTML", update(answer(520, &[], html))),
         ("501", update(answer(501, &[], ""))),
         ("503, three times", updates(vec![busy(), busy(), busy()])),
@@ -231,16 +237,16 @@ fn answers() -> Rows {
             )),
         ),
         (
-            "404 that is cut short",
+            "a truncated 404",
             update(sent("HTTP/1.1 404 Not Found\r\ncontent-length: 99\r\n\r\n{")),
         ),
         (
-            "200 that is cut short",
+            "a truncated 200",
             update(sent("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{")),
         ),
-        ("200 that is too large", update(answer(200, &[], "x".repeat(100_000)))),
+        ("a 200 that is too large", update(answer(200, &[], "x".repeat(100_000)))),
         (
-            "an answer that is not HTTP",
+            "a response that is not HTTP",
             update(sent("SSH-2.0-OpenSSH_9.9\r\n\r\n")),
         ),
         (
@@ -277,11 +283,11 @@ fn connections() -> Rows {
     };
     vec![
         (
-            "nobody listens",
+            "nothing listens at the address",
             failed(&to(format!("http://{CLOSED}")).build().unwrap(), CLOSED, &approved()),
         ),
         (
-            "the proxy does not listen",
+            "nothing listens at the proxy's address",
             failed(
                 &to("http://sessions.test".into())
                     .allow_insecure_http(true)
@@ -294,7 +300,7 @@ fn connections() -> Rows {
             .replace("HOST", "PROXY"),
         ),
         (
-            "the proxy wants a password",
+            "the proxy requires a password",
             proxied("HTTP/1.1 407 X\r\ncontent-length: 0\r\n\r\n"),
         ),
         (
@@ -307,21 +313,21 @@ fn connections() -> Rows {
         ),
         ("the connection is closed", update(vec![Step::Close])),
         ("the connection is reset", update(vec![Step::Reset])),
-        ("no answer comes", update(vec![Step::Stall])),
+        ("no response arrives", update(vec![Step::Stall])),
     ]
 }
 
 fn access_tokens() -> Rows {
     let refusal = r#"{"error":"invalid_client","error_description":"No such client."}"#;
     vec![
-        ("401 in OAuth's words", tokens(answer(401, &[], refusal))),
+        ("401 with an OAuth error", tokens(answer(401, &[], refusal))),
         ("404 with HTML", tokens(answer(404, &[], "<html></html>"))),
         ("302", tokens(answer(302, &[("location", "/login")], ""))),
         ("503", tokens(answer(503, &[], ""))),
         ("200 without a token", tokens(answer(200, &[], "{}"))),
         ("200 with HTML", tokens(answer(200, &[], "<html></html>"))),
-        ("no answer comes", tokens(vec![Step::Stall])),
-        ("the API refuses the token, and a new one too", {
+        ("no response arrives", tokens(vec![Step::Stall])),
+        ("the API rejects the token and its replacement", {
             let server = Server::start(|request| match request.is_token_request() {
                 true => token("token"),
                 false => answer(401, &[], r#"{"detail":"Token expired."}"#),
@@ -336,15 +342,14 @@ fn the_page_lists_exactly_these_messages() {
     let sections = vec![
         ("The client cannot be built", configuration()),
         ("The update cannot be sent", input()),
-        ("No answer", connections()),
-        ("An answer to an update", answers()),
-        ("An answer to a token request", access_tokens()),
+        ("No response", connections()),
+        ("A response to an update", answers()),
+        ("A response to a token request", access_tokens()),
     ];
     for (_, message) in sections.iter().flat_map(|(_, rows)| rows) {
         assert!(!message.contains('\n'), "{message}");
     }
-    let introduction = "The messages of the library, next to what causes them. In an update's messages, `ID` stands for the \
-                        session\nand `HOST` for the host with its port. This part is held to the code by \
-                        `tests/library/messages.rs`.";
-    compare("What the library says, and why", introduction, sections);
+    let introduction = "The library's messages, each with its cause. In the messages of an update, `ID` is the session and `HOST` is the host\n\
+                        with its port. `tests/library/messages.rs` compares this part with the code.";
+    compare("Messages of the library", introduction, sections);
 }

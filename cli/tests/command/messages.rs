@@ -574,5 +574,5 @@ fn the_messages_are_those_of_the_document() {
                         are. Lines that begin\nwith `didit: ` or `error: ` go to standard error, all others to standard output. The \
                         usage that follows an `error: ` is\nleft out. `ID` stands for a session and `HOST` for the host with its \
                         port. This part is held to the code by\n`cli/tests/command/messages.rs`.";
-    compare("What the command says, and why", introduction, sections.into());
+    compare("Messages of the command", introduction, sections.into());
 }
