@@ -1,4 +1,4 @@
-//! Configuration from `DIDIT_*` variables: those that other clients have (docs/didit-api.md §8), and some of our own.
+//! Configuration from `DIDIT_*` variables: those of other clients (docs/didit-api.md §8), and some of our own.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -15,10 +15,10 @@ use crate::retry::RetryPolicy;
 use crate::update::ApiVersion;
 
 impl Client {
-    /// A client configured by the environment; see [`ClientBuilder::from_env`].
+    /// Returns a client configured by the environment. See [`ClientBuilder::from_env`] for details.
     ///
     /// # Errors
-    /// `Config`, naming the variable, never its value.
+    /// `Config`, verdict `NotApplied`. The text names the variable, but never its value.
     ///
     /// ```no_run
     /// use didit::{Client, StatusUpdate};
@@ -33,7 +33,7 @@ impl Client {
 }
 
 impl ClientBuilder {
-    /// A builder configured by the environment. An empty variable counts as unset.
+    /// Returns a builder configured by the environment. An empty variable counts as unset.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -44,27 +44,27 @@ impl ClientBuilder {
     /// # Ok::<(), didit::Error>(())
     /// ```
     ///
-    /// | variable | |
+    /// | variable | meaning |
     /// | --- | --- |
     /// | `DIDIT_CLIENT_ID`, `DIDIT_CLIENT_SECRET` | client credentials |
-    /// | `DIDIT_API_KEY` | an API key instead; if both are set, set `DIDIT_API_VERSION` too: `v1` uses the client credentials, `v3` the key |
-    /// | `DIDIT_CLIENT_SECRET_FILE`, `DIDIT_API_KEY_FILE` | a file that holds the secret or the key, such as a mounted secret; a line end at its end is ignored |
+    /// | `DIDIT_API_KEY` | an API key. If client credentials are set as well, set `DIDIT_API_VERSION` too: `v1` uses the client credentials, `v3` the API key |
+    /// | `DIDIT_CLIENT_SECRET_FILE`, `DIDIT_API_KEY_FILE` | a file that contains the secret or the key, such as a mounted secret. A line break at its end is ignored |
     /// | `DIDIT_API_VERSION` | `v1`, `v2` or `v3` |
-    /// | `DIDIT_BASE_URL`, `DIDIT_AUTH_URL` | where sessions are, and where tokens are fetched |
-    /// | `DIDIT_TIMEOUT` | the limit on one attempt, in seconds; fractions are allowed |
-    /// | `DIDIT_DEADLINE` | the limit on one call with all its attempts, likewise; see [`ClientBuilder::deadline`] |
-    /// | `DIDIT_MAX_RETRIES` | a whole number; 0 for none |
-    /// | `DIDIT_TOKEN_FILE` | see [`ClientBuilder::token_file`] |
-    /// | `DIDIT_CA_FILE` | a PEM file for [`ClientBuilder::root_certificates`] |
-    /// | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | see [`ClientBuilder::proxy`] |
+    /// | `DIDIT_BASE_URL`, `DIDIT_AUTH_URL` | the session host and the authentication host; see [`ClientBuilder::base_url`] and [`ClientBuilder::auth_url`] |
+    /// | `DIDIT_TIMEOUT` | the limit of one attempt in seconds, such as `30` or `2.5`; see [`ClientBuilder::timeout`] |
+    /// | `DIDIT_DEADLINE` | the limit of one call in seconds, including all attempts; see [`ClientBuilder::deadline`] |
+    /// | `DIDIT_MAX_RETRIES` | a whole number, 0 for no retries; see [`RetryPolicy::max_retries`] |
+    /// | `DIDIT_TOKEN_FILE` | a file that caches the access token; see [`ClientBuilder::token_file`] |
+    /// | `DIDIT_CA_FILE` | a PEM file of root certificates; see [`ClientBuilder::root_certificates`] |
+    /// | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | proxies; see [`ClientBuilder::proxy`] |
     ///
     /// # Errors
-    /// `Config`, naming the variable, never its value.
+    /// `Config`, verdict `NotApplied`. The text names the variable, but never its value.
     pub fn from_env() -> Result<ClientBuilder> {
         configure(|name| env::var_os(name))
     }
 
-    /// Sets an option, where there is a value for it.
+    /// Sets an option if there is a value for it.
     fn with<T>(self, value: Option<T>, set: impl FnOnce(ClientBuilder, T) -> ClientBuilder) -> ClientBuilder {
         match value {
             Some(value) => set(self, value),
@@ -73,11 +73,11 @@ impl ClientBuilder {
     }
 }
 
-/// Holds the longest secret and a line end.
+/// The longest secret and a line break.
 const MAX_SECRET_FILE: u64 = 8 * 1024 + 2;
 const MAX_CA_FILE: u64 = 16 * 1024 * 1024;
 
-/// The value of a variable, if it is set.
+/// Returns the value of a variable, if it is set.
 type Text<'a> = &'a dyn Fn(&str) -> Result<Option<String>>;
 
 fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
@@ -123,8 +123,8 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
         .with(certificates, ClientBuilder::root_certificates))
 }
 
-/// A number of seconds above 0, with or without a fraction. Read without floating point, whose parser would weigh more
-/// than the rest of this file in a small binary.
+/// Parses a number of seconds above 0, which may have a fraction.
+// Without floating point, whose parser would be larger than the rest of this file in a small binary.
 fn parse_seconds(text: &str) -> Option<Duration> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
@@ -145,7 +145,7 @@ fn parse_variable<T>(text: Text<'_>, name: &str, hint: &str, parse: fn(&str) -> 
     text(name)?.map(parse).transpose()
 }
 
-/// The content of a file that has an end before this limit.
+/// Reads a file of at most `limit` bytes.
 fn read(path: &OsStr, limit: u64) -> Result<Vec<u8>, String> {
     let mut content = Vec::new();
     match File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut content)) {
@@ -155,7 +155,7 @@ fn read(path: &OsStr, limit: u64) -> Result<Vec<u8>, String> {
     }
 }
 
-/// A secret from a file, which an editor or `echo` may have ended with a line end.
+/// Reads a secret from a file. Removes the line break that editors and `echo` add.
 fn read_secret(path: &OsStr) -> Result<String, String> {
     let content = String::from_utf8(read(path, MAX_SECRET_FILE)?).map_err(|_| "the file is not UTF-8")?;
     let text = content.trim_start_matches('\u{feff}');
@@ -195,11 +195,11 @@ mod tests {
     use super::*;
     use crate::error::{ErrorKind, Verdict};
 
-    /// A value by which it would show in any text that it is repeated in.
+    /// A secret value, which no text may contain.
     const MARKER: &str = "hunter2";
 
     fn configured(variables: &[(&str, &str)]) -> Result<ClientBuilder> {
-        // Such that it can be built without TLS as well.
+        // Loopback URLs, so that the tests pass without TLS as well.
         let loopback = [
             ("DIDIT_BASE_URL", "http://127.0.0.1:1"),
             ("DIDIT_AUTH_URL", "http://127.0.0.1:1"),
@@ -208,7 +208,7 @@ mod tests {
         configure(|name| variables.get(name).map(OsString::from))
     }
 
-    /// The variables with an API key, which alone would do.
+    /// Returns a client configured by an API key and one more variable.
     fn with_key(name: &str, value: &str) -> Result<Client> {
         configured(&[("DIDIT_API_KEY", "k3y"), (name, value)])?.build()
     }
@@ -223,14 +223,14 @@ mod tests {
         error.to_string()
     }
 
-    /// Refused, naming the variable.
+    /// Checks that a value is refused with the name of its variable.
     fn refused(name: &str, value: &str) {
         let message = message(with_key(name, value));
         assert!(message.contains(name), "{value:?}: {message}");
     }
 
     #[test]
-    fn credentials_are_what_is_set() {
+    fn the_variables_choose_the_credentials() {
         let client = [("DIDIT_CLIENT_ID", "me"), ("DIDIT_CLIENT_SECRET", MARKER)];
         let key = [("DIDIT_API_KEY", MARKER)];
         for (version, by_client, by_key) in [
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn with_both_credentials_the_version_decides_or_one_has_to_go() {
+    fn the_version_decides_between_both_kinds_of_credentials() {
         let both = [
             ("DIDIT_CLIENT_ID", "me"),
             ("DIDIT_CLIENT_SECRET", MARKER),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_credentials_or_none_name_what_is_missing() {
+    fn incomplete_credentials_name_the_missing_variable() {
         for (variables, missing) in [
             (
                 &[][..],
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_cannot_be_right_name_their_variables() {
+    fn malformed_credentials_name_their_variables() {
         for (id, secret) in [
             ("a:b", MARKER),
             (MARKER, "hunter2\n"),
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_may_be_in_files() {
+    fn secrets_are_read_from_files() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("secret");
         let path = file.to_str().unwrap();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_a_file_that_cannot_be_used_names_the_variable_and_not_the_content() {
+    fn an_unusable_secret_file_names_its_variable_but_not_its_content() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("secret");
         let path = file.to_str().unwrap();
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_and_a_deadline_are_numbers_of_seconds_above_0() {
+    fn a_timeout_and_a_deadline_are_seconds_above_0() {
         for (value, expected) in [
             ("30", "30s"),
             ("2.5", "2.5s"),
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_are_a_whole_number() {
+    fn max_retries_is_a_whole_number() {
         for value in ["0", "2", "4294967295"] {
             let builder = configured(&[("DIDIT_API_KEY", "k3y"), ("DIDIT_MAX_RETRIES", value)]).unwrap();
             let shown = format!("{builder:?}");
@@ -504,14 +504,14 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_one_of_three() {
+    fn an_unknown_version_is_refused() {
         for value in ["1", "v4", "v", "v1 ", "3", "hunter2"] {
             refused("DIDIT_API_VERSION", value);
         }
     }
 
     #[test]
-    fn a_file_of_certificates_has_to_be_one() {
+    fn an_unusable_ca_file_is_refused() {
         refused("DIDIT_CA_FILE", "/hunter2/missing.pem");
         refused("DIDIT_CA_FILE", env!("CARGO_MANIFEST_DIR"));
         refused("DIDIT_CA_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
@@ -519,7 +519,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_not_utf_8_is_refused_by_name() {
+    fn a_value_that_is_not_utf_8_is_refused_with_its_name() {
         use std::os::unix::ffi::OsStringExt;
 
         for name in [

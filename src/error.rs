@@ -1,4 +1,4 @@
-//! What went wrong, and what it means for the decision.
+//! Errors: what failed, and what it means for the decision.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,19 +9,25 @@ use serde_json::Value;
 /// A result whose error carries a [`Verdict`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What an error means for the decision. Read this first; [`ErrorKind`] only says what failed last.
+/// Tells whether the decision may have been applied. Check this first: [`ErrorKind`] only says what failed last.
 ///
-/// It covers all attempts of a call: once one of them may have been applied, the verdict stays `Unknown`, whatever
-/// happened to the attempts after it.
+/// A verdict covers all attempts of a call. If any of them may have been applied, it is `Unknown`.
 ///
-/// Serialized as [`as_str`](Verdict::as_str), and displayed as `not applied` or `unknown`.
+/// A verdict is serialized as [`as_str`](Verdict::as_str), and displayed as `not applied` or `unknown`.
+///
+/// ```
+/// use didit::Verdict;
+///
+/// assert_eq!(Verdict::NotApplied.as_str(), "not_applied");
+/// assert_eq!(Verdict::NotApplied.to_string(), "not applied");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The update certainly did not happen.
     NotApplied,
-    /// The update may have happened. Read the session back with [`Client::session`](crate::Client::session), or repeat
-    /// the update, which is safe for Approved and Declined ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+    /// The update may have happened. Read the session with [`Client::session`](crate::Client::session), or repeat the
+    /// update, which is safe for Approved and Declined ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
     Unknown,
 }
 
@@ -42,25 +48,24 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What failed last.
+/// Names what failed last.
 ///
-/// This does not say whether the update was applied: an attempt before the one that failed last may have been. Ask
-/// [`Error::verdict`] first.
+/// It does not say whether the update was applied, since an earlier attempt may have been. Check [`Error::verdict`] first.
 ///
-/// Serialized as [`as_str`](ErrorKind::as_str), and displayed with spaces in it: `rate limited`.
+/// A kind is serialized as [`as_str`](ErrorKind::as_str), and displayed with spaces: `rate limited`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The client cannot be built with this configuration.
+    /// The configuration of the client is invalid.
     Config,
-    /// The session id or the update cannot be right. Nothing was sent.
+    /// The session id or the update is invalid. Nothing was sent.
     InvalidInput,
-    /// The credentials were refused (401), or no access token could be obtained with them.
+    /// 401: Didit rejected the credentials. Or the client could not get an access token with them.
     Authentication,
-    /// 403: the application may not do this, or has not enough credits.
+    /// 403: the application lacks a permission or credits.
     Forbidden,
-    /// 404: there is no such session, or it belongs to another application.
+    /// 404: the session does not exist, or belongs to another application.
     NotFound,
     /// Any other 4xx, except 408 and 499.
     Rejected,
@@ -68,11 +73,11 @@ pub enum ErrorKind {
     RateLimited,
     /// 408, 499 or 5xx.
     Server,
-    /// Time ran out.
+    /// An attempt timed out, or the deadline passed.
     Timeout,
-    /// The connection could not be made, or was lost.
+    /// The client could not connect, or lost the connection.
     Network,
-    /// The answer is not one that Didit documents, such as a redirect, or a 200 that does not confirm the update.
+    /// The answer is not one that Didit documents, such as a redirect or a 200 that does not confirm the update.
     UnexpectedResponse,
 }
 
@@ -95,7 +100,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether it may pass by itself.
+    /// Returns whether the same call may succeed later.
     pub(crate) fn is_transient(self) -> bool {
         use ErrorKind::{Network, RateLimited, Server, Timeout};
 
@@ -109,20 +114,20 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Why a call failed, and what that means for the decision. One pointer wide and cheap to clone.
+/// Says why a call failed, and what that means for the decision.
 ///
-/// `Display` is one line that tells the whole story: which session, what happened, whether anything was changed, and
-/// what to do next. So [`source`](std::error::Error::source) is always `None`: there is nothing to add. No error ever
-/// holds a secret.
+/// `Display` writes one line: what failed, for which session, whether anything was changed, and what to do next. It says
+/// all there is to say, so [`source`](std::error::Error::source) is always `None`. An error never contains a secret. It is
+/// one pointer wide and cheap to clone.
 ///
 /// ```
 /// use didit::{Error, Verdict};
 ///
 /// fn handle(error: Error) {
 ///     match error.verdict() {
-///         Verdict::NotApplied if error.is_retryable() => eprintln!("try again later: {error}"),
-///         Verdict::NotApplied => eprintln!("trying again will not help: {error}"),
-///         Verdict::Unknown => eprintln!("read the session back first: {error}"),
+///         Verdict::NotApplied if error.is_retryable() => eprintln!("retry later: {error}"),
+///         Verdict::NotApplied => eprintln!("a retry will not help: {error}"),
+///         Verdict::Unknown => eprintln!("read the session first: {error}"),
 ///     }
 /// }
 /// ```
@@ -138,11 +143,11 @@ pub(crate) struct Details {
     problem: String,
     pub(crate) advice: &'static str,
     pub(crate) retryable: bool,
-    /// How many attempts were made, once no more are to follow.
+    /// How many attempts were made, if there are no more retries.
     attempts: Option<u32>,
-    /// The first attempt that may have been applied, and what happened to it, where a later one failed otherwise.
+    /// The number of the first attempt that may have been applied, and how it failed, if the last one was not applied.
     pub(crate) first_unknown_attempt: Option<(u32, String)>,
-    /// Whether it was the caller's own time that ran out: others may have more.
+    /// Whether the deadline of this call ran out. Other calls may have more time.
     pub(crate) deadline_exceeded: bool,
     pub(crate) status: Option<u16>,
     pub(crate) server: ServerMessage,
@@ -150,11 +155,11 @@ pub(crate) struct Details {
 }
 
 impl Error {
-    /// Returns an error of your own making, such as for a fake in a test. `problem` says what failed, in lower case and
-    /// without a full stop; the text of the error adds what the verdict means.
+    /// Returns an error for a fake client in a test.
     ///
-    /// It is [retryable](Error::is_retryable) if its kind is `RateLimited`, `Server`, `Timeout` or `Network`. It has no
-    /// status, code or request id.
+    /// `problem` says what failed, in lower case and without a full stop. The text of the error adds what the verdict
+    /// means. The error is [retryable](Error::is_retryable) if its kind is `RateLimited`, `Server`, `Timeout` or
+    /// `Network`. It has no status, code or request id.
     ///
     /// ```
     /// use didit::{Error, ErrorKind, Verdict};
@@ -188,25 +193,25 @@ impl Error {
         Error::new(ErrorKind::InvalidInput, Verdict::NotApplied, problem)
     }
 
-    /// Sets what else is known.
+    /// Sets other details.
     pub(crate) fn with(mut self, set: impl FnOnce(&mut Details)) -> Error {
         set(&mut self.0);
         self
     }
 
-    /// Names the step that failed, before any step within it that is named already.
+    /// Names the step that failed, before the steps inside it that were named earlier.
     pub(crate) fn with_subject(mut self, subject: &str) -> Error {
         self.0.subject = format!("{subject}: {}", self.0.subject);
         self
     }
 
-    /// Names what `problem` is in, such as a builder's option or an environment variable.
+    /// Names the setting that is wrong: an option of the builder, or an environment variable.
     pub(crate) fn for_setting(mut self, place: &str) -> Error {
         self.0.problem = format!("{place}: {}", self.0.problem);
         self
     }
 
-    /// Marks that this failure was retried as often as it may be, so that no outer loop does it again.
+    /// Marks the error as final, so that no outer loop retries it.
     pub(crate) fn after_attempts(mut self, attempts: u32) -> Error {
         self.0.attempts.get_or_insert(attempts);
         self
@@ -216,15 +221,14 @@ impl Error {
         self.0.attempts.is_some()
     }
 
-    /// Returns what failed, and for which session: the text of this error without what that means for the decision and
-    /// without the advice. The text begins with it.
+    /// Returns what failed and for which session: the beginning of the text, without the verdict and the advice.
     ///
     /// ```
     /// use didit::Error;
     ///
     /// // The two parts of a message in a web page.
     /// fn paragraphs(error: &Error) -> String {
-    ///     let advice = error.advice().unwrap_or("ask somebody who knows");
+    ///     let advice = error.advice().unwrap_or("contact support");
     ///     format!("<p>{} ({})</p><p>What to do: {advice}</p>", error.summary(), error.verdict())
     /// }
     ///
@@ -243,7 +247,7 @@ impl Error {
         text
     }
 
-    /// Returns what to do next, as the text of this error says it, if it says so.
+    /// Returns what to do next, if the text of this error says so.
     #[must_use]
     pub fn advice(&self) -> Option<&str> {
         let advice = match self.0.verdict {
@@ -254,57 +258,57 @@ impl Error {
         Some(advice).filter(|advice| !advice.is_empty())
     }
 
-    /// What failed last. Ask [`verdict`](Error::verdict) first.
+    /// Returns what failed last. Check [`verdict`](Error::verdict) first.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What it means for the decision.
+    /// Returns whether the update certainly was not applied, or may have been.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.0.verdict
     }
 
-    /// Whether the same call, repeated later, may succeed and is safe to repeat.
+    /// Returns whether the same call is safe to retry and may succeed later.
     ///
-    /// The client has repeated it already, as far as its [`RetryPolicy`](crate::RetryPolicy) and the deadline allow.
+    /// The client has already retried as far as its [`RetryPolicy`](crate::RetryPolicy) and the deadline allow.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
     }
 
-    /// The HTTP status of the last answer, if there was one.
+    /// Returns the HTTP status of the last answer, if there was one.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.0.status
     }
 
-    /// Didit's stable code for the error: `code`, or OAuth's `error` ([Didit's API, §6](crate::didit_api#6-errors), RFC
-    /// 6749 §5.2).
+    /// Returns Didit's stable code for the error: its `code`, or the `error` of OAuth
+    /// ([Didit's API, §6](crate::didit_api#6-errors), RFC 6749 §5.2).
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.0.server.code.as_deref()
     }
 
-    /// Didit's own words, as found in the JSON of its answer ([Didit's API, §6](crate::didit_api#6-errors)): at most
-    /// 300 characters, with control characters escaped and secrets removed.
+    /// Returns Didit's message from the JSON of its answer ([Didit's API, §6](crate::didit_api#6-errors)): at most 300
+    /// characters, with control characters escaped and secrets removed.
     ///
-    /// `None` with a 4xx or 5xx means that the answer was not Didit's JSON: something else, such as a gateway, a
-    /// login page or the server behind a wrong base URL, may have given it.
+    /// `None` with a 4xx or 5xx means that the answer was not JSON from Didit. It may come from a gateway, a login page or
+    /// the server behind a wrong base URL.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.0.server.message.as_deref()
     }
 
-    /// How long the server asks you to wait: `Retry-After`, or on a 429 without one `X-RateLimit-Reset`
-    /// ([Didit's API, §7](crate::didit_api#7-rate-limits), RFC 9110 §10.2.3). At most a day.
+    /// Returns how long the server asks you to wait, at most a day: `Retry-After`, or `X-RateLimit-Reset` of a 429 without
+    /// it ([Didit's API, §7](crate::didit_api#7-rate-limits), RFC 9110 §10.2.3).
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// The `X-Request-Id` of the last answer, for Didit's support.
+    /// Returns the `X-Request-Id` of the last answer, if it had one. Didit's support can use it.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.0.server.request_id.as_deref()
@@ -351,7 +355,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// A duration as people say it: `250 ms`, `1.5 s`, `90 s`, `59 min 51 s`, `2 h 5 min`, `10 days`.
+/// Formats a duration for people: `250 ms`, `1.5 s`, `90 s`, `59 min 51 s`, `2 h 5 min`, `10 days`.
 // Without floating point, whose formatting would add 15 KB to a small binary.
 pub(crate) fn in_words(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
@@ -367,7 +371,7 @@ pub(crate) fn in_words(duration: Duration) -> String {
     }
 }
 
-/// What the server said in an error's body, safe to be shown.
+/// What the server said in the body of an error, safe to show.
 #[derive(Clone, Default)]
 pub(crate) struct ServerMessage {
     code: Option<String>,
@@ -379,7 +383,7 @@ const MAX_MESSAGE: usize = 300;
 const MAX_CODE: usize = 64;
 
 impl ServerMessage {
-    /// Reads an error's body defensively: no envelope is shared, and it may be no JSON at all (docs/didit-api.md §6).
+    /// Reads the body of an error, whose shape varies (docs/didit-api.md §6). A body that is not JSON is `null` here.
     pub(crate) fn read(body: &Value, request_id: Option<&str>, secrets: &[&str]) -> ServerMessage {
         let text = |key: &&str| body[*key].as_str().filter(|text| !text.is_empty());
         let first = |keys: &[&str]| keys.iter().find_map(text).map(str::to_owned);
@@ -394,13 +398,13 @@ impl ServerMessage {
         }
     }
 
-    /// Whether the body is an error as Didit words them. If not, somebody else may have answered.
+    /// Returns whether the body has the shape of an error from Didit. If not, another server may have answered.
     pub(crate) fn is_from_didit(&self) -> bool {
         self.message.is_some()
     }
 }
 
-/// The messages of fields: `{"new_status": ["\"Foo\" is not a valid choice."]}`.
+/// Joins the messages about fields: `{"new_status": ["\"Foo\" is not a valid choice."]}`.
 fn field_messages(body: &Value) -> Option<String> {
     let messages = body.as_object()?.iter().filter_map(|(field, value)| {
         let texts: Vec<_> = value.as_array()?.iter().filter_map(Value::as_str).collect();
@@ -410,7 +414,7 @@ fn field_messages(body: &Value) -> Option<String> {
     (!messages.is_empty()).then(|| messages.join("; "))
 }
 
-/// The message of the system, without its number: "Connection refused (os error 111)".
+/// Returns the message of the operating system in lower case, without its number: "Connection refused (os error 111)".
 pub(crate) fn system_message(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
@@ -421,8 +425,8 @@ pub(crate) fn system_message(error: &std::io::Error) -> String {
     text
 }
 
-/// Makes text from outside safe to show in one line: secrets are removed first (a cut could leave half of one), then it is cut,
-/// then control characters, and those that change the direction of writing, are escaped.
+/// Makes text from the server safe to show in one line. Removes secrets first, since a cut could leave half of one, then
+/// cuts the text, then escapes control characters and those that change the direction of writing.
 pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
@@ -462,21 +466,21 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_small_and_goes_anywhere() {
-        fn goes_anywhere<T: std::error::Error + Send + Sync + UnwindSafe + RefUnwindSafe + Clone + 'static>() {}
-        goes_anywhere::<Error>();
+    fn an_error_is_one_pointer_wide_and_thread_safe() {
+        fn is_portable<T: std::error::Error + Send + Sync + UnwindSafe + RefUnwindSafe + Clone + 'static>() {}
+        is_portable::<Error>();
         assert_eq!(size_of::<Error>(), size_of::<usize>());
         assert_eq!(size_of::<Option<Error>>(), size_of::<usize>());
     }
 
     #[test]
-    fn an_empty_text_hides_no_other() {
+    fn an_empty_message_is_skipped() {
         let message = ServerMessage::read(&json!({"detail": "", "message": "a"}), None, &[]);
         assert_eq!(message.message.as_deref(), Some("a"));
     }
 
     #[test]
-    fn bodies_are_read_whatever_their_shape() {
+    fn bodies_of_any_shape_are_read() {
         for (body, message, code) in [
             (json!({"detail": "a"}), Some("a"), None),
             (json!({"detail": "a", "code": "c"}), Some("a"), Some("c")),
@@ -497,13 +501,17 @@ mod tests {
             (json!(null), None, None),
             (json!(7), None, None),
         ] {
-            let (told, known) = read(body.clone());
-            assert_eq!((told.as_deref(), known.as_deref()), (message, code), "{body}");
+            let (read_message, read_code) = read(body.clone());
+            assert_eq!(
+                (read_message.as_deref(), read_code.as_deref()),
+                (message, code),
+                "{body}"
+            );
         }
     }
 
     #[test]
-    fn strangers_words_are_cut() {
+    fn long_messages_are_cut() {
         let (message, code) = read(json!({"detail": "é".repeat(301), "code": "c".repeat(65)}));
         assert_eq!(message.unwrap(), "é".repeat(300) + "…");
         assert_eq!(code.unwrap(), "c".repeat(64) + "…");
@@ -515,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_words_cannot_steer_a_terminal_or_break_a_line() {
+    fn messages_cannot_control_a_terminal_or_break_a_line() {
         for (text, line) in [
             ("a\nb", r"a\nb"),
             ("a\r\n\tb", r"a\r\n\tb"),
@@ -532,12 +540,12 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_ends_in_a_space_is_blotted_out_whole() {
+    fn a_secret_that_ends_in_a_space_is_hidden_completely() {
         assert_eq!(sanitize(" wrong: hunter2 ", 99, &["hunter2 "]), "wrong: [hidden]");
     }
 
     #[test]
-    fn secrets_are_blotted_out_even_across_the_cut() {
+    fn secrets_are_hidden_even_where_the_text_is_cut() {
         let text = format!("{}s3cret and s3cret", "x".repeat(8));
         assert_eq!(sanitize(&text, 300, &["", "s3cret"]), "xxxxxxxx[hidden] and [hidden]");
         for max in 0..text.len() {
@@ -550,12 +558,15 @@ mod tests {
             Some("s3cret"),
             &["s3cret"],
         );
-        let told = [message.message, message.code, message.request_id];
-        assert_eq!(told, ["[hidden]", "[hidden]", "[hidden]"].map(|word| Some(word.into())));
+        let texts = [message.message, message.code, message.request_id];
+        assert_eq!(
+            texts,
+            ["[hidden]", "[hidden]", "[hidden]"].map(|word| Some(word.into()))
+        );
     }
 
     #[test]
-    fn the_display_is_one_line_that_tells_the_whole_story() {
+    fn the_display_says_what_failed_the_verdict_and_the_advice() {
         let message = ServerMessage::read(&json!({"detail": "Slow down"}), Some("r-1"), &[]);
         let error = Error::new(ErrorKind::RateLimited, Verdict::NotApplied, "Didit answered 429")
             .with(|error| {
@@ -609,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_told_as_people_say_them() {
+    fn durations_are_formatted_for_people() {
         for (millis, words) in [
             (0, "0 s"),
             (1, "1 ms"),
@@ -630,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_tells_kind_verdict_status_and_code() {
+    fn debug_shows_kind_verdict_status_and_code() {
         let message = ServerMessage::read(&json!({"code": "c"}), None, &[]);
         let error = Error::new(ErrorKind::Rejected, Verdict::NotApplied, "no")
             .with(|error| (error.status, error.server) = (Some(400), message));
@@ -641,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn the_display_tells_it_all_and_there_is_no_source() {
+    fn an_error_has_no_source() {
         assert!(
             Error::new(ErrorKind::Network, Verdict::NotApplied, "cable cut")
                 .source()
@@ -650,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_and_verdicts_have_words() {
+    fn kinds_and_verdicts_are_displayed_with_spaces() {
         assert_eq!(ErrorKind::RateLimited.to_string(), "rate limited");
         assert_eq!(format!("{:>12}", Verdict::NotApplied), " not applied");
         assert_eq!(Verdict::Unknown.to_string(), "unknown");
@@ -683,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_ones_own_is_retryable_by_its_kind_and_says_what_its_verdict_means() {
+    fn a_new_error_is_retryable_by_its_kind_and_says_what_its_verdict_means() {
         let lost = Error::new(ErrorKind::Network, Verdict::Unknown, "the line was cut");
         assert!(lost.is_retryable());
         assert!(

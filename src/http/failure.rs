@@ -1,4 +1,4 @@
-//! Why there is no complete answer, in plain words.
+//! Why there is no complete response, in plain English.
 
 use std::io::{self, ErrorKind as Io};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::tls;
 use crate::error::ErrorKind::{self, Network, Timeout as TimedOut, UnexpectedResponse};
 use crate::error::{in_words, sanitize, system_message};
 
-/// Why an attempt failed, whatever it was for.
+/// Why an attempt failed, for any kind of request.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
@@ -19,34 +19,34 @@ pub(crate) struct Failure {
     pub(crate) advice: &'static str,
 }
 
-/// What became of a request, as far as its failure tells.
+/// What a failure means for its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Not acted on. Another attempt would end the same way.
+    /// Not applied. A retry would fail the same way.
     Refused,
-    /// Not acted on. Another attempt may be.
+    /// Not applied. A retry may succeed.
     NotYet,
-    /// Not sent, as too little time was left. Another attempt may be.
+    /// Not sent, because too little time was left. A retry may succeed.
     TooLate,
-    /// Perhaps acted on. Another attempt may get an answer.
+    /// In doubt. A retry may get an answer.
     Lost,
-    /// Perhaps acted on. Another attempt would tell no more.
+    /// In doubt. A retry would not help.
     Unclear,
 }
 
-/// How far a request got. Nothing of its body is handed to the connection while it is connecting.
+/// How far a request got. Its body is sent only after `Connecting`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Connecting,
-    /// Its body was not sent, as too little time was left.
+    /// Connected, but too little time was left to send the body.
     TooLate,
     Waiting,
     Reading,
 }
 
-/// What the text of a failure says about the request.
+/// What the text of a failure mentions.
 pub(super) struct Context<'a> {
-    /// With its port, where that is not the scheme's own.
+    /// With its port, unless that is the default of the scheme.
     pub(super) host: &'a str,
     pub(super) proxy: Option<&'a str>,
     pub(super) timeout: Duration,
@@ -101,7 +101,7 @@ impl Failure {
 }
 
 impl Context<'_> {
-    /// Why another attempt to connect would end the same way, and what to do about it.
+    /// Returns why connecting was refused, and the advice, if a retry would fail the same way.
     fn refusal(&self, error: &E, server: &str) -> Option<(String, &'static str)> {
         let proxy = self.proxy.unwrap_or_default();
         match proxy_status(error) {
@@ -134,7 +134,7 @@ impl Context<'_> {
                 Some(loss) => format!("the connection was {loss}"),
                 None => sanitize(&system_message(error), 300, &[]),
             },
-            // Such as a TLS handshake that was cut off.
+            // For example, the TLS handshake was cut off.
             _ => "the connection was lost".into(),
         }
     }
@@ -179,7 +179,7 @@ fn kind(error: &E, stage: Stage) -> ErrorKind {
     }
 }
 
-/// Returns what the peer did to the connection, if it ended it: "closed" or "reset".
+/// Returns "closed" or "reset" if the peer did that to the connection.
 pub(super) fn loss(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         Io::UnexpectedEof | Io::BrokenPipe => Some("closed"),
@@ -188,8 +188,8 @@ pub(super) fn loss(error: &io::Error) -> Option<&'static str> {
     }
 }
 
-/// Says what is wrong with the head of an answer in which ureq parses at most `max_headers`. The error's type is not
-/// public in ureq, so only its text can be read.
+/// Describes a head that ureq, which parses at most `max_headers`, could not parse.
+// ureq does not export the type of this error, so this reads its text.
 fn not_http(error: &E, max_headers: usize) -> String {
     match error.to_string() {
         text if text.contains("too many headers") => format!("more than {max_headers} headers"),
@@ -198,7 +198,7 @@ fn not_http(error: &E, max_headers: usize) -> String {
     }
 }
 
-/// What a proxy answered to CONNECT: "proxy server responded 502/502".
+/// Returns the status of a proxy's answer to CONNECT: "proxy server responded 502/502".
 fn proxy_status(error: &E) -> Option<u16> {
     match error {
         E::ConnectProxyFailed(text) => text.rsplit('/').next()?.parse().ok(),
@@ -206,7 +206,7 @@ fn proxy_status(error: &E) -> Option<u16> {
     }
 }
 
-/// How far a request without a body got, judging by its error alone.
+/// Returns how far a request without a body got. Only its error tells.
 pub(super) fn stage_of(error: &E) -> Stage {
     match error {
         E::Timeout(Timeout::Connect | Timeout::Resolve) => Stage::Connecting,
@@ -247,7 +247,7 @@ mod tests {
         ))
     }
 
-    fn told(error: &ureq::Error, stage: Stage, proxy: Option<&str>) -> (ErrorKind, String, bool) {
+    fn failure(error: &ureq::Error, stage: Stage, proxy: Option<&str>) -> (ErrorKind, String, bool) {
         let failure = Failure::new(error, stage, &Context { proxy, ..CONTEXT });
         let certain = matches!(failure.outcome, Outcome::Refused | Outcome::NotYet);
         assert_eq!(certain, stage == Stage::Connecting);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_not_made_is_told_in_plain_words() {
+    fn a_failure_to_connect_is_described() {
         let proxy_said = |text: &str| ureq::Error::ConnectProxyFailed(text.into());
         for (error, kind, problem) in [
             (io(Io::ConnectionRefused), ErrorKind::Network, "connection refused"),
@@ -305,25 +305,28 @@ mod tests {
             ),
         ] {
             let direct = format!("connecting to a.test:8443: {problem}");
-            assert_eq!(told(&error, Stage::Connecting, None), (kind, direct, true));
+            assert_eq!(failure(&error, Stage::Connecting, None), (kind, direct, true));
             let tunnelled = format!("connecting to a.test:8443 through the proxy p:3128: {problem}");
-            assert_eq!(told(&error, Stage::Connecting, Some("p:3128")), (kind, tunnelled, true));
+            assert_eq!(
+                failure(&error, Stage::Connecting, Some("p:3128")),
+                (kind, tunnelled, true)
+            );
         }
-        let wants = "the proxy p:3128 requires a user name and a password, or rejected those in its URL";
+        let credentials = "the proxy p:3128 requires a user name and a password, or rejected those in its URL";
         for (status, problem) in [
-            (401, wants),
+            (401, credentials),
             (403, "the proxy p:3128 refuses a.test:8443"),
-            (407, wants),
+            (407, credentials),
         ] {
             let error = proxy_said(&format!("proxy server responded {status}/{status}"));
             let problem = format!("{problem} (it answered {status})");
-            let told = told(&error, Stage::Connecting, Some("p:3128"));
-            assert_eq!(told, (ErrorKind::Network, problem, false));
+            let failure = failure(&error, Stage::Connecting, Some("p:3128"));
+            assert_eq!(failure, (ErrorKind::Network, problem, false));
         }
     }
 
     #[test]
-    fn an_update_that_was_not_sent_for_want_of_time_may_be_sent_again() {
+    fn an_update_that_was_not_sent_in_time_may_be_retried() {
         let failure = Failure::new(&io(Io::TimedOut), Stage::TooLate, &CONTEXT);
         assert_eq!((failure.kind, failure.outcome), (ErrorKind::Timeout, Outcome::TooLate));
         assert_eq!(
@@ -333,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_did_not_come_is_told_in_plain_words() {
+    fn a_missing_or_incomplete_answer_is_described() {
         for (error, stage, kind, problem) in [
             (
                 ureq::Error::Timeout(Timeout::Global),
@@ -386,18 +389,18 @@ mod tests {
         ] {
             let retryable = kind != ErrorKind::UnexpectedResponse;
             let direct = format!("a.test:8443 {problem}");
-            assert_eq!(told(&error, stage, None), (kind, direct, retryable));
+            assert_eq!(failure(&error, stage, None), (kind, direct, retryable));
             let tunnelled = format!("a.test:8443, through the proxy p:3128, {problem}");
-            assert_eq!(told(&error, stage, Some("p:3128")), (kind, tunnelled, retryable));
+            assert_eq!(failure(&error, stage, Some("p:3128")), (kind, tunnelled, retryable));
         }
         let error = ureq::Error::Io(io::Error::other("Out of memory"));
-        let (kind, problem, retryable) = told(&error, Stage::Waiting, None);
+        let (kind, problem, retryable) = failure(&error, Stage::Waiting, None);
         assert_eq!((kind, retryable), (ErrorKind::Network, true));
         assert_eq!(problem, "reading the answer from a.test:8443 failed: out of memory");
     }
 
     #[test]
-    fn the_error_tells_how_far_a_question_came() {
+    fn the_error_of_a_read_tells_how_far_it_got() {
         for (error, connecting) in [
             (io(Io::ConnectionRefused), true),
             (io(Io::HostUnreachable), true),
@@ -416,22 +419,22 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_told_as_people_say_them() {
+    fn sizes_are_formatted_for_people() {
         assert_eq!(size(64 * 1024), "64 KiB");
         assert_eq!(size(4 * 1024 * 1024), "4 MiB");
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_the_system_says_is_told_without_a_number() {
-        for (number, words) in [
+    fn system_messages_are_shown_without_their_number() {
+        for (number, message) in [
             (111, "connection refused"),
             (24, "too many open files"),
             (104, "the connection was reset"),
         ] {
             let error = ureq::Error::Io(io::Error::from_raw_os_error(number));
-            let (_, problem, _) = told(&error, Stage::Connecting, None);
-            assert_eq!(problem, format!("connecting to a.test:8443: {words}"));
+            let (_, problem, _) = failure(&error, Stage::Connecting, None);
+            assert_eq!(problem, format!("connecting to a.test:8443: {message}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One request out, one bounded response in. Everything that knows ureq lives here.
+//! Sends one request and reads one bounded response. Only this module uses ureq.
 
 mod dns;
 mod failure;
@@ -26,44 +26,45 @@ pub(crate) use failure::{Failure, Outcome};
 pub(crate) use ureq::http::Method;
 pub(crate) use url::{base_url, host};
 
-/// The longest body that is read: 64 KiB, far more than any documented answer.
-pub(crate) const MAX_BODY: u64 = 64 * 1024;
 type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
+
+/// The largest body that is read: 64 KiB, far more than any documented answer.
+pub(crate) const MAX_BODY: u64 = 64 * 1024;
 const MAX_HEADERS: usize = 64 * 1024;
-/// ureq's default is 128 KiB, and filling that with zeros is half of the work of a single update. It must hold one byte
-/// more than the longest head of an answer, or ureq mistakes a longer head for a lost connection.
+/// ureq's default is 128 KiB, and filling that with zeros takes half of the instructions of an update. One byte more than
+/// the largest head of an answer, or ureq would report a larger head as a lost connection.
 const INPUT_BUFFER: usize = MAX_HEADERS + 1;
-/// Holds the longest head of a request: 8 KiB of base URL, 16 KiB of token, 1 KiB of user agent, and the rest.
+/// Enough for the largest head of a request: 8 KiB of base URL, 16 KiB of token, 1 KiB of user agent, and the rest.
 const OUTPUT_BUFFER: usize = 32 * 1024;
 const MAX_USER_AGENT: usize = 1024;
-/// A year: ureq adds it to the time, which must not overflow.
+/// A year. ureq adds a timeout to the current time, which must not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_secs(31_536_000);
-/// How long idle connections are kept: servers and firewalls drop them after 5 s and more.
+/// How long idle connections are reused. Servers and firewalls drop them after 5 s or more.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
-/// How long after a lost connection no idle one is used: longer than the back-off before a retry.
+/// How long no idle connection is reused after one was lost. This is longer than the back-off before a retry.
 const RECONNECT_FOR: Duration = Duration::from_secs(15);
 
-/// How to reach a server, as the caller configured it.
+/// How to reach a host, as configured.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Duration,
-    /// It may hold a password.
+    /// May contain a password.
     pub(crate) proxy: Option<Secret>,
     pub(crate) root_certificates: Option<Vec<u8>>,
     pub(crate) user_agent: String,
 }
 
-/// Sends requests to one host, or to several that are reached in the same way. Clones share the connections.
+/// Sends requests to the hosts that are reached through the same proxy, or directly. Clones share connections.
 #[derive(Clone)]
 pub(crate) struct Http {
     agent: Agent,
     dns: DnsCache,
-    /// The time that one request may take, connecting and reading included.
+    /// How long one request may take, from the DNS lookup to the end of the answer.
     pub(crate) timeout: Duration,
     connect_timeout: Duration,
     custom_roots: bool,
-    /// When a connection was lost last.
+    /// When the last connection was lost.
     lost_at: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -72,11 +73,11 @@ pub(crate) struct Request<'a> {
     pub(crate) url: &'a str,
     pub(crate) headers: &'a [(&'static str, &'a str)],
     pub(crate) body: Option<&'a [u8]>,
-    /// How much of a 200 is read; of any other answer it is [`MAX_BODY`].
+    /// The largest body of a 200. For any other status, the limit is [`MAX_BODY`].
     pub(crate) max_response: u64,
 }
 
-/// The status and the headers of an answer.
+/// The status and the headers of a response.
 pub(crate) struct Response {
     pub(crate) status: u16,
     headers: HeaderMap,
@@ -87,7 +88,8 @@ impl Response {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// When the answer was sent, by the server's clock, which the other headers go by; without a `Date`, by ours.
+    /// Returns when the response was sent by the server's clock, which set its other headers. Without a `Date`, returns the
+    /// local time.
     pub(crate) fn date(&self) -> SystemTime {
         let date = self
             .header("date")
@@ -96,10 +98,10 @@ impl Response {
     }
 }
 
-/// A request's body, which notes that it was read, and is not read too late.
+/// The body of a request, which records how far the request got, and fails if it is read too late.
 ///
-/// ureq reads it only once the name is resolved, the connection made and TLS agreed: until then the update cannot have
-/// happened, whatever the error says.
+/// ureq reads the body only after the DNS lookup, connecting and the TLS handshake. Until then, the update cannot have
+/// happened.
 struct RequestBody<'a> {
     rest: &'a [u8],
     send_by: Option<Instant>,
@@ -118,11 +120,10 @@ impl Read for RequestBody<'_> {
 }
 
 impl Http {
-    /// For one base URL: how its host is reached is settled here, once. The connections of `other` are shared if its
-    /// host is reached in the same way.
+    /// Chooses the proxy for the host of `base_url`. Shares the connections of `other` if that has the same proxy.
     ///
     /// # Errors
-    /// `Config` for a proxy, certificates or a user agent that cannot be used.
+    /// `Config` for an invalid proxy, certificate, user agent or time limit.
     pub(crate) fn new(settings: &Settings, base_url: &str, other: Option<&Http>) -> Result<Http> {
         let limit = |name, limit: Duration| match limit {
             Duration::ZERO => Err(Error::config("it must be longer than 0 s").for_setting(name)),
@@ -144,7 +145,7 @@ impl Http {
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // ureq would repeat a redirected PATCH as a GET and report that one's success.
+            // ureq would follow a redirected PATCH with a GET, and report the success of that.
             .max_redirects(0)
             .user_agent(user_agent)
             .proxy(proxy)
@@ -154,7 +155,7 @@ impl Http {
             .input_buffer_size(INPUT_BUFFER)
             .output_buffer_size(OUTPUT_BUFFER)
             .max_response_header_size(MAX_HEADERS)
-            // An idle connection was a busy one before, so there are never more than threads; ureq's own limit is 3.
+            // There are never more idle connections than there were threads. ureq's default limit is 3.
             .max_idle_connections(usize::MAX)
             .max_idle_connections_per_host(usize::MAX)
             .max_idle_age(MAX_IDLE_AGE);
@@ -170,8 +171,8 @@ impl Http {
         })
     }
 
-    /// Sends one request and reads the answer, all within `timeout`. Its body is not sent after `send_by`, and no kept
-    /// connection is used for a `new_connection`.
+    /// Sends one request and reads the response within `timeout`. Does not send the body after `send_by`. Reuses no
+    /// connection if `new_connection` is set.
     pub(crate) fn send(
         &self,
         request: &Request<'_>,
@@ -191,9 +192,9 @@ impl Http {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 let status = head.status.as_u16();
-                // An error is read as JSON, which may take many times its size in memory.
+                // Errors are parsed into a JSON value, which may take many times their size.
                 let limit = if status == 200 { request.max_response } else { MAX_BODY };
-                // With room for it, an ordinary answer is read at once.
+                // Enough to read an ordinary response at once.
                 let mut bytes = Vec::with_capacity(1024);
                 let result = body.into_with_config().limit(limit).reader().read_to_end(&mut bytes);
                 let failed = |error: io::Error| self.failure(request, &error.into(), Stage::Reading, timeout);
@@ -261,7 +262,7 @@ impl Http {
         let mut nothing = ();
         let mut body = nothing.as_body();
         if let Some(bytes) = request.body {
-            // A reader has no length of its own; with this header it is not sent in chunks.
+            // Without this header, ureq would send the body of a reader in chunks.
             head.headers.append(CONTENT_LENGTH, bytes.len().into());
             body = SendBody::from_reader(outgoing);
         }
@@ -278,7 +279,7 @@ impl Http {
     }
 }
 
-/// What opens a connection: through a proxy's tunnel or not, and with TLS or without.
+/// Returns what opens connections: directly or through a proxy's tunnel, and with TLS or without.
 fn connector(dns: DnsCache) -> impl Connector {
     let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector { dns });
     #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
@@ -288,7 +289,7 @@ fn connector(dns: DnsCache) -> impl Connector {
     connector.chain(tls::WatchHandshake)
 }
 
-/// How long connecting may take: a fifth of the time is left to send the request and read the answer.
+/// Returns how long connecting may take. A fifth of `timeout` remains for sending the request and reading the response.
 fn connect_limit(connect_timeout: Duration, timeout: Duration) -> Duration {
     connect_timeout.min(timeout - timeout / 5)
 }
@@ -303,21 +304,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_line_has_the_path_alone() {
+    fn a_log_line_has_only_the_path_of_the_url() {
         assert_eq!(path("https://example.org:8443/v1/session/a/"), "/v1/session/a/");
         assert_eq!(path("http://localhost"), "/");
         assert_eq!(path("http://a/b"), "/b");
     }
 
     #[test]
-    fn connecting_leaves_a_fifth_of_the_time() {
+    fn connecting_leaves_a_fifth_of_the_timeout() {
         let seconds = Duration::from_secs;
         assert_eq!(connect_limit(seconds(10), seconds(5)), seconds(4));
         assert_eq!(connect_limit(seconds(1), seconds(5)), seconds(1));
     }
 
     #[test]
-    fn a_body_that_is_asked_for_too_late_is_not_read() {
+    fn a_body_is_not_sent_too_late() {
         let body = |send_by| RequestBody {
             rest: b"body",
             send_by,
@@ -332,9 +333,9 @@ mod tests {
             assert_eq!(early.read(&mut [0; 8]).unwrap(), 4);
             assert_eq!(early.stage, Stage::Waiting);
         }
-        // What is sent in part already is sent to its end.
-        let mut begun = body(Some(now));
-        begun.stage = Stage::Waiting;
-        assert_eq!(begun.read(&mut [0; 8]).unwrap(), 4);
+        // A body that was sent in part is sent to its end.
+        let mut started = body(Some(now));
+        started.stage = Stage::Waiting;
+        assert_eq!(started.read(&mut [0; 8]).unwrap(), 4);
     }
 }
