@@ -1,24 +1,24 @@
-//! The rate limit, as the service reports it.
+//! The rate limit that Didit reports.
 
 use std::time::{Duration, SystemTime};
 
 use crate::http::Response;
 use crate::retry::{reset_moment, whole_number};
 
-/// The rate limit as the headers of an answer gave it ([Didit's API, §7](crate::didit_api#7-rate-limits)).
+/// The rate limit from the headers of an answer ([Didit's API, §7](crate::didit_api#7-rate-limits)).
 ///
-/// Didit advises to slow down once `remaining` is under 15 % of `limit`.
+/// Didit advises clients to slow down once `remaining` is below 15 % of `limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateLimit {
-    /// How many requests are admitted in a window: `X-RateLimit-Limit`.
+    /// The number of requests that Didit allows in a window: `X-RateLimit-Limit`.
     pub limit: u64,
-    /// How many of them are left: `X-RateLimit-Remaining`.
+    /// The number of requests that are left in this window: `X-RateLimit-Remaining`.
     pub remaining: u64,
-    /// When the limit resets, by the server's clock: `X-RateLimit-Reset`.
+    /// The time when the limit resets, by the server's clock: `X-RateLimit-Reset`.
     pub reset: Option<SystemTime>,
-    /// How long after the answer that is, going by the answer's own `Date`, so that a wrong local clock does no harm.
-    /// Zero if it has passed.
+    /// The time from the answer to `reset`, or zero if that has passed. It is based on the `Date` of the answer, so a wrong
+    /// local clock does not matter.
     pub reset_after: Option<Duration>,
 }
 

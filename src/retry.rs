@@ -1,13 +1,13 @@
-//! Which failure is worth another attempt, and after how long. Pure: the time and the random number are arguments.
+//! Whether and when to retry. All functions are pure: the time and the random number are arguments.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::Error;
 
-/// How failures that are safe to repeat are repeated.
+/// Sets when and how many times a failed attempt is retried.
 ///
-/// The default: 2 retries; exponential back-off from 0.5 s, doubling to at most 8 s, with full jitter;
-/// `Retry-After` honoured up to 60 s.
+/// The client retries only failures that are safe to retry. By default it retries 2 times, with exponential back-off from
+/// 0.5 s up to 8 s and full jitter, and honours `Retry-After` up to 60 s.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,40 +37,40 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Every call is one attempt. (A token that Didit refuses is still replaced, once.)
+    /// Returns a policy without retries. An access token that Didit rejects is still replaced once.
     pub fn none() -> RetryPolicy {
         RetryPolicy::default().max_retries(0)
     }
 
-    /// How often a failed attempt is repeated. Default 2.
+    /// Sets how many times a failed attempt is retried. Default: 2.
     pub fn max_retries(mut self, retries: u32) -> RetryPolicy {
         self.max_retries = retries;
         self
     }
 
-    /// The back-off before the first retry, at most: the wait is drawn between nothing and this. Default 0.5 s.
+    /// Sets the longest back-off before the first retry. The actual wait is a random time between zero and this. It doubles
+    /// with each retry. Default: 0.5 s.
     pub fn base_delay(mut self, delay: Duration) -> RetryPolicy {
         self.base_delay = delay;
         self
     }
 
-    /// The limit that the doubling back-off stops at. Default 8 s.
+    /// Limits the back-off, at most to a day. Default: 8 s.
     pub fn max_delay(mut self, delay: Duration) -> RetryPolicy {
         self.max_delay = delay;
         self
     }
 
-    /// The longest wait that a server may ask for. Asked for more, the call returns at once, with
-    /// [`Error::retry_after`] set. Default 60 s.
+    /// Limits how long the client waits if a server asks for it. If it asks for more, the call fails at once, and
+    /// [`Error::retry_after`] returns the requested wait. Default: 60 s.
     pub fn max_wait(mut self, wait: Duration) -> RetryPolicy {
         self.max_wait = wait;
         self
     }
 
-    /// The wait before the next attempt, where `retries` were made so far; `None` when there is to be none.
+    /// Returns how long to wait after `retries` retries, or `None` if there is no other attempt.
     ///
-    /// `draw` is a random number from 0 to 1. A wait that the server asks for is never cut short, and a back-off that
-    /// is longer still holds.
+    /// `draw` is a random number from 0 to 1. The wait is the back-off, but never less than what the server asks for.
     pub(crate) fn wait(&self, error: &Error, retries: u32, draw: f64) -> Option<Duration> {
         if retries >= self.max_retries || !error.is_retryable() || error.retries_exhausted() {
             return None;
@@ -79,31 +79,31 @@ impl RetryPolicy {
         let limit = self.max_delay.min(MAX_DELAY);
         let backoff = self.base_delay.saturating_mul(doubled).min(limit).mul_f64(draw);
         match error.retry_after() {
-            Some(asked) if asked > self.max_wait => None,
-            Some(asked) => Some(asked.max(backoff)),
+            Some(requested) if requested > self.max_wait => None,
+            Some(requested) => Some(requested.max(backoff)),
             None => Some(backoff),
         }
     }
 }
 
-/// No wait is longer than a day: this keeps absurd values harmless.
+/// No wait is longer than a day, so that absurd values are harmless.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The wait that a response asks for: `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), else
-/// `X-RateLimit-Reset`, where the caller passes it. `now` is the time by the clock that set them. A moment that has passed
-/// asks for no wait; a value that cannot be read is ignored.
+/// Returns the wait that a response asks for: `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), else
+/// `X-RateLimit-Reset` if the caller passes it. `now` is the time by the server's clock. A time in the past is a wait of
+/// zero. An invalid value is ignored.
 pub(crate) fn retry_after(header: Option<&str>, reset: Option<&str>, now: SystemTime) -> Option<Duration> {
     let until = |moment: SystemTime| moment.duration_since(now).unwrap_or_default();
-    let asked = header.and_then(|value| match whole_number(value) {
+    let requested = header.and_then(|value| match whole_number(value) {
         Some(seconds) => Some(Duration::from_secs(seconds)),
         None => httpdate::parse_http_date(value.trim()).ok().map(until),
     });
     let reset = || reset.and_then(reset_moment).map(until);
-    Some(asked.or_else(reset)?.min(MAX_DELAY))
+    Some(requested.or_else(reset)?.min(MAX_DELAY))
 }
 
-/// The moment in `X-RateLimit-Reset`: Unix seconds (docs/didit-api.md §7), or milliseconds, which gateways send. As seconds,
-/// those would be thousands of years away.
+/// Parses `X-RateLimit-Reset`: Unix seconds (docs/didit-api.md §7), or milliseconds, which some gateways send. Read as
+/// seconds, those would be thousands of years away.
 pub(crate) fn reset_moment(value: &str) -> Option<SystemTime> {
     let since_epoch = match whole_number(value)? {
         seconds @ ..100_000_000_000 => Duration::from_secs(seconds),
@@ -112,7 +112,7 @@ pub(crate) fn reset_moment(value: &str) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(since_epoch)
 }
 
-/// A number of however many digits. A fraction is rounded up: no wait is cut short.
+/// Parses a number of any length. Rounds a fraction up, so that no wait is cut short.
 pub(crate) fn whole_number(value: &str) -> Option<u64> {
     let value = value.trim();
     let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_back_off_doubles_up_to_its_limit_and_is_drawn_from_nothing_to_all_of_it() {
+    fn the_back_off_doubles_up_to_its_limit_with_full_jitter() {
         let policy = RetryPolicy::default()
             .max_retries(u32::MAX)
             .base_delay(Duration::from_millis(300))
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_asks_for_is_never_cut_short() {
+    fn a_requested_wait_is_never_cut_short() {
         let policy = RetryPolicy::default().base_delay(4 * SECOND);
         for (asked, draw, wait) in [(1, 0.0, 1), (1, 1.0, 4), (5, 1.0, 5), (0, 0.5, 2), (60, 1.0, 60)] {
             let wait = Some(wait * SECOND);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_final_or_had_its_retries_is_not_repeated() {
+    fn final_and_exhausted_failures_are_not_retried() {
         let policy = RetryPolicy::default();
         assert_eq!(
             policy.wait(&failure().with(|error| error.retryable = false), 0, 0.0),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_asked_wait_is_read_from_seconds_a_date_or_the_limits_reset() {
+    fn a_requested_wait_is_parsed_from_seconds_a_date_or_a_reset_time() {
         // Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110 §5.6.7.
         let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
         let seconds = |seconds| Some(Duration::from_secs(seconds));

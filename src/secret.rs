@@ -1,8 +1,8 @@
-//! A text that is never shown.
+//! Secrets, which are never shown.
 
 use std::fmt;
 
-/// A client secret, a token, a key: `Debug` hides it, and there is no `Display`.
+/// A client secret, an access token or an API key. `Debug` hides it, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(Box<str>);
 
@@ -22,12 +22,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// For `Debug`: whether there is a value, but not what it is.
+/// Hides a value in `Debug`, but shows whether there is one.
 pub(crate) fn hidden(value: &Option<String>) -> Option<&'static str> {
     value.as_ref().map(|_| "[hidden]")
 }
 
-/// Whether a text fits into a header as one word.
+/// Returns whether a header may contain this text as one word.
 pub(crate) fn is_visible_ascii(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -37,20 +37,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_shows_that_there_is_one_and_no_more() {
+    fn debug_hides_a_secret() {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "[hidden]");
     }
 
     #[test]
-    fn a_header_takes_visible_ascii_alone() {
-        for (text, fits) in [
+    fn a_header_may_contain_only_visible_ascii() {
+        for (text, allowed) in [
             ("aZ09-._~+/=", true),
             ("", false),
             ("a b", false),
             ("a\n", false),
             ("é", false),
         ] {
-            assert_eq!(is_visible_ascii(text), fits, "{text:?}");
+            assert_eq!(is_visible_ascii(text), allowed, "{text:?}");
         }
     }
 }

@@ -1,23 +1,23 @@
-//! What an answer, or the lack of one, means for the decision: the table in the README, in code.
+//! What an answer, or a failure to get one, means for the decision. Implements the table in the README.
 
 use crate::call::Deadline;
 use crate::error::{Error, ErrorKind, Result, ServerMessage, Verdict};
 use crate::http::{Failure, Http, Outcome, Request, Response, host};
 use crate::retry::retry_after;
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     FetchToken,
     ReadSession,
-    /// `idempotent`: setting the status again changes nothing, so the request may be repeated when in doubt.
+    /// If `idempotent`, setting the status again changes nothing, so the request may be repeated when in doubt.
     UpdateStatus {
         idempotent: bool,
     },
 }
 
 impl Operation {
-    /// What a failure means for this operation: the one place where a verdict is given.
+    /// Returns the error for a failure of this operation. This is the only place that decides verdicts.
     fn error(self, kind: ErrorKind, outcome: Outcome, problem: String, advice: &'static str) -> Error {
         let kind = match self {
             Operation::FetchToken if !kind.is_transient() => ErrorKind::Authentication,
@@ -28,7 +28,7 @@ impl Operation {
             (Outcome::NotYet | Outcome::TooLate, _) => (Verdict::NotApplied, true),
             (Outcome::Lost, Operation::UpdateStatus { idempotent }) => (Verdict::Unknown, idempotent),
             (Outcome::Unclear, Operation::UpdateStatus { .. }) => (Verdict::Unknown, false),
-            // Whatever became of it, nothing was changed.
+            // Only an update can change anything.
             (Outcome::Lost, _) => (Verdict::NotApplied, true),
             (Outcome::Unclear, _) => (Verdict::NotApplied, false),
         };
@@ -53,7 +53,7 @@ impl Operation {
     }
 }
 
-/// Makes one request within the deadline. What comes back is a whole 200; anything else is an error.
+/// Sends one request within the deadline, and returns a complete 200. Anything else is an error.
 pub(crate) fn send(
     http: &Http,
     request: &Request<'_>,
@@ -65,7 +65,7 @@ pub(crate) fn send(
     let limit = http.timeout;
     let timeout = deadline.remaining(limit)?;
     let (send_by, new_connection) = match operation {
-        // It is not repeated if the connection turns out to be lost.
+        // An update that cannot be retried must not fail on a connection that the server has closed.
         Operation::UpdateStatus { idempotent } => (Some(deadline.send_by(timeout)), !idempotent),
         _ => (None, false),
     };
@@ -94,7 +94,7 @@ pub(crate) fn send(
     Ok((response, body))
 }
 
-/// An answer with another status than 200 (docs/didit-api.md §6), from `host`.
+/// Returns the error for an answer of `host` with another status than 200 (docs/didit-api.md §6).
 fn status_error(
     response: &Response,
     body: &Result<Vec<u8>, Failure>,
@@ -106,7 +106,7 @@ fn status_error(
     use Outcome::{Lost, NotYet, Refused, Unclear};
 
     let status = response.status;
-    // Only the body of an error is meant to be shown: a success may hold all about a person.
+    // Only the body of an error may be shown. A success may contain personal data.
     let shown = match status {
         400.. => body.as_deref().unwrap_or_default(),
         _ => b"",
@@ -159,17 +159,17 @@ fn status_error(
     })
 }
 
-/// A 200 that does not confirm what was asked.
+/// Returns the error for a 200 that does not confirm the request.
 pub(crate) fn unconfirmed(problem: &str, operation: Operation) -> Error {
     unusable(problem.into(), "", operation)
 }
 
-/// A 200 from `host` that is not about a session at all.
+/// Returns the error for a 200 of `host` that does not name a session.
 pub(crate) fn not_a_session(host: &str, response: &Response, body: &[u8], operation: Operation) -> Error {
     unusable(unexpected_body(host, response, body), operation.check_url(), operation)
 }
 
-/// A 200 from `host` that holds no token that can be used.
+/// Returns the error for a 200 of `host` without a usable access token.
 pub(crate) fn no_token(host: &str, response: &Response, body: &[u8], problem: &str) -> Error {
     let problem = match body.trim_ascii_start().first() {
         Some(b'{') if !is_compressed(response, body) => format!("{host} answered 200, but {problem}"),
@@ -183,13 +183,13 @@ fn unusable(problem: String, advice: &'static str, operation: Operation) -> Erro
     error.with(|error| error.status = Some(200))
 }
 
-/// An answer that Didit does not give, and who may have given it instead.
+/// Describes an answer that does not come from Didit, and where it may come from.
 fn unexpected_body(host: &str, response: &Response, body: &[u8]) -> String {
     let (status, content) = (response.status, describe_body(response, body));
     format!("{host} answered {status} {content} (is it a login page or a gateway, or is the URL wrong?)")
 }
 
-/// What a body is that is not Didit's JSON.
+/// Describes a body that is not JSON from Didit.
 fn describe_body(response: &Response, body: &[u8]) -> &'static str {
     match body.trim_ascii_start().first() {
         None => "with an empty body",
@@ -200,7 +200,7 @@ fn describe_body(response: &Response, body: &[u8]) -> &'static str {
     }
 }
 
-/// By its header, or by how gzip begins (RFC 1952 §2.3.1).
+/// Returns whether a body is compressed, by its header or by the first bytes of gzip (RFC 1952 §2.3.1).
 fn is_compressed(response: &Response, body: &[u8]) -> bool {
     let encoding = response.header("content-encoding").unwrap_or("identity");
     !encoding.eq_ignore_ascii_case("identity") || body.starts_with(b"\x1f\x8b")
@@ -214,24 +214,24 @@ mod tests {
     const ONCE: Operation = Operation::UpdateStatus { idempotent: false };
 
     #[test]
-    fn an_update_that_was_not_confirmed_is_in_doubt_and_a_read_is_not() {
+    fn an_unconfirmed_update_is_unknown_and_a_read_is_not_applied() {
         for (operation, verdict) in [
             (Operation::ReadSession, Verdict::NotApplied),
             (IDEMPOTENT, Verdict::Unknown),
             (ONCE, Verdict::Unknown),
         ] {
-            let error = unconfirmed("it is for another session", operation);
+            let error = unconfirmed("another session", operation);
             assert_eq!(
                 (error.kind(), error.verdict()),
                 (ErrorKind::UnexpectedResponse, verdict)
             );
             assert_eq!((error.status(), error.is_retryable()), (Some(200), false));
-            assert!(error.to_string().starts_with("it is for another session"));
+            assert!(error.to_string().starts_with("another session"));
         }
     }
 
     #[test]
-    fn an_outcome_is_a_verdict_and_whether_a_repeat_may_help() {
+    fn an_outcome_decides_the_verdict_and_whether_to_retry() {
         use Outcome::{Lost, NotYet, Refused, TooLate, Unclear};
         use Verdict::{NotApplied, Unknown};
 

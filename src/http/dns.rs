@@ -1,8 +1,8 @@
-//! Name resolution with a cache.
+//! DNS lookups with a cache.
 //!
-//! ureq looks a host up before every request, even one that goes over a kept connection, and each time in a new thread.
-//! Here addresses are cached for a minute. After that they are looked up again, and the old ones are used while the name
-//! server fails. Of `ureq::unversioned` this needs `Resolver` and the types in its signature.
+//! ureq looks a host up before every request, even if it reuses a connection, and each time in a new thread. This module
+//! caches addresses for a minute, then looks them up again, and uses the old addresses while lookups fail. From
+//! `ureq::unversioned` it uses `Resolver` and the types in its signature.
 
 use std::fmt;
 use std::io;
@@ -19,18 +19,18 @@ use ureq::unversioned::transport::NextTimeout;
 use super::url::{host_and_port, ip_address};
 use crate::error::system_message;
 
-/// How long addresses are used without another lookup, as in curl.
+/// How long addresses are used without another lookup. curl uses the same time.
 const FRESH_FOR: Duration = Duration::from_secs(60);
-/// How long they are used while lookups fail.
+/// How long addresses are used while lookups fail.
 const USABLE_FOR: Duration = Duration::from_secs(60 * 60);
-/// The longest wait for a lookup while older addresses can be used.
+/// How long a request waits for a lookup if it could use old addresses.
 const MAX_WAIT_FOR_REFRESH: Duration = Duration::from_secs(1);
-/// How long after a failed lookup older addresses are used without another one.
+/// How long old addresses are used after a failed lookup before the next one.
 const RETRY_LOOKUP_AFTER: Duration = Duration::from_secs(5);
 /// The capacity of `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;
 
-/// The addresses of all hosts of one client. Clones share them.
+/// The addresses of all hosts of a client. Clones share them.
 #[derive(Clone)]
 pub(super) struct DnsCache(Arc<Shared>);
 
@@ -48,17 +48,17 @@ struct Shared {
 struct Host {
     name: String,
     port: u16,
-    /// The latest addresses, and when they were looked up.
+    /// The latest addresses, and when they were found.
     answer: Option<(ResolvedSocketAddrs, Instant)>,
-    /// A connection to these addresses failed: they are looked up again early.
+    /// Whether a connection to these addresses failed, so that they are looked up again early.
     is_stale: bool,
     /// The address that connected last, and whether a connection to it has failed since.
     last_connected: Option<(SocketAddr, bool)>,
-    /// Whether a thread is looking it up now.
+    /// Whether a thread is looking this host up now.
     in_flight: bool,
     /// How many lookups have ended.
     lookups: u64,
-    /// When the latest lookup failed, if it did, and why, as the end of a sentence.
+    /// When the latest lookup failed, if it did, and why, as the end of a message.
     failed: Option<(Instant, String)>,
 }
 
@@ -66,7 +66,7 @@ impl DnsCache {
     pub(super) fn new() -> DnsCache {
         let lookup = |name: &str, port: u16| match (name, port).to_socket_addrs() {
             Ok(found) => Ok(found.collect()),
-            // Without a descriptor to spare, the system says that the name is not known.
+            // If the process is out of file descriptors, the system reports an unknown name.
             Err(error) => Err(UdpSocket::bind("0.0.0.0:0").err().unwrap_or(error)),
         };
         DnsCache::with(Box::new(lookup), Box::new(Instant::now))
@@ -81,12 +81,13 @@ impl DnsCache {
         }))
     }
 
-    /// A connection was made to this address of the host: it is tried first from now on.
+    /// Records that this address of the host connected. It is tried first from now on.
     pub(super) fn connected(&self, uri: &Uri, address: SocketAddr) {
         self.update(uri, |host| host.last_connected = Some((address, false)));
     }
 
-    /// A connection to this host failed: it may have moved, and the address that connected is tried last.
+    /// Records that a connection to this host failed. Its addresses are looked up again, since it may have moved, and the
+    /// address that connected is tried last.
     pub(super) fn failed(&self, uri: &Uri) {
         self.update(uri, |host| {
             host.is_stale = true;
@@ -96,15 +97,17 @@ impl DnsCache {
 
     fn update(&self, uri: &Uri, update: impl FnOnce(&mut Host)) {
         let mut hosts = self.0.hosts();
-        let is_meant = |host: &&mut Host| host_and_port(uri).is_some_and(|(name, port)| host.is(name, port));
-        if let Some(host) = hosts.iter_mut().find(is_meant) {
+        let is_same = |host: &&mut Host| host_and_port(uri).is_some_and(|(name, port)| host.is(name, port));
+        if let Some(host) = hosts.iter_mut().find(is_same) {
             update(host);
             host.order();
         }
     }
 
+    /// Returns the addresses of a host, from the cache or from a lookup.
+    ///
     /// # Errors
-    /// `TimedOut` when there is no answer within `limit`, else what the system says.
+    /// `TimedOut` if there is no answer within `limit`, else the error of the system.
     fn addresses(&self, name: &str, port: u16, limit: Duration) -> io::Result<ResolvedSocketAddrs> {
         let unresolved = |kind, why: &str| io::Error::new(kind, format!("the name {name} could not be resolved{why}"));
         let cache = &self.0;
@@ -128,7 +131,7 @@ impl DnsCache {
         };
         let pausing = matches!(host.failed, Some((at, _)) if is_younger(at, RETRY_LOOKUP_AFTER));
         let limit = match old {
-            // Stale addresses are worth the wait for better ones.
+            // Stale addresses may not work, so this request waits for the lookup.
             Some(old) if pausing || (host.in_flight && !host.is_stale) => return Ok(old),
             Some(_) => limit.min(MAX_WAIT_FOR_REFRESH),
             None => limit,
@@ -172,13 +175,13 @@ impl Shared {
         host.lookups += 1;
         match found {
             Ok(found) if !found.is_empty() => {
-                host.answer = Some((resolved(&in_turn(&found)), now));
+                host.answer = Some((resolved(&alternating(&found)), now));
                 host.is_stale = false;
                 host.failed = None;
                 host.order();
             }
             Ok(_) => host.failed = Some((now, String::new())),
-            // "failed to lookup address information: Name or service not known": what comes last says it.
+            // "failed to lookup address information: Name or service not known": the last part says why.
             Err(error) => {
                 let words = system_message(&error);
                 let words = words.rsplit(": ").next().unwrap_or_default();
@@ -194,7 +197,7 @@ impl Host {
         self.port == port && self.name.eq_ignore_ascii_case(name)
     }
 
-    /// Puts the address that connected last first, or last if a connection to it has failed since.
+    /// Moves the address that connected to the front, or to the end if a connection to it has failed since.
     fn order(&mut self) {
         if let (Some((addresses, _)), Some((known, has_failed))) = (&mut self.answer, self.last_connected) {
             let end = if has_failed { addresses.len() - 1 } else { 0 };
@@ -229,8 +232,8 @@ fn resolved(addresses: &[SocketAddr]) -> ResolvedSocketAddrs {
     array
 }
 
-/// The addresses in the order to try: both families in turn, beginning with the one that the system prefers.
-fn in_turn(found: &[SocketAddr]) -> Vec<SocketAddr> {
+/// Returns the addresses in the order to try: IPv6 and IPv4 alternate, and the family that the system prefers is first.
+fn alternating(found: &[SocketAddr]) -> Vec<SocketAddr> {
     let (preferred, others): (Vec<SocketAddr>, Vec<_>) = found
         .iter()
         .partition(|address| address.is_ipv6() == found[0].is_ipv6());
@@ -249,7 +252,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
     const SHORT: Duration = Duration::from_millis(20);
 
-    /// A name server, and the time.
+    /// A name server and a clock that a test controls.
     #[derive(Clone)]
     struct FakeDns(Arc<State>);
 
@@ -257,10 +260,10 @@ mod tests {
         start: Instant,
         later: Mutex<Duration>,
         lookups: AtomicUsize,
-        /// The last byte of the address that it answers with; 0 fails.
+        /// The last byte of the address that a lookup finds. 0 makes lookups fail.
         answer: AtomicU8,
         hanging: Mutex<bool>,
-        goes_on: Condvar,
+        released: Condvar,
     }
 
     impl FakeDns {
@@ -271,7 +274,7 @@ mod tests {
                 lookups: AtomicUsize::new(0),
                 answer: AtomicU8::new(1),
                 hanging: Mutex::new(false),
-                goes_on: Condvar::new(),
+                released: Condvar::new(),
             }));
             let (server, clock) = (dns.clone(), dns.clone());
             let cache = DnsCache::with(
@@ -284,8 +287,8 @@ mod tests {
         fn look_up(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
             self.0.lookups.fetch_add(1, SeqCst);
             let hanging = self.0.hanging.lock().unwrap();
-            let waited = self.0.goes_on.wait_timeout_while(hanging, LONG, |hanging| *hanging);
-            assert!(!waited.unwrap().1.timed_out(), "nobody let it go on");
+            let waited = self.0.released.wait_timeout_while(hanging, LONG, |hanging| *hanging);
+            assert!(!waited.unwrap().1.timed_out(), "the test did not release the lookup");
             match self.0.answer.load(SeqCst) {
                 0 => Err(io::Error::other("failed to lookup address information: No such name")),
                 last => Ok(vec![address(last, port)]),
@@ -302,7 +305,7 @@ mod tests {
 
         fn hang(&self, hanging: bool) {
             *self.0.hanging.lock().unwrap() = hanging;
-            self.0.goes_on.notify_all();
+            self.0.released.notify_all();
         }
 
         fn lookups(&self) -> usize {
@@ -314,7 +317,7 @@ mod tests {
         SocketAddr::from(([10, 0, 0, last], port))
     }
 
-    /// The last byte of the address that is found.
+    /// Returns the last byte of the address that is found.
     fn find(cache: &DnsCache, limit: Duration) -> io::Result<u8> {
         let found = cache.addresses("apx.didit.me", 443, limit)?;
         match found[0].ip() {
@@ -331,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_remembered_for_a_minute() {
+    fn addresses_are_cached_for_a_minute() {
         let (dns, cache) = FakeDns::new();
         for _ in 0..100 {
             assert_eq!(find(&cache, LONG).unwrap(), 1);
@@ -344,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn old_addresses_serve_for_an_hour_while_lookups_fail() {
+    fn old_addresses_are_used_for_an_hour_while_lookups_fail() {
         let (dns, cache) = FakeDns::new();
         find(&cache, LONG).unwrap();
         dns.answer(0);
@@ -361,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lookup_that_failed_is_not_repeated_at_once_where_old_addresses_serve() {
+    fn a_failed_lookup_is_not_repeated_at_once_if_there_are_old_addresses() {
         let (dns, cache) = FakeDns::new();
         find(&cache, LONG).unwrap();
         dns.answer(0);
@@ -376,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn without_old_addresses_every_request_looks_again() {
+    fn without_old_addresses_every_request_starts_a_lookup() {
         let (dns, cache) = FakeDns::new();
         dns.answer(0);
         for lookups in 1..4 {
@@ -404,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hanging_name_server_costs_one_thread_and_no_more_than_the_limit() {
+    fn a_hanging_name_server_takes_one_thread_and_no_longer_than_the_limit() {
         let (dns, cache) = FakeDns::new();
         dns.hang(true);
         for _ in 0..10 {
@@ -414,11 +417,11 @@ mod tests {
         }
         dns.hang(false);
         assert_eq!(find(&cache, LONG).unwrap(), 1);
-        assert_eq!(dns.lookups(), 1, "the late answer is taken");
+        assert_eq!(dns.lookups(), 1, "the late answer must be used");
     }
 
     #[test]
-    fn old_addresses_serve_while_a_lookup_hangs_and_its_late_answer_counts() {
+    fn old_addresses_are_used_while_a_lookup_hangs_and_its_late_answer_after_that() {
         let (dns, cache) = FakeDns::new();
         find(&cache, LONG).unwrap();
         dns.after(FRESH_FOR);
@@ -426,7 +429,7 @@ mod tests {
         dns.hang(true);
         let start = Instant::now();
         assert_eq!(find(&cache, SHORT).unwrap(), 1);
-        // With a lookup in flight, no other waits for it.
+        // No request waits for a lookup that another one started.
         for _ in 0..100 {
             assert_eq!(find(&cache, LONG).unwrap(), 1);
         }
@@ -437,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_connection_makes_addresses_old_before_their_time() {
+    fn a_failed_connection_makes_addresses_stale() {
         let (dns, cache) = FakeDns::new();
         find(&cache, LONG).unwrap();
         dns.answer(2);
@@ -447,7 +450,7 @@ mod tests {
         cache.failed(&"https://APX.didit.me/a".parse().unwrap());
         assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (2, 2));
         assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (2, 2));
-        // And they serve on if nothing better is found.
+        // Stale addresses are used if the lookup fails.
         dns.answer(0);
         cache.failed(&"https://apx.didit.me/".parse().unwrap());
         assert_eq!(find(&cache, LONG).unwrap(), 2);
@@ -467,18 +470,18 @@ mod tests {
         assert_eq!(found(&cache)[0], address(2, 443));
         cache.failed(&uri);
         for _ in 0..2 {
-            assert_eq!(found(&cache)[2], address(2, 443), "looked up again or not");
+            assert_eq!(found(&cache)[2], address(2, 443), "after a lookup and from the cache");
         }
         assert_eq!(found(&cache)[0], address(1, 443));
         cache.connected(&uri, address(3, 443));
         assert_eq!(found(&cache)[0], address(3, 443));
-        // One that is gone since is nothing to remember.
+        // An address that the host no longer has is ignored.
         cache.connected(&uri, address(9, 443));
         assert_eq!(found(&cache).len(), 3);
     }
 
     #[test]
-    fn the_address_that_connected_stays_first_when_they_are_looked_up_again() {
+    fn the_address_that_connected_stays_first_after_a_lookup() {
         let (dns, _) = FakeDns::new();
         let (server, clock) = (dns.clone(), dns.clone());
         let cache = DnsCache::with(
@@ -493,20 +496,20 @@ mod tests {
     }
 
     #[test]
-    fn the_families_take_turns() {
+    fn address_families_alternate() {
         let six = |last: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 443));
         let four = |last| address(last, 443);
         let all = [six(1), six(2), six(3), four(1), four(2)];
-        assert_eq!(in_turn(&all), [six(1), four(1), six(2), four(2), six(3)]);
-        assert_eq!(in_turn(&[four(1), six(1), six(2)]), [four(1), six(1), six(2)]);
-        assert_eq!(in_turn(&[four(1), four(2)]), [four(1), four(2)]);
+        assert_eq!(alternating(&all), [six(1), four(1), six(2), four(2), six(3)]);
+        assert_eq!(alternating(&[four(1), six(1), six(2)]), [four(1), six(1), six(2)]);
+        assert_eq!(alternating(&[four(1), four(2)]), [four(1), four(2)]);
         let many: Vec<_> = (0..20).map(six).chain([four(1)]).collect();
-        let found = resolved(&in_turn(&many));
+        let found = resolved(&alternating(&many));
         assert_eq!((found.len(), found[1]), (16, four(1)));
     }
 
     #[test]
-    fn an_ip_address_is_no_name() {
+    fn an_ip_address_is_not_looked_up() {
         let (dns, cache) = FakeDns::new();
         for (url, expected) in [
             ("http://127.0.0.1", "127.0.0.1:80"),
@@ -521,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn each_port_has_its_addresses_and_sixteen_are_enough() {
+    fn each_port_has_its_own_addresses_sixteen_at_most() {
         let answering = |answer: fn(u16) -> Vec<SocketAddr>| {
             DnsCache::with(Box::new(move |_, port| Ok(answer(port))), Box::new(Instant::now))
         };

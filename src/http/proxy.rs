@@ -1,4 +1,4 @@
-//! Which proxy a host is reached through: the one that the program configured, or that of the environment, as curl reads it.
+//! Chooses the proxy for a host: the configured one, or the one of the environment, which is read as curl does.
 
 use std::net::IpAddr;
 
@@ -9,22 +9,22 @@ use super::tls;
 use super::url::{host_and_port, ip_address, is_loopback, is_usable};
 use crate::error::{Error, Result};
 
-/// Looks up a variable of the environment.
+/// Returns the value of an environment variable.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The environment of the process. A value that is not Unicode is no proxy URL either, and is refused as one.
+/// Reads the environment of the process. A value that is not Unicode is refused later, since it is not a proxy URL.
 pub(super) fn environment(name: &str) -> Option<String> {
     Some(std::env::var_os(name)?.to_string_lossy().into_owned())
 }
 
-/// The longest URL of a proxy, user and password included.
+/// The longest URL of a proxy, including its user name and password.
 const MAX_URL: usize = 8 * 1024;
 
-/// The proxy for a base URL: the one that the program `configured`, whatever the host, else the one of the environment.
+/// Returns the proxy for a base URL: the `configured` one for any host, else the one of the environment.
 ///
 /// # Errors
-/// `Config` for a proxy that would be used and cannot be, naming the option or the variable, never the value: it may
-/// hold a password.
+/// `Config` for an invalid proxy that would be used. The text names the option or the variable, but never the value, which
+/// may contain a password.
 pub(super) fn choose(url: &Uri, configured: Option<&str>, environment: Environment<'_>) -> Result<Option<Proxy>> {
     let chosen = match configured {
         Some("") => None,
@@ -36,7 +36,7 @@ pub(super) fn choose(url: &Uri, configured: Option<&str>, environment: Environme
     chosen.map(parse).transpose()
 }
 
-/// The variable that applies to a URL, and its value. An empty one counts as unset.
+/// Returns the variable that applies to a URL, and its value. An empty variable counts as unset.
 fn from_environment(url: &Uri, environment: Environment<'_>) -> Option<(&'static str, String)> {
     let value = |name: &str| environment(name).filter(|value| !value.is_empty());
     let https = url.scheme_str() == Some("https");
@@ -45,12 +45,12 @@ fn from_environment(url: &Uri, environment: Environment<'_>) -> Option<(&'static
     if is_loopback(host) || is_exempt(host, port, &exceptions) {
         return None;
     }
-    // In a CGI program `HTTP_PROXY` is a header of the request: whoever sends one would choose the proxy.
+    // In a CGI program, `HTTP_PROXY` is the `Proxy` header of the request, so its sender would choose the proxy.
     let cgi = value("REQUEST_METHOD").is_some();
     let names: &[&'static str] = match (https, cgi) {
         (true, _) => &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
         (false, false) => &["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
-        // Windows ignores the case of a name, so there both are that header.
+        // Windows ignores the case of names, so `http_proxy` is that header as well.
         (false, true) if cfg!(windows) => &["all_proxy", "ALL_PROXY"],
         (false, true) => &["http_proxy", "all_proxy", "ALL_PROXY"],
     };
@@ -61,7 +61,7 @@ fn parse(text: &str) -> Result<Proxy, &'static str> {
     if text.len() > MAX_URL {
         return Err("it is longer than 8 KiB");
     }
-    // The value is not repeated: it may hold a password.
+    // The text does not contain the value, which may contain a password.
     let not_a_url = "not a proxy URL: it must look like http://user:password@host:port";
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(not_a_url);
@@ -78,18 +78,18 @@ fn parse(text: &str) -> Result<Proxy, &'static str> {
     }
 }
 
-/// Whether a host is listed in `NO_PROXY`: `*`, a domain with all under it, an address, a network such as `10.0.0.0/8`;
-/// domains and addresses may have a port. Commas and spaces separate.
+/// Returns whether `NO_PROXY` lists a host: as `*`, as a domain or its subdomain, as an address, or in a network such as
+/// `10.0.0.0/8`. Domains and addresses may have a port. Commas or spaces separate the entries.
 fn is_exempt(host: &str, port: u16, exceptions: &str) -> bool {
-    let own_address = ip_address(host);
+    let own = ip_address(host);
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let exceptions = exceptions.to_ascii_lowercase();
     let mut entries = exceptions.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
-    entries.any(|entry| match own_address {
+    entries.any(|entry| match own {
         _ if entry == "*" => true,
         Some(own) => covers(entry, own, port),
         None => {
-            let (domain, fits) = at_port(entry, port);
+            let (domain, fits) = split_port(entry, port);
             let domain = domain.trim_start_matches('*').trim_matches('.');
             let is_within = |front: &str| front.is_empty() || front.ends_with('.');
             fits && !domain.is_empty() && host.strip_suffix(domain).is_some_and(is_within)
@@ -97,7 +97,7 @@ fn is_exempt(host: &str, port: u16, exceptions: &str) -> bool {
     })
 }
 
-/// Whether an entry is this address, with this port if it has one, or a network with the address in it.
+/// Returns whether an entry is this address, with this port if it has one, or a network that contains the address.
 fn covers(entry: &str, own: IpAddr, port: u16) -> bool {
     if let Some((network, prefix)) = entry.split_once('/') {
         return match (ip_address(network), prefix.parse()) {
@@ -105,27 +105,27 @@ fn covers(entry: &str, own: IpAddr, port: u16) -> bool {
             _ => false,
         };
     }
-    // An IPv6 address has colons, and a port only after brackets.
+    // An IPv6 address contains colons. It can have a port only if it is in brackets.
     if let Some(entry) = ip_address(entry) {
         return entry == own;
     }
-    let (entry, fits) = at_port(entry, port);
+    let (entry, fits) = split_port(entry, port);
     fits && ip_address(entry) == Some(own)
 }
 
 fn is_in_network(address: IpAddr, network: IpAddr, prefix: u32) -> bool {
-    // Both kinds begin at the highest bit, so that a prefix is the same for both.
+    // Both versions start at the highest bit, so that a prefix means the same for both.
     let bits = |address| match address {
         IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
         IpAddr::V6(address) => address.to_bits(),
     };
     let width = if address.is_ipv4() { 32 } else { 128 };
-    let same_kind = address.is_ipv4() == network.is_ipv4();
-    same_kind && prefix <= width && (bits(address) ^ bits(network)).leading_zeros() >= prefix
+    let same_version = address.is_ipv4() == network.is_ipv4();
+    same_version && prefix <= width && (bits(address) ^ bits(network)).leading_zeros() >= prefix
 }
 
-/// An entry without its port, and whether it has none or this one.
-fn at_port(entry: &str, port: u16) -> (&str, bool) {
+/// Returns an entry without its port, and whether it has no port or this one.
+fn split_port(entry: &str, port: u16) -> (&str, bool) {
     match entry.rsplit_once(':') {
         Some((host, own)) => (host, own.parse() == Ok(port)),
         None => (entry, true),
@@ -136,12 +136,12 @@ fn at_port(entry: &str, port: u16) -> (&str, bool) {
 mod tests {
     use super::*;
 
-    fn chosen(url: &str, named: Option<&str>, variables: &[(&str, &str)]) -> Result<Option<String>> {
+    fn chosen(url: &str, configured: Option<&str>, variables: &[(&str, &str)]) -> Result<Option<String>> {
         let environment = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        let proxy = choose(&url.parse().unwrap(), named, &environment)?;
+        let proxy = choose(&url.parse().unwrap(), configured, &environment)?;
         Ok(proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port())))
     }
 
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_variables_and_the_lower_case_comes_first() {
+    fn each_scheme_has_its_variables_and_lower_case_takes_precedence() {
         let all = [
             ("https_proxy", "http://a:1"),
             ("HTTPS_PROXY", "http://b:1"),
@@ -165,12 +165,16 @@ mod tests {
                 assert_eq!(by(url, &left), Some(format!("{letter}:1")), "{url}");
                 left.retain(|(_, proxy)| !proxy.contains(&format!("/{letter}:")));
             }
-            assert_eq!(by(url, &left), None, "{url}: the other scheme's do not count");
+            assert_eq!(
+                by(url, &left),
+                None,
+                "{url}: the variables of the other scheme must be ignored"
+            );
         }
     }
 
     #[test]
-    fn an_empty_variable_is_none() {
+    fn an_empty_variable_counts_as_unset() {
         let variables = [
             ("https_proxy", ""),
             ("HTTPS_PROXY", "http://b:1"),
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_cgi_program_whoever_sends_the_request_does_not_choose_the_proxy() {
+    fn in_a_cgi_program_the_sender_of_a_request_cannot_choose_the_proxy() {
         let cgi = ("REQUEST_METHOD", "POST");
         assert_eq!(by("http://x.test", &[("HTTP_PROXY", "http://b:1"), cgi]), None);
         let lower_case = by("http://x.test", &[("http_proxy", "http://b:1"), cgi]);
@@ -191,28 +195,28 @@ mod tests {
     }
 
     #[test]
-    fn loopback_hosts_are_reached_directly_unless_the_program_names_a_proxy() {
+    fn loopback_hosts_are_reached_directly_unless_a_proxy_is_configured() {
         let variables = [("all_proxy", "http://a:1")];
         for host in ["localhost", "LOCALHOST:81", "127.0.0.1", "127.3.2.1:80", "[::1]"] {
             for scheme in ["http", "https"] {
                 let url = format!("{scheme}://{host}");
                 assert_eq!(by(&url, &variables), None, "{url}");
-                let named = chosen(&url, Some("http://b:1"), &variables).unwrap();
-                assert_eq!(named.unwrap(), "b:1", "{url}");
+                let configured = chosen(&url, Some("http://b:1"), &variables).unwrap();
+                assert_eq!(configured.unwrap(), "b:1", "{url}");
             }
         }
     }
 
     #[test]
-    fn what_the_program_names_comes_first_and_an_empty_one_is_none() {
+    fn a_configured_proxy_overrides_the_environment_and_an_empty_one_disables_proxies() {
         let variables = [("https_proxy", "htp://"), ("no_proxy", "*")];
-        let named = chosen("https://x.test", Some("http://b"), &variables).unwrap();
-        assert_eq!(named.unwrap(), "b:80");
+        let configured = chosen("https://x.test", Some("http://b"), &variables).unwrap();
+        assert_eq!(configured.unwrap(), "b:80");
         assert_eq!(chosen("https://x.test", Some(""), &variables).unwrap(), None);
     }
 
     #[test]
-    fn no_proxy_is_read_as_people_write_it() {
+    fn no_proxy_is_read_in_all_common_forms() {
         for (exceptions, host, exempt) in [
             ("x.test", "x.test", true),
             ("x.test", "X.TEST", true),
@@ -263,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_cannot_be_used_is_named_and_its_value_is_not() {
+    fn an_invalid_variable_is_named_without_its_value() {
         for (value, problem) in [
             ("htp://me:hunter2@proxy.test", "not a proxy URL"),
             ("http://me:hunter2@proxy.test ", "not a proxy URL"),
@@ -282,7 +286,7 @@ mod tests {
             assert!(shown.starts_with("HTTPS_PROXY: "), "{value}: {shown}");
             assert!(shown.contains(problem), "{value}: {shown}");
             assert!(!shown.contains("hunter2"), "{shown}");
-            // It is refused only where it would be used.
+            // It is refused only if it would be used.
             assert_eq!(by("http://x.test", &[("HTTPS_PROXY", value)]), None);
             assert_eq!(
                 by("https://x.test", &[("HTTPS_PROXY", value), ("no_proxy", "x.test")]),
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_without_scheme_or_port_is_an_http_proxy_at_port_80() {
+    fn a_proxy_without_scheme_and_port_uses_http_and_port_80() {
         for proxy in [
             "proxy.test",
             "http://proxy.test",

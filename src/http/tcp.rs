@@ -1,8 +1,8 @@
-//! TCP: which address is tried for how long, how long a call waits, and what becomes of a connection that is given up.
+//! TCP: how addresses are tried, how long a call on the socket waits, and how failed connections are reset.
 //!
-//! ureq's own connector gives the first of several addresses most of the time and forgets which one answered, and its
-//! transport closes a failed connection in the ordinary way, so that the kernel still delivers what it holds. Of
-//! `ureq::unversioned` this needs `Connector`, `Transport` and the types in their signatures, `Either` and `LazyBuffers`.
+//! ureq's own connector spends most of the time on the first of several addresses and forgets which one connected. Its
+//! transport closes failed connections without a reset, so that the kernel still delivers what it buffered. From
+//! `ureq::unversioned` this module uses `Connector`, `Transport` and the types in their signatures, `Either` and `LazyBuffers`.
 
 use std::fmt;
 use std::io::{self, ErrorKind as Io, Read, Write};
@@ -19,14 +19,14 @@ use super::dns::DnsCache;
 use super::failure::loss;
 use super::{INPUT_BUFFER, MAX_TIMEOUT, OUTPUT_BUFFER};
 
-/// How long each of several addresses may take at first, as in curl.
+/// How long the first try of each of several addresses may take. curl uses the same time.
 const FIRST_TRY: Duration = Duration::from_millis(250);
-/// A try without any time would be a mistake to the system.
+/// The shortest try. The standard library rejects a timeout of zero.
 const MIN_TRY: Duration = Duration::from_millis(1);
-/// The longest record of TLS, and some more.
+/// More than the largest TLS record.
 const TLS_RECORD: usize = 17 * 1024;
 
-/// Opens a TCP connection, unless a proxy's tunnel is there already.
+/// Opens a TCP connection, unless there is a proxy's tunnel already.
 #[derive(Debug)]
 pub(super) struct TcpConnector {
     pub(super) dns: DnsCache,
@@ -39,7 +39,7 @@ impl<In: Transport> Connector<In> for TcpConnector {
         if let Some(tunnel) = tunnel {
             return Ok(Some(Either::A(tunnel)));
         }
-        // Of a proxy, this is before its name was looked up.
+        // With a proxy, ureq also calls this before it looks up the proxy.
         let time::Instant::Exact(start) = details.now else {
             return Ok(None);
         };
@@ -49,11 +49,11 @@ impl<In: Transport> Connector<In> for TcpConnector {
             _ => error.into(),
         })?;
         self.dns.connected(details.uri, address);
-        // The request's head and body are written one after the other.
+        // ureq writes the head and the body of a request separately.
         stream.set_nodelay(true)?;
-        // The kernel discards what it still holds when the connection is dropped, or the process killed.
+        // The kernel discards what it buffered if the connection is dropped or the process is killed.
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-        // TLS has buffers of its own for what is within its records.
+        // TLS has its own buffers for the content of its records.
         let size = if details.needs_tls() { TLS_RECORD } else { INPUT_BUFFER };
         Ok(Some(Either::B(TcpTransport {
             stream,
@@ -65,10 +65,10 @@ impl<In: Transport> Connector<In> for TcpConnector {
     }
 }
 
-/// Tries the addresses in turn until one connects: for a short time each, then for longer those that did not refuse.
+/// Tries each address for a short time, then those that did not refuse for longer, until one connects.
 ///
 /// # Errors
-/// `TimedOut`, or why the last address refused if all of them did.
+/// `TimedOut`, or the error of the last address if all of them refused.
 fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<(TcpStream, SocketAddr)> {
     let mut candidates = addresses.to_vec();
     let mut try_for = FIRST_TRY;
@@ -95,39 +95,39 @@ fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<(TcpStream, Soc
     Err(failure)
 }
 
-/// A TCP connection that is reset when it is dropped, unless it is idle then.
+/// A TCP connection that is reset when it is dropped, unless it is idle.
 pub(super) struct TcpTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
-    /// When all that belongs to connecting must be over: the answer to CONNECT, and TLS.
+    /// When connecting must end, including the answer to CONNECT and the TLS handshake.
     connect_by: Instant,
-    /// How long a call on the socket waits at most.
+    /// The timeout that is set on the socket, if it is known.
     wait: Option<Duration>,
-    /// Whether an exchange ended well and none began since: ureq asks `is_open` before it keeps a connection.
+    /// Whether the last exchange succeeded and no other has started. ureq calls `is_open` before it keeps a connection.
     is_idle: bool,
 }
 
 impl TcpTransport {
     fn limit(&self, timeout: NextTimeout) -> Duration {
         match timeout.reason {
-            // ureq gives each read of the answer to CONNECT the whole time for connecting.
+            // ureq allows each read of the answer to CONNECT the full time for connecting.
             Timeout::Connect => self.connect_by.saturating_duration_since(Instant::now()),
             _ => *timeout.after,
         }
     }
 
-    /// Makes calls on the socket wait no longer than `left`. A shorter wait will do: it is followed by another. So it
-    /// is set a little shorter, and need not be set again for the next request.
+    /// Makes calls on the socket wait at most `left`. The callers repeat a call that timed out early, so this sets a
+    /// slightly shorter timeout, which usually still fits the next request.
     fn wait_at_most(&mut self, left: Duration) {
         if self.wait.is_none_or(|wait| wait > left) {
             let wait = Some(left - left / 10);
-            // macOS refuses this for a connection that the peer closed, of which the rest can still be read.
+            // macOS rejects this if the peer has closed the connection, although data may still be readable.
             let read = self.stream.set_read_timeout(wait);
             self.wait = wait.filter(|_| read.and(self.stream.set_write_timeout(wait)).is_ok());
         }
     }
 
-    /// Reads what has arrived, without waiting.
+    /// Reads the data that has arrived, without waiting.
     fn read_arrived(&mut self) -> io::Result<usize> {
         self.stream.set_nonblocking(true)?;
         let result = self.stream.read(self.buffers.input_append_buf());
@@ -154,8 +154,8 @@ impl Transport for TcpTransport {
                 Ok(0) => return Err(io::Error::from(Io::WriteZero).into()),
                 Ok(written) if sent + written == amount => break,
                 Ok(written) => sent += written,
-                Err(error) if has_waited(&error) => self.wait = None,
-                // The peer hung up. If it said why, such as in a TLS alert, that is read next.
+                Err(error) if is_repeatable(&error) => self.wait = None,
+                // The peer ended the connection. If it sent a reason first, such as a TLS alert, the caller reads that.
                 Err(error) if loss(&error).is_some() && matches!(self.stream.peek(&mut [0]), Ok(1)) => break,
                 Err(error) => return Err(error.into()),
             }
@@ -169,7 +169,7 @@ impl Transport for TcpTransport {
         let mut left = limit;
         loop {
             let result = if left.is_zero() {
-                // The process may have been stopped while the answer arrived.
+                // If the process was stopped, the answer may have arrived meanwhile.
                 self.read_arrived()
             } else {
                 self.wait_at_most(left);
@@ -180,7 +180,7 @@ impl Transport for TcpTransport {
                     self.buffers.input_appended(amount);
                     return Ok(amount > 0);
                 }
-                Err(error) if !has_waited(&error) => return Err(error.into()),
+                Err(error) if !is_repeatable(&error) => return Err(error.into()),
                 Err(_) if left.is_zero() => return Err(Error::Timeout(timeout.reason)),
                 Err(_) => self.wait = None,
             }
@@ -190,7 +190,7 @@ impl Transport for TcpTransport {
 
     fn is_open(&mut self) -> bool {
         self.is_idle = true;
-        // Whatever arrives now belongs to no request.
+        // Data that arrives now does not belong to any request.
         self.read_arrived().is_err_and(|error| error.kind() == Io::WouldBlock)
     }
 }
@@ -203,12 +203,12 @@ impl Drop for TcpTransport {
     }
 }
 
-/// Whether a call on the socket ended because it had waited long enough, or was interrupted.
-fn has_waited(error: &io::Error) -> bool {
+/// Returns whether a call on the socket timed out or was interrupted, so that it can be repeated.
+fn is_repeatable(error: &io::Error) -> bool {
     matches!(error.kind(), Io::WouldBlock | Io::TimedOut | Io::Interrupted)
 }
 
-// The buffers hold secrets.
+// The buffers contain secrets.
 impl fmt::Debug for TcpTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpTransport").finish_non_exhaustive()
@@ -226,7 +226,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// A listener whose queue is full: it answers no SYN.
+    /// A listener whose queue is full, so that nobody can connect.
     struct Dead {
         address: SocketAddr,
         queue: Vec<TcpStream>,
@@ -241,7 +241,7 @@ mod tests {
         let mut queue = Vec::new();
         while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
             queue.push(stream);
-            assert!(queue.len() < 1000, "the queue has no end");
+            assert!(queue.len() < 1000, "the queue must fill up");
         }
         Dead {
             address,
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_addresses_cost_little() {
+    fn dead_addresses_delay_connecting_only_briefly() {
         let dead = dead();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let live = listener.local_addr().unwrap();
@@ -290,7 +290,7 @@ mod tests {
             let start = Instant::now();
             let (_, address) = connect(&addresses, start + LONG / 2).unwrap();
             assert_eq!(address, live);
-            assert!(start.elapsed() >= FIRST_TRY, "they are dead");
+            assert!(start.elapsed() >= FIRST_TRY, "the addresses must not answer");
             assert!(
                 start.elapsed() < Duration::from_millis(limit),
                 "{count}: {:?}",
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_many_addresses_is_reached_in_a_short_time() {
+    fn the_last_of_sixteen_addresses_is_tried_in_time() {
         let dead = dead();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut addresses = vec![dead.address; 15];
@@ -309,11 +309,11 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_answer_late_are_tried_again() {
+    fn silent_addresses_are_tried_again() {
         let dead = dead();
         let accepted = thread::scope(|scope| {
             let call = scope.spawn(|| connect(&[dead.address; 2], Instant::now() + LONG));
-            // Neither is there at its first try.
+            // Both addresses are silent during their first try.
             thread::sleep(FIRST_TRY * 3);
             for _ in 0..dead.queue.len() {
                 dead.listener.accept().unwrap();
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn connecting_ends_in_time_and_a_refusal_is_told_at_once() {
+    fn connecting_times_out_and_reports_a_refusal_at_once() {
         let dead = dead();
         for addresses in [vec![dead.address], vec![dead.address; 3]] {
             let start = Instant::now();
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrived_before_the_time_was_up_is_read() {
+    fn data_that_arrived_before_the_timeout_is_read() {
         let (mut transport, mut peer) = connected();
         peer.write_all(b"answer").unwrap();
         wait_for(|| transport.stream.peek(&mut [0]).is_ok());
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_was_set_for_an_earlier_request_cuts_none_short() {
+    fn the_timeout_of_an_earlier_request_does_not_cut_a_later_one_short() {
         let (mut transport, mut peer) = connected();
         let short = Duration::from_millis(20);
         let error = transport.await_input(within(short)).unwrap_err();
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn every_read_of_the_answer_to_connect_has_the_same_end() {
+    fn all_reads_of_the_answer_to_connect_share_one_timeout() {
         let (mut transport, _peer) = connected();
         transport.connect_by = Instant::now();
         let mut timeout = within(LONG);
@@ -378,10 +378,10 @@ mod tests {
         assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
     }
 
-    /// A connection that the peer has reset, before that sending this.
-    fn reset_after(last_words: &[u8]) -> TcpTransport {
+    /// Returns a connection that the peer has reset after it sent `last_data`.
+    fn reset_after(last_data: &[u8]) -> TcpTransport {
         let (transport, mut peer) = connected();
-        peer.write_all(last_words).unwrap();
+        peer.write_all(last_data).unwrap();
         SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
         drop(peer);
         wait_for(|| SockRef::from(&transport.stream).peer_addr().is_err());
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_lets_the_peers_last_words_be_read() {
+    fn after_a_failed_write_the_last_data_of_the_peer_is_read() {
         let mut transport = reset_after(b"why");
         for _ in 0..2 {
             transport.transmit_output(8, within(LONG)).unwrap();
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_reset_unless_it_is_idle() {
+    fn a_dropped_connection_is_reset_unless_it_is_idle() {
         let linger = |transport: &TcpTransport| SockRef::from(&transport.stream).linger().unwrap();
         for (uses, expected) in [(0, Err(Io::ConnectionReset)), (1, Ok(0)), (2, Err(Io::ConnectionReset))] {
             let (mut transport, mut peer) = connected();
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_for_makes_a_connection_useless() {
+    fn an_idle_connection_that_received_data_is_not_reused() {
         let (mut transport, mut peer) = connected();
         assert!(transport.is_open());
         peer.write_all(b"a").unwrap();
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn the_buffers_are_not_shown() {
+    fn debug_hides_the_buffers() {
         let (mut transport, _peer) = connected();
         transport.buffers.output()[..6].copy_from_slice(b"secret");
         assert_eq!(format!("{transport:?}"), "TcpTransport { .. }");

@@ -1,4 +1,4 @@
-//! TLS: whether there is any, and what its errors mean.
+//! TLS: whether it is available, and what its errors mean.
 
 #[cfg(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls"))]
 mod roots;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result, in_words, sanitize};
 
 const ROOTS: &str = "root_certificates (DIDIT_CA_FILE)";
 
-/// Whether `https` can be used; what it needs otherwise.
+/// Checks that `https` can be used, and returns what it needs otherwise.
 pub(super) fn available() -> Result<(), &'static str> {
     #[cfg(all(feature = "rustls-no-provider", not(feature = "rustls")))]
     if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -31,7 +31,7 @@ pub(super) fn available() -> Result<(), &'static str> {
     }
 }
 
-/// Sets up TLS with the certificates to trust, if they are not the usual ones.
+/// Sets up TLS with these root certificates, or with the default ones.
 ///
 /// # Errors
 /// `Config` for certificates that cannot be read.
@@ -43,11 +43,11 @@ pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config> {
     configured.map_err(|problem| Error::config(problem).for_setting(ROOTS))
 }
 
-/// What became of the handshake where the server sent the alert `certificate_required` and nothing else.
+/// The error of a handshake if the server sent only the alert `certificate_required`.
 pub(super) const CERTIFICATE_REQUIRED: &str = "alert: CertificateRequired";
 
-/// Watches a connection for the alert `certificate_required` until the server answers. In TLS 1.3 it comes after the
-/// client's part of the handshake, so the request may be on its way already.
+/// Watches a connection for the alert `certificate_required` until the server answers. In TLS 1.3, the server sends it
+/// after the client's part of the handshake, so the client may have sent the request already.
 #[derive(Debug)]
 pub(super) struct WatchHandshake;
 
@@ -62,13 +62,13 @@ impl<In: Transport> Connector<In> for WatchHandshake {
 #[derive(Debug)]
 pub(super) struct Watched<In> {
     transport: In,
-    /// Whether the server has answered, or there is no handshake.
+    /// Whether the server has answered, or this alert could not be about its handshake.
     is_over: bool,
 }
 
 impl<In: Transport> Watched<In> {
     fn new(transport: In, proxy: Option<&Proxy>) -> Watched<In> {
-        // The alert could be about the TLS of the proxy, which has answered already.
+        // The alert could come from the TLS of the proxy, which has already answered.
         let is_nested = proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
         Watched {
             is_over: is_nested || !transport.is_tls(),
@@ -89,7 +89,7 @@ impl<In: Transport> Transport for Watched<In> {
     fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, ureq::Error> {
         let mut received = self.transport.await_input(timeout);
         if !self.is_over && received.as_ref().is_err_and(requires_certificate) {
-            // rustls reports an alert before it hands out what it decrypted ahead of it.
+            // rustls reports an alert before it returns data that it decrypted earlier.
             timeout.after = time::Duration::from_millis(1);
             received = match self.transport.await_input(timeout) {
                 Ok(true) => Ok(true),
@@ -114,12 +114,9 @@ fn requires_certificate(error: &ureq::Error) -> bool {
     text.ends_with(CERTIFICATE_REQUIRED) || text.contains("alert certificate required")
 }
 
-/// Why the TLS handshake with `server` failed, and what to do about it, judging by an error from before anything was
-/// sent. Another attempt would end the same way. `None` if the error is about something else, or the handshake was
-/// merely cut off.
-///
-/// The types behind these errors are those of the TLS libraries, which are ureq's dependencies and not ours, so their
-/// text is all there is to read.
+/// Returns why the TLS handshake with `server` failed, and the advice. A retry would fail the same way. Returns `None` if
+/// the error has another cause, or the handshake was cut off.
+// The types of these errors belong to TLS libraries that only ureq depends on, so this reads their text.
 pub(super) fn refusal(error: &ureq::Error, server: &str, custom_roots: bool) -> Option<(String, &'static str)> {
     let text = match error {
         ureq::Error::Tls(text) => (*text).to_owned(),
@@ -133,8 +130,8 @@ pub(super) fn refusal(error: &ureq::Error, server: &str, custom_roots: bool) -> 
     explain(&text, server, custom_roots)
 }
 
-/// What rustls 0.23, OpenSSL and Windows say, what it means, and what to do about it. The first line that fits counts; the
-/// last one always does. An alert comes from the server, so what it says of certificates is not about the server's.
+/// Texts of rustls 0.23, OpenSSL and Windows, their meaning, and the advice. The first matching line applies; the last one
+/// always matches. Alerts come from the server, so an alert about a certificate means that of the client.
 const MEANINGS: &str = "\
 alert: Certificate|alert: BadCertificate|alert: UnknownCA|alert: UnsupportedCertificate|alert certificate|alert bad certificate|alert unknown ca|alert unsupported certificate => HOST wants a client certificate, which didit cannot send: is a gateway in between?
 alert: UnrecognisedName|unrecognized name => HOST does not serve this host name (TLS alert unrecognized_name); check the host in the URL
@@ -171,7 +168,8 @@ fn explain(text: &str, server: &str, custom_roots: bool) -> Option<(String, &'st
     Some((problem, advice))
 }
 
-/// What rustls alone adds: `(864000 seconds ago)`, or `is only valid for DnsName("a.test") or IpAddress(127.0.0.2)`.
+/// Returns details that only rustls reports: `(864000 seconds ago)`, or `is only valid for DnsName("a.test") or
+/// IpAddress(127.0.0.2)`.
 fn details(text: &str) -> Option<String> {
     if let Some((_, names)) = text.split_once("is only valid for ") {
         let types = ["DnsName(", "IpAddress(", "\"", ")"];
@@ -200,7 +198,7 @@ mod tests {
                                      sides, or it wants a client certificate, which didit cannot send";
 
     #[test]
-    fn what_the_tls_libraries_say_is_told_in_plain_words() {
+    fn the_errors_of_tls_libraries_are_explained() {
         for (text, of_certificate, problem) in [
             // rustls
             (
@@ -402,18 +400,18 @@ mod tests {
             ),
             ("(os error -2146762484)", true, "has been revoked"),
         ] {
-            let (told, _) = explain(text, "a.test", false).unwrap();
+            let (explained, _) = explain(text, "a.test", false).unwrap();
             let whose = match (of_certificate, problem.starts_with("failed")) {
                 (true, _) => "the certificate of ",
                 (false, true) => "the TLS handshake with ",
                 (false, false) => "",
             };
-            assert_eq!(told, format!("{whose}a.test {problem}"), "{text}");
+            assert_eq!(explained, format!("{whose}a.test {problem}"), "{text}");
         }
     }
 
     #[test]
-    fn a_handshake_that_was_cut_off_or_failed_inside_the_server_refuses_nothing() {
+    fn a_handshake_that_was_cut_off_or_failed_inside_the_server_is_not_a_refusal() {
         for text in [
             "unexpected EOF",
             "error:0A000126:SSL routines:ssl3_read_n:unexpected eof while reading",
@@ -425,21 +423,21 @@ mod tests {
     }
 
     #[test]
-    fn what_ureq_refuses_itself_is_a_refusal_too() {
+    fn an_error_of_ureq_itself_is_a_refusal() {
         let (problem, _) = refusal(&ureq::Error::Tls("TLS is not enabled"), "a.test", false).unwrap();
         assert!(problem.starts_with("the TLS handshake with a.test failed"), "{problem}");
     }
 
     #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
     #[test]
-    fn what_rustls_refuses_before_a_handshake_is_a_refusal_too() {
+    fn an_error_of_rustls_before_the_handshake_is_a_refusal() {
         let error = ureq::Error::Rustls(rustls::Error::InvalidCertificate(rustls::CertificateError::Expired));
         let (problem, _) = refusal(&error, "a.test", false).unwrap();
         assert_eq!(problem, "the certificate of a.test has expired");
     }
 
     #[test]
-    fn a_certificate_for_many_hosts_makes_no_endless_message() {
+    fn a_certificate_for_many_hosts_is_described_briefly() {
         let names: Vec<_> = (0..500)
             .map(|number| format!("DnsName(\"host-{number}.test\")"))
             .collect();
@@ -447,12 +445,12 @@ mod tests {
             "certificate not valid for name \"a\"; certificate is only valid for {}",
             names.join(", ")
         );
-        let (told, _) = explain(&text, "a.test", false).unwrap();
-        assert!(told.len() <= 400, "{}", told.len());
+        let (problem, _) = explain(&text, "a.test", false).unwrap();
+        assert!(problem.len() <= 400, "{}", problem.len());
     }
 
     #[test]
-    fn the_callers_certificates_are_suspected_first() {
+    fn with_configured_roots_the_advice_is_to_check_those() {
         let advice = |custom_roots| {
             let (_, advice) = explain("invalid peer certificate: UnknownIssuer", "a.test", custom_roots).unwrap();
             advice
@@ -461,7 +459,7 @@ mod tests {
         assert!(advice(false).contains("if a proxy inspects TLS"));
     }
 
-    /// A connection over which this is received, from the last to the first.
+    /// A connection that receives these results, the last one first.
     #[derive(Debug)]
     struct Scripted(Vec<Result<bool, &'static str>>);
 
@@ -489,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_certificate_is_required_only_where_nothing_was_received_before() {
+    fn certificate_required_is_a_refusal_only_before_any_other_data() {
         let rustls = Err("received fatal alert: CertificateRequired");
         let openssl =
             Err("error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:SSL alert 116");
@@ -509,7 +507,7 @@ mod tests {
             (vec![Err("received fatal alert: HandshakeFailure")], false),
             (vec![Ok(true), rustls], false),
             (vec![Ok(true), Ok(true), openssl], false),
-            // Decrypted ahead of the alert, and handed out after it.
+            // Data that was decrypted before the alert, but returned after it.
             (vec![rustls, Ok(true), rustls], false),
         ] {
             for (proxy, is_nested) in [(None, false), (Some("http://a"), false), (Some("https://a"), true)] {

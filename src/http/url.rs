@@ -1,4 +1,4 @@
-//! A base URL, checked when the client is built.
+//! Checks and parts of URLs.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,13 @@ use super::tls;
 use crate::error::{Error, Result};
 use crate::secret::is_visible_ascii;
 
-/// The longest base URL: the head of a request has to fit into ureq's buffer.
+/// The longest base URL. The head of a request must fit into ureq's buffer.
 const MAX_URL: usize = 8 * 1024;
 
-/// A base URL, checked, without its trailing slash.
+/// Checks a base URL and returns it without trailing slashes.
 ///
 /// # Errors
-/// `Config`, without the value, which may hold a secret by mistake.
+/// `Config`, without the value, which may contain a secret by mistake.
 pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     let refuse = |problem: &str| Err(Error::config(problem));
     if text.len() > MAX_URL {
@@ -57,14 +57,14 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// Whether there is a host, and a port other than 0 if there is one.
+/// Returns whether there is a host, and the port is valid or absent.
 pub(super) fn is_usable(authority: &Authority) -> bool {
     let host = authority.host();
     let with_port = authority.as_str().rsplit('@').next().unwrap_or_default();
     !host.is_empty() && (with_port == host || authority.port_u16().is_some_and(|port| port > 0))
 }
 
-/// The host of a URL, with its port where that is not the scheme's own.
+/// Returns the host of a URL, with its port unless that is the default of the scheme.
 pub(crate) fn host(url: &str) -> &str {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let host = rest.split('/').next().unwrap_or_default();
@@ -72,17 +72,17 @@ pub(crate) fn host(url: &str) -> &str {
     host.strip_suffix(port).unwrap_or(host)
 }
 
-/// Whether a host is this machine: `localhost`, 127.0.0.0/8, `::1`.
+/// Returns whether a host is a loopback host: `localhost`, 127.0.0.0/8 or `::1`.
 pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || ip_address(host).is_some_and(|address| address.is_loopback())
 }
 
-/// The IP address that a host is, an IPv6 one with or without its brackets, unless the host is a name.
+/// Parses a host that is an IP address. An IPv6 address may be in brackets.
 pub(super) fn ip_address(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The host of a URL, and the port that it has or that its scheme gives it.
+/// Returns the host of a URL and its port, or the default port of the scheme.
 pub(super) fn host_and_port(url: &Uri) -> Option<(&str, u16)> {
     let default = if url.scheme_str() == Some("https") { 443 } else { 80 };
     Some((url.host()?, url.port_u16().unwrap_or(default)))
@@ -93,8 +93,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_base_url_is_told_why() {
-        for (url, why) in [
+    fn an_invalid_base_url_is_refused_with_a_reason() {
+        for (url, reason) in [
             ("http://example.org", "http is allowed for loopback hosts only"),
             ("ftp://example.org", "it must start with https:// or http://"),
             ("example.org", "not an absolute URL"),
@@ -111,7 +111,7 @@ mod tests {
             ),
         ] {
             let error = base_url(url, false).unwrap_err().to_string();
-            assert!(error.contains(why), "{url}: {error}");
+            assert!(error.contains(reason), "{url}: {error}");
         }
         let longest = format!("http://[::1]/{}", "p".repeat(MAX_URL - 13));
         assert_eq!(base_url(&longest, false).unwrap(), longest);
@@ -130,15 +130,15 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_tells_the_host_and_an_unusual_port_alone() {
-        for (url, told) in [
+    fn a_host_is_shown_with_its_port_only_if_it_is_unusual() {
+        for (url, expected) in [
             ("https://example.org:8443/v1/session/a/", "example.org:8443"),
             ("https://example.org:443/v1", "example.org"),
             ("https://example.org:80/v1", "example.org:80"),
             ("http://[::1]:80", "[::1]"),
             ("http://localhost/", "localhost"),
         ] {
-            assert_eq!(host(url), told);
+            assert_eq!(host(url), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The token on disk, for the next process. A file that cannot be used is ignored.
+//! Caches the access token on disk for the next process. An unusable file is ignored.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,7 +13,7 @@ use crate::error::system_message;
 use crate::token::{Timestamp, Token};
 
 const MAX_SIZE: u64 = 64 * 1024;
-/// Writing a token never takes so many seconds.
+/// In seconds. Writing an access token never takes this long.
 const ABANDONED_AFTER: u64 = 60;
 
 pub(crate) struct TokenFile {
@@ -23,7 +23,7 @@ pub(crate) struct TokenFile {
     warned: Once,
 }
 
-/// What the file holds: the token, whose it is, and its two moments in Unix seconds.
+/// The content of the file: the access token, its owner, and two times in Unix seconds.
 #[derive(Serialize)]
 struct Content<'a> {
     access_token: &'a str,
@@ -43,7 +43,7 @@ impl TokenFile {
         }
     }
 
-    /// The token in the file, if it can be trusted and is for these credentials.
+    /// Returns the access token in the file, if the file is private and for these credentials.
     pub(crate) fn load(&self, now: Timestamp) -> Option<Token> {
         let text = read_private(&self.path)
             .inspect_err(|error| log::debug!(target: "didit", "ignoring the token file: {error}"))
@@ -62,8 +62,8 @@ impl TokenFile {
         Token::new(value, Duration::from_secs(lifetime), issued_at)
     }
 
-    /// Stores the token for the next process, and returns whether it did. A failure that will last is logged once, under a
-    /// target of its own, so that a program can show it that shows nothing else.
+    /// Stores the access token for the next process, and returns whether that succeeded. Logs a lasting failure once, under
+    /// a target of its own, so that a program can show this warning and no others.
     pub(crate) fn store(&self, token: &Token) -> bool {
         match self.try_store(token) {
             Ok(()) => return true,
@@ -99,7 +99,7 @@ impl TokenFile {
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
         let mut file = create_temporary(&temporary)?;
-        // A rename replaces the file in one step: no reader ever sees half of one.
+        // A rename is atomic: no reader sees an incomplete file.
         let written = file
             .write_all(&content)
             .and_then(|()| fs::rename(&temporary, &self.path));
@@ -109,8 +109,8 @@ impl TokenFile {
         written
     }
 
-    /// Whether what lies at the path is a token file or nothing. The rename would replace whatever it is: a device
-    /// that everybody needs, or a file that was named by mistake.
+    /// Checks that the path is a token file or does not exist. The rename would replace anything else as well: a device, or
+    /// a file that was configured by mistake.
     fn check_replaceable(&self) -> io::Result<()> {
         match fs::symlink_metadata(&self.path) {
             Err(_) => return Ok(()),
@@ -118,13 +118,13 @@ impl TokenFile {
             Ok(_) => {}
         }
         let mut start = Vec::new();
-        // One that its owner cannot read is replaced: nothing shows that it is worth keeping.
+        // A file that its owner cannot read is replaced.
         if let Ok(file) = File::open(&self.path) {
             file.take(MAX_SIZE).read_to_end(&mut start)?;
         }
         let marker = b"\"access_token\"";
         let is_ours = start.windows(marker.len()).any(|part| part == marker);
-        // A damaged token file is worth nothing; text of several lines, or other JSON, is somebody's.
+        // Several lines of text, or other JSON, may be valuable. A damaged token file is not.
         let is_other = start.contains(&b'\n') || start.starts_with(b"{\"");
         match is_other && !is_ours {
             true => Err(io::Error::other(
@@ -135,8 +135,8 @@ impl TokenFile {
     }
 }
 
-/// Creates the file that is to be renamed. One that exists already is another process's, which is storing a token as
-/// good as ours, unless it is so old that its process must have been killed.
+/// Creates the file that is renamed later. If it exists, another process is storing an access token, which is just as good,
+/// or that process was killed a while ago.
 fn create_temporary(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -157,9 +157,9 @@ fn create_temporary(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads a file that only its owner, who runs this program, can have written.
+/// Reads a file that belongs to this user and that nobody else can read or write.
 fn read_private(path: &Path) -> io::Result<Vec<u8>> {
-    // Looked at before it is opened: opening a pipe would wait for its other end.
+    // Check this before opening: opening a pipe would wait for its other end.
     let found = fs::symlink_metadata(path)?;
     if !found.is_file() {
         return Err(not_a_file());
@@ -188,7 +188,7 @@ fn check_owner(found: &fs::Metadata, opened: &fs::Metadata) -> io::Result<()> {
     if opened.mode() & 0o077 != 0 {
         return Err(io::Error::other("others can read or write it"));
     }
-    // Only unsafe code can ask for our own user id. Where there is no /proc, the mode has to be enough.
+    // Only unsafe code can get the user id of this process. Without /proc, the mode must be enough.
     match fs::metadata("/proc/self") {
         Ok(process) if process.uid() != opened.uid() => Err(io::Error::other("it belongs to another user")),
         _ => Ok(()),

@@ -1,4 +1,4 @@
-//! An access token, and how long it is valid.
+//! An access token and its lifetime.
 
 pub(crate) mod file;
 pub(crate) mod source;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::secret::{Secret, is_visible_ascii};
 
-/// One moment by both clocks: the monotonic one may stand still while a laptop sleeps, the wall clock may jump.
+/// One moment by both clocks. The monotonic clock may stop while a laptop sleeps; the wall clock may jump.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timestamp {
     pub(crate) monotonic: Instant,
@@ -25,28 +25,28 @@ impl Timestamp {
     }
 }
 
-/// No token is kept for longer, whatever its server says.
+/// The longest time that an access token is cached.
 pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// The lifetime of a token whose answer gives none that can be used (docs/didit-api.md §2).
+/// The lifetime of an access token if the answer has no usable one (docs/didit-api.md §2).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
-/// A token is replaced when less than this is left, or a tenth of its lifetime, whichever is less.
+/// An access token is refreshed when it has less than this left, or less than a tenth of its lifetime if that is shorter.
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
 
-/// An access token and when it expires, by both clocks: the earlier one counts.
+/// An access token and its lifetime. It expires as soon as either clock says so.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
-    /// The value of the header: `Bearer` and the token.
+    /// The value of the `Authorization` header: `Bearer` and the access token.
     authorization: Secret,
     pub(crate) lifetime: Duration,
     pub(crate) issued_at: Timestamp,
 }
 
 const BEARER: &str = "Bearer ";
-/// Keeps the head of a request within its buffer.
+/// Limits the access token, so that the head of a request fits into its buffer.
 const MAX_LENGTH: usize = 16 * 1024;
 
 impl Token {
-    /// `None` if a header cannot carry it.
+    /// Returns `None` if a header must not contain `value`.
     pub(crate) fn new(value: &str, lifetime: Duration, issued_at: Timestamp) -> Option<Token> {
         (is_visible_ascii(value) && value.len() <= MAX_LENGTH).then(|| Token {
             authorization: Secret::new([BEARER, value].concat()),
@@ -63,11 +63,10 @@ impl Token {
         self.authorization.expose()
     }
 
-    /// Reads the documented answer (docs/didit-api.md §2), tolerant where servers differ, and strict where a mistake
-    /// would do harm.
+    /// Parses the answer to a token request (docs/didit-api.md §2). Tolerates harmless differences between servers.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the answer.
     pub(crate) fn parse(body: &Value, issued_at: Timestamp) -> Result<Token, &'static str> {
         let value = match body["access_token"].as_str() {
             _ if !body["error"].is_null() => return Err("its answer is an error"),
@@ -86,10 +85,10 @@ impl Token {
             .ok_or("the access token is longer than 16 KiB, or contains characters that a header must not contain")
     }
 
-    /// What is left of its lifetime.
+    /// Returns the rest of the lifetime.
     pub(crate) fn remaining(&self, now: Timestamp) -> Duration {
         let monotonic = now.monotonic.saturating_duration_since(self.issued_at.monotonic);
-        // A wall clock that was set back says nothing.
+        // If the wall clock was set back, only the monotonic clock counts.
         let wall = now.wall.duration_since(self.issued_at.wall).unwrap_or_default();
         self.lifetime.saturating_sub(monotonic.max(wall))
     }
@@ -103,8 +102,8 @@ impl Token {
     }
 }
 
-/// A number of seconds as servers write it: a number, or one in a string, its fraction ignored. `None`
-/// if it is not above 0, or no number.
+/// Parses a number of seconds, which may be in a string, and drops its fraction. Returns `None` if it is not a number above
+/// 0.
 fn whole_seconds(value: &Value) -> Option<u64> {
     let number = match value {
         Value::Number(number) => number.clone(),
@@ -129,7 +128,7 @@ mod tests {
         Token::new("token", lifetime, Timestamp::now()).unwrap()
     }
 
-    /// Both clocks that much later.
+    /// Moves both clocks forward.
     fn later(token: &Token, by: Duration) -> Timestamp {
         Timestamp {
             monotonic: token.issued_at.monotonic + by,
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_fresh_until_a_tenth_of_its_life_or_a_minute_is_left() {
+    fn a_token_is_fresh_until_a_tenth_of_its_lifetime_or_a_minute_is_left() {
         for (life, margin) in [(100, 10), (600, 60), (601, 60), (86400, 60), (31_536_000, 60), (10, 1)] {
             let token = lasting(life * SECOND);
             let edge = (life - margin) * SECOND;
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_valid_to_its_last_nanosecond() {
+    fn a_token_is_valid_until_its_last_nanosecond() {
         let token = lasting(100 * SECOND);
         assert!(token.is_valid(later(&token, 100 * SECOND - NANO)));
         assert!(!token.is_valid(later(&token, 100 * SECOND)));
@@ -164,11 +163,11 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_that_is_ahead_counts() {
+    fn the_clock_that_advanced_further_counts() {
         let token = lasting(1000 * SECOND);
         let Timestamp { monotonic, wall } = token.issued_at;
         let left = |now: Timestamp| token.remaining(now);
-        // A laptop that slept: the monotonic clock stood still.
+        // A laptop slept: its monotonic clock stopped.
         let slept = Timestamp {
             monotonic: monotonic + SECOND,
             wall: wall + 999 * SECOND,
@@ -179,7 +178,7 @@ mod tests {
             wall: wall + 2000 * SECOND,
         };
         assert!(!token.is_valid(slept_long));
-        // A wall clock that was set back, before the token's birth even, and forth again.
+        // The wall clock was set back, even to before the token was issued, and forward again.
         let back = Timestamp {
             monotonic: monotonic + 400 * SECOND,
             wall: wall - 86400 * SECOND,
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_is_read_however_it_is_written() {
+    fn a_lifetime_is_parsed_in_any_form() {
         for (expires_in, expected) in [
             (json!(86400), 86400),
             (json!(1), 1),
@@ -212,7 +211,7 @@ mod tests {
             (json!("1e300"), 31_536_000),
             (json!("inf"), 300),
             (json!("18446744073709551616"), 31_536_000),
-            // Nothing usable.
+            // Unusable.
             (json!(0), 300),
             (json!(-1), 300),
             (json!(i64::MIN), 300),
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_usable_lifetime_it_is_the_time_between_issue_and_expiry() {
+    fn without_expires_in_the_lifetime_is_exp_minus_iat() {
         for (body, expected) in [
             (json!({"iat": 1_617_220_000, "exp": 1_618_084_000}), 864_000),
             (
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bearer_token_is_refused() {
+    fn an_answer_without_a_bearer_token_is_refused() {
         for body in [
             json!(null),
             json!([]),

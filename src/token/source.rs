@@ -1,4 +1,4 @@
-//! The access token that client credentials are exchanged for: fetched on first use, kept, shared by all threads.
+//! The source of access tokens: fetches one on first use, caches it, and shares it between threads.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::token::file::TokenFile;
 use crate::token::{MAX_LIFETIME, Timestamp, Token};
 use crate::verdict::{self, Operation};
 
-/// Fetches the access token, keeps it, and lets all threads share one fetch.
+/// Fetches and caches the access token. All threads share one fetch.
 pub(crate) struct TokenSource {
     http: Http,
     retry: RetryPolicy,
@@ -36,10 +36,10 @@ pub(crate) struct TokenSource {
 #[derive(Default)]
 struct State {
     token: Option<Arc<Token>>,
-    /// After a failed refresh of a token that is still valid: when to try again.
+    /// When to retry, after the refresh of a token that is still valid failed.
     next_refresh: Option<Instant>,
-    /// What the session host refused, so that it is not taken from the file again; none once the file was replaced.
-    refused: Vec<Arc<Token>>,
+    /// Tokens that the session host rejected and that must not be loaded from the file again.
+    rejected: Vec<Arc<Token>>,
     in_flight: Option<Arc<InFlight>>,
 }
 
@@ -54,7 +54,7 @@ impl State {
     }
 }
 
-/// One fetch, and what came of it. `None` is a failure that was the fetching call's own: those who wait fetch for
+/// The result of one fetch. It is `None` if the fetching call ran out of its own time: then the waiting threads fetch for
 /// themselves.
 type InFlight = OnceLock<Option<Result<Arc<Token>>>>;
 
@@ -86,12 +86,12 @@ impl TokenSource {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves nothing half done in it.
+        // A panic cannot leave the state invalid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A token that is valid now. One thread fetches it; the others use the old one while that is valid, else they wait
-    /// for that one answer, a failure included.
+    /// Returns a valid token. One thread fetches it. The others use the old token while that is valid, else they wait for
+    /// the result of the fetch, even if that is an error.
     ///
     /// # Errors
     /// `Authentication`, `Network`, `Timeout`, `Server` or `RateLimited`, always `NotApplied`.
@@ -134,35 +134,35 @@ impl TokenSource {
         result
     }
 
-    /// Fetches a new token, whatever token is kept, and keeps it.
+    /// Fetches and caches a new token, even if a token is cached.
     ///
     /// # Errors
-    /// As [`token`](TokenSource::token).
+    /// Those of [`token`](TokenSource::token).
     pub(crate) fn refresh(&self, deadline: Deadline) -> Result<()> {
         self.fetch_and_cache(&self.retry, deadline).map(drop)
     }
 
-    /// Drops the token that the API refused, unless another thread replaced it already.
-    pub(crate) fn discard(&self, refused: &Arc<Token>) {
+    /// Discards a token that Didit rejected, unless another thread has replaced it already.
+    pub(crate) fn discard(&self, rejected: &Arc<Token>) {
         let mut state = self.state();
-        if state.holds(refused) {
+        if state.holds(rejected) {
             state.token = None;
-            state.refused.push(refused.clone());
+            state.rejected.push(rejected.clone());
         }
     }
 
-    /// A new token: from the file, or from the authentication host; else the old one, if it is still valid.
+    /// Loads a token from the file, or fetches one. If that fails, returns the old token if it is still valid.
     fn load_or_fetch(&self, deadline: Deadline) -> Result<Arc<Token>> {
         let now = (self.clock)();
         if let Some(token) = self.file.as_ref().and_then(|file| file.load(now)) {
             let mut state = self.state();
-            if token.is_fresh(now) && !state.refused.iter().any(|refused| refused.value() == token.value()) {
+            if token.is_fresh(now) && !state.rejected.iter().any(|rejected| rejected.value() == token.value()) {
                 return Ok(state.cache(token));
             }
         }
         let valid = |now| self.state().token.clone().filter(|token| token.is_valid(now));
         if let Some(old) = valid(now) {
-            // With a valid token there is no reason to wait long for a new one, nor to use up the time for the update.
+            // While the old token is valid, the update must not wait long for a new one.
             let limit = deadline.remaining(old.remaining(now)).unwrap_or_default() / 2;
             let error = match self.fetch_and_cache(&RetryPolicy::none(), deadline.at_most(limit)) {
                 Ok(token) => return Ok(token),
@@ -170,7 +170,7 @@ impl TokenSource {
             };
             let now = (self.clock)();
             if let Some(old) = valid(now) {
-                // Tried again when half of what is left has passed, not by every call.
+                // Retry after half of the remaining lifetime, not in every call.
                 self.state().next_refresh = now.monotonic.checked_add(old.remaining(now) / 2);
                 log::warn!(target: "didit", "{}; using the cached access token, which is still valid", error.summary());
                 return Ok(old);
@@ -184,12 +184,12 @@ impl TokenSource {
         let stored = self.file.as_ref().is_none_or(|file| file.store(&token));
         let mut state = self.state();
         if stored {
-            state.refused.clear();
+            state.rejected.clear();
         }
         Ok(state.cache(token))
     }
 
-    /// One token request (docs/didit-api.md §2).
+    /// Sends one token request (docs/didit-api.md §2).
     fn fetch(&self, deadline: Deadline) -> Result<Token> {
         let issued_at = (self.clock)();
         let [secret, basic] = self.secrets();
@@ -213,11 +213,11 @@ impl TokenSource {
             &[secret, basic],
             |_| {},
         )?;
-        // What is no JSON holds no access token either.
+        // A body that is not JSON contains no access token.
         let body: Value = serde_json::from_slice(&text).unwrap_or_default();
         Token::parse(&body, issued_at).map_err(|problem| {
             let message = match body["error"].is_null() {
-                // Nothing of a success is ever quoted.
+                // Never show parts of a success.
                 true => ServerMessage::default(),
                 false => {
                     let token = body["access_token"].as_str().unwrap_or_default();
@@ -246,18 +246,18 @@ impl fmt::Debug for TokenSource {
     }
 }
 
-/// The fetch that this thread makes. Dropping it ends it, even in a panic: else those who wait would wait for ever.
+/// The fetch of this thread. Dropping the guard ends the fetch, even in a panic, so that no thread waits forever.
 struct FetchGuard<'a> {
     source: &'a TokenSource,
     in_flight: Arc<InFlight>,
-    /// What those who wait for it get.
+    /// The result for the waiting threads.
     shared: Option<Result<Arc<Token>>>,
 }
 
 impl Drop for FetchGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.source.state();
-        // Another thread may have learnt meanwhile that the token is refused.
+        // Didit may have rejected the token meanwhile, in another thread.
         let shared = self.shared.take();
         let shared = shared.filter(|result| result.as_ref().map_or(true, |token| state.holds(token)));
         state.in_flight = None;
@@ -290,7 +290,7 @@ mod tests {
         static LATER: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
-    /// What the time is for this thread.
+    /// Returns the time, which each thread can change for itself.
     fn clock() -> Timestamp {
         let Timestamp { monotonic, wall } = START.with(|start| *start);
         Timestamp {
@@ -327,7 +327,7 @@ mod tests {
 
     fn listener() -> TcpListener {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // A request that does not come fails the test and does not hang it; on Linux this goes for accept as well.
+        // If no request comes, the test must fail and not hang. On Linux, this applies to `accept` as well.
         SockRef::from(&listener).set_read_timeout(Some(5 * SECOND)).unwrap();
         listener
     }
@@ -339,7 +339,7 @@ mod tests {
         while !request.ends_with(b"grant_type=client_credentials") {
             let mut buffer = [0; 4096];
             let n = stream.read(&mut buffer).unwrap();
-            assert!(n > 0, "the client hung up");
+            assert!(n > 0, "the client closed the connection");
             request.extend_from_slice(&buffer[..n]);
         }
         stream
@@ -357,7 +357,7 @@ mod tests {
         format!(r#"{{"access_token":"{value}","expires_in":100}}"#)
     }
 
-    /// Gives each request its answer, for as long as there is one, and counts them.
+    /// Starts a host that gives one of these answers to each request, and counts the requests.
     fn host(answers: &'static [(u16, &str)]) -> (TokenSource, Arc<AtomicUsize>) {
         let listener = listener();
         let source = source(&listener);
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_kept_until_its_margin_begins() {
+    fn a_token_is_cached_until_its_refresh_margin() {
         let (source, requests) = host(&[(200, "a"), (200, "b")]);
         for (time, value, count) in [(0.0, "a", 1), (89.9, "a", 1), (90.0, "b", 2), (179.9, "b", 2)] {
             at(time);
@@ -393,12 +393,12 @@ mod tests {
     }
 
     #[test]
-    fn the_old_token_is_used_while_it_is_valid_and_cannot_be_replaced() {
+    fn the_old_token_is_used_while_it_is_valid_and_refreshes_fail() {
         let (source, requests) = host(&[(200, "a"), (503, ""), (400, ""), (200, "b")]);
         for (time, value, count) in [
             (0.0, "a", 1),
             (91.0, "a", 2),
-            // Nobody asks again before half of the 9 s that were left has passed.
+            // No call retries before half of the remaining 9 s has passed.
             (91.1, "a", 2),
             (95.4, "a", 2),
             (95.5, "a", 3),
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(
             requests.load(SeqCst),
             2,
-            "with a valid token at hand there is no second try"
+            "a refresh is not retried while the token is valid"
         );
         at(100.0);
         let error = fetch(&source).unwrap_err();
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_expires_while_its_replacement_fails_is_not_used() {
+    fn a_token_that_expires_while_its_refresh_fails_is_not_used() {
         static TIME: AtomicU64 = AtomicU64::new(0);
         let listener = listener();
         let mut source = source(&listener);
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_never_used_again() {
+    fn a_rejected_token_is_never_used_again() {
         let (source, requests) = host(&[(200, "a"), (400, ""), (200, "b")]);
         let get = || source.token(Deadline::after(None, SECOND));
         let first = get().unwrap();
@@ -465,31 +465,31 @@ mod tests {
         assert_eq!(get().unwrap_err().kind(), ErrorKind::Authentication);
         let second = get().unwrap();
         assert_eq!(second.value(), "b");
-        // Another thread is told late that the first one was refused.
+        // Another thread learns late that the first token was rejected.
         source.discard(&first);
         assert_eq!(get().unwrap().value(), "b");
         assert_eq!(requests.load(SeqCst), 3);
     }
 
     #[test]
-    fn a_refused_token_is_not_taken_from_the_file_again() {
+    fn a_rejected_token_is_not_loaded_from_the_file_again() {
         let path = env::temp_dir().join(format!("didit-token-{}-{:x}", process::id(), fastrand::u64(..)));
         let (mut source, requests) = host(&[(200, "a"), (200, "b")]);
         source.file = Some(TokenFile::new(path.clone(), &source.url, "id"));
         let first = source.token(Deadline::after(None, SECOND)).unwrap();
         source.state().token = None;
-        assert_eq!(fetch(&source).unwrap(), "a", "the file has it");
+        assert_eq!(fetch(&source).unwrap(), "a", "the file contains the token");
         assert_eq!(requests.load(SeqCst), 1);
         source.discard(&first);
         assert_eq!(fetch(&source).unwrap(), "b");
         source.state().token = None;
-        assert_eq!(fetch(&source).unwrap(), "b", "the file has the new one");
+        assert_eq!(fetch(&source).unwrap(), "b", "the file contains the new token");
         assert_eq!(requests.load(SeqCst), 2);
         fs::remove_file(path).unwrap();
     }
 
     #[test]
-    fn a_token_that_is_refused_while_its_replacement_fails_is_not_used() {
+    fn a_token_that_is_rejected_while_its_refresh_fails_is_not_used() {
         let listener = listener();
         let source = source(&listener);
         thread::scope(|scope| {
@@ -518,7 +518,7 @@ mod tests {
 
     /// Runs `hook` whenever this thread logs a warning.
     fn on_warning(hook: impl Fn(&str) + 'static) {
-        // Another test may have set it.
+        // Another test may have set the logger.
         let _ = log::set_logger(&HookedLog);
         log::set_max_level(log::LevelFilter::Warn);
         ON_WARNING.set(Some(Box::new(hook)));
@@ -537,20 +537,20 @@ mod tests {
     }
 
     #[test]
-    fn a_token_refused_just_after_its_refresh_failed_is_not_kept() {
+    fn a_token_rejected_just_after_its_refresh_failed_is_not_cached() {
         let (source, _) = host(&[(200, "a"), (503, "")]);
         let source = Arc::new(source);
         let old = source.token(Deadline::after(None, SECOND)).unwrap();
         at(91.0);
-        // In another thread: an update's answer is a 401.
-        let (other, refused) = (source.clone(), old.clone());
-        on_warning(move |_| other.discard(&refused));
+        // In another thread, an update is answered with 401.
+        let (other, rejected) = (source.clone(), old.clone());
+        on_warning(move |_| other.discard(&rejected));
         fetch(&source).unwrap();
-        assert!(source.state().token.is_none(), "the refused token is back");
+        assert!(source.state().token.is_none(), "the rejected token must not come back");
     }
 
     #[test]
-    fn a_replacement_takes_no_more_than_half_of_the_time_that_is_left() {
+    fn a_refresh_takes_at_most_half_of_the_remaining_time() {
         let listener = listener();
         let source = source(&listener);
         thread::scope(|scope| {
@@ -561,11 +561,11 @@ mod tests {
         let deadline = Deadline::after(Some(2 * SECOND), SECOND);
         let token = source.token(deadline).unwrap();
         assert_eq!(token.value(), "a");
-        assert!(deadline.remaining(SECOND).is_ok(), "there is time left for the update");
+        assert!(deadline.remaining(SECOND).is_ok(), "time must remain for the update");
     }
 
     #[test]
-    fn a_thread_waits_for_anothers_request_no_longer_than_its_deadline() {
+    fn a_thread_waits_for_the_fetch_of_another_only_until_its_deadline() {
         let listener = listener();
         let source = source(&listener);
         thread::scope(|scope| {
@@ -586,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_leaves_nobody_waiting() {
+    fn a_panic_leaves_no_thread_waiting() {
         let (source, requests) = host(&[(200, "a")]);
         let in_flight = Arc::new(InFlight::new());
         source.state().in_flight = Some(in_flight.clone());
@@ -597,14 +597,18 @@ mod tests {
                 in_flight,
                 shared: None,
             });
-            assert_eq!(waiter.join().unwrap().unwrap().value(), "a", "it fetches for itself");
+            assert_eq!(
+                waiter.join().unwrap().unwrap().value(),
+                "a",
+                "the waiting thread must fetch for itself"
+            );
         });
         assert_eq!(requests.load(SeqCst), 1);
     }
 
     #[test]
-    fn a_caller_that_runs_out_of_its_own_time_fails_alone() {
-        // With retries left, and without.
+    fn a_call_that_runs_out_of_its_own_time_fails_alone() {
+        // With and without retries.
         for retry in [RetryPolicy::default(), RetryPolicy::none()] {
             let listener = listener();
             let mut source = source(&listener);
@@ -622,12 +626,12 @@ mod tests {
                 drop(stalled);
             });
             listener.set_nonblocking(true).unwrap();
-            assert!(listener.accept().is_err(), "one of them fetched for both");
+            assert!(listener.accept().is_err(), "the waiting threads must share one fetch");
         }
     }
 
     #[test]
-    fn others_use_the_old_token_while_one_thread_replaces_it() {
+    fn other_threads_use_the_old_token_while_one_thread_refreshes_it() {
         let listener = listener();
         let source = source(&listener);
         thread::scope(|scope| {
@@ -635,26 +639,26 @@ mod tests {
             fetch(&source).unwrap();
         });
         thread::scope(|scope| {
-            let replacing = scope.spawn(|| {
+            let refreshing = scope.spawn(|| {
                 at(91.0);
                 fetch(&source)
             });
             let stream = accept(&listener);
             at(91.0);
-            assert_eq!(fetch(&source).unwrap(), "a", "no thread waits");
-            // Once it has expired, there is only the new one to wait for.
+            assert_eq!(fetch(&source).unwrap(), "a", "no thread must wait");
+            // After the old token expires, other threads wait for the new one.
             at(100.0);
             let waiting = scope.spawn(|| {
                 at(100.0);
                 fetch(&source)
             });
             answer(stream, 200, &token("b"));
-            assert_eq!(replacing.join().unwrap().unwrap(), "b");
+            assert_eq!(refreshing.join().unwrap().unwrap(), "b");
             assert_eq!(waiting.join().unwrap().unwrap(), "b");
         });
     }
 
-    /// A source with a token of 10 s, of which 0.6 s are left. Every look at its clock takes a while.
+    /// Returns a source whose token has 0.6 s of 10 s left. Each call of its clock takes some time.
     fn about_to_expire(listener: &TcpListener, clock: fn() -> Timestamp) -> TokenSource {
         let mut source = source(listener);
         source.clock = clock;
@@ -673,14 +677,14 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_takes_no_more_than_half_of_what_the_token_has_left() {
+    fn a_refresh_takes_at_most_half_of_the_remaining_lifetime() {
         let listener = listener();
         let source = about_to_expire(&listener, slow_clock::<100>);
-        // The host accepts and says nothing. At the second look 600 ms are left.
+        // The host accepts the connection and sends nothing. At the second call of the clock, 600 ms are left.
         let logged = std::rc::Rc::new(RefCell::new(String::new()));
         let log = logged.clone();
         on_warning(move |line| *log.borrow_mut() = line.into());
-        assert_eq!(fetch(&source).unwrap(), "a", "it is still valid");
+        assert_eq!(fetch(&source).unwrap(), "a", "the old token is still valid");
         let text = logged.take();
         let (_, limit) = text.split_once("did not answer within ").unwrap();
         let (limit, _) = limit.split_once(" ms").unwrap();
@@ -688,7 +692,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_expires_while_its_replacement_stalls_is_fetched_with_the_calls_own_limits() {
+    fn a_token_that_expires_during_its_refresh_is_fetched_with_the_limits_of_the_call() {
         let listener = listener();
         let source = about_to_expire(&listener, slow_clock::<400>);
         thread::scope(|scope| {
@@ -703,7 +707,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_asks_whatever_is_kept_and_keeps_the_new_token() {
+    fn a_forced_refresh_ignores_the_cached_token_and_caches_the_new_one() {
         let (source, requests) = host(&[(200, "a"), (200, "b"), (400, "")]);
         fetch(&source).unwrap();
         let refresh = || source.refresh(Deadline::after(None, SECOND));
@@ -714,7 +718,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_who_and_where_but_no_secret() {
+    fn debug_shows_the_client_id_and_the_url_but_no_secret() {
         let source = source(&listener());
         let shown = format!("{source:?}");
         assert!(
@@ -745,24 +749,24 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_must_repeat_neither_key_nor_token_nor_client_secret() {
+    fn the_secrets_of_a_request_are_its_key_or_its_token_and_client_secret() {
         let call = || Call {
             deadline: Deadline::after(None, SECOND),
             token_replaced: false,
         };
-        let refused =
+        let rejected =
             || Error::new(ErrorKind::Authentication, Verdict::NotApplied, "no").with(|error| error.status = Some(401));
         let seen = RefCell::new(Vec::new());
         let request = |(name, value): (&'static str, &str), secrets: &[&str]| {
             let secrets = secrets.iter().map(|secret| (*secret).to_owned());
             seen.borrow_mut()
                 .push((name, value.to_owned(), secrets.collect::<Vec<_>>()));
-            Err::<(), _>(refused())
+            Err::<(), _>(rejected())
         };
         let key = Authorization::ApiKey(Secret::new("key"));
         key.authorize(&mut call(), request).unwrap_err();
         let [(name, value, secrets)] = &seen.take()[..] else {
-            panic!("there is no other key");
+            panic!("a rejected key must not be retried");
         };
         assert_eq!((*name, value.as_str()), ("x-api-key", "key"));
         assert_eq!(*secrets, ["key"]);
@@ -772,7 +776,7 @@ mod tests {
         token.authorize(&mut call(), request).unwrap_err();
         let basic = BASE64_STANDARD.encode("id:s3cret");
         let seen = seen.take();
-        assert_eq!(seen.len(), 2, "it is replaced once");
+        assert_eq!(seen.len(), 2, "the token must be replaced once");
         for ((name, value, secrets), token) in seen.into_iter().zip(["a", "b"]) {
             assert_eq!((name, value), ("authorization", format!("Bearer {token}")));
             assert_eq!(secrets, ["s3cret", &basic, token]);

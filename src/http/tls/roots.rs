@@ -1,4 +1,4 @@
-//! Which library does TLS, and which authorities it trusts.
+//! Which TLS library is used, and which root certificates it trusts.
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
@@ -7,10 +7,12 @@ use crate::http::Config;
 const DER: &str = "it is DER: convert it with `openssl x509 -inform DER -in FILE -out ca.pem`";
 const PKCS7: &str = "it contains PKCS #7: convert it with `openssl pkcs7 -print_certs -in FILE -out ca.pem`";
 const PKCS7_DER: &str = "it is PKCS #7: convert it with `openssl pkcs7 -inform DER -print_certs -in FILE -out ca.pem`";
-/// For files of many certificates as well: `openssl x509` would convert the first alone.
+/// This command converts all certificates of a file. `openssl x509` would convert only the first.
 const OTHER_CERTIFICATE: &str = "it contains a TRUSTED CERTIFICATE or X509 CERTIFICATE: convert it with `openssl crl2pkcs7 \
                                  -nocrl -certfile FILE | openssl pkcs7 -print_certs -out ca.pem`";
 
+/// Sets up TLS with these root certificates, or with the default ones.
+///
 /// # Errors
 /// What is wrong with the certificates.
 pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config, &'static str> {
@@ -23,7 +25,7 @@ pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config, &'
     };
     let roots = pem.map_or(Ok(roots), |pem| certificates(pem).map(RootCerts::from))?;
     let tls = TlsConfig::builder().provider(provider).root_certs(roots);
-    // ureq would panic without a provider. Its rustls has to be ours for this to compile.
+    // Without a provider, ureq would panic. This compiles only if ureq and this crate use the same version of rustls.
     #[cfg(all(feature = "rustls-no-provider", not(feature = "rustls")))]
     let tls = match rustls::crypto::CryptoProvider::get_default() {
         Some(provider) => tls.unversioned_rustls_crypto_provider(provider.clone()),
@@ -32,8 +34,8 @@ pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config, &'
     Ok(config.tls_config(tls.build()))
 }
 
-/// The certificates of a PEM file. Keys, parameters and revocation lists beside them are passed over, but no certificate
-/// is: ureq and the TLS libraries silently drop those that they cannot read.
+/// Returns the certificates of a PEM file. Skips keys, parameters and revocation lists, but no certificate. ureq and the
+/// TLS libraries would silently drop certificates that they cannot read.
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, &'static str> {
     let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem);
     match element(pem) {
@@ -70,7 +72,7 @@ const OBJECT_IDENTIFIER: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 
-/// Whether this is one certificate and nothing else, judging by its fields (RFC 5280 §4.1).
+/// Returns whether this is exactly one certificate. Checks the types of its fields (RFC 5280 §4.1).
 fn is_certificate(der: &[u8]) -> Option<bool> {
     let (tag, content, rest) = element(der)?;
     let fields = tags(element(content)?.1)?;
@@ -83,6 +85,7 @@ fn is_certificate(der: &[u8]) -> Option<bool> {
     )
 }
 
+/// Returns the tags of a sequence of elements.
 fn tags(mut der: &[u8]) -> Option<Vec<u8>> {
     let mut tags = Vec::new();
     while !der.is_empty() {
@@ -93,7 +96,7 @@ fn tags(mut der: &[u8]) -> Option<Vec<u8>> {
     Some(tags)
 }
 
-/// The tag and the content of the first element of DER, and what follows it (X.690 §8.1, §10.1).
+/// Splits DER into the tag and the content of its first element, and the rest (X.690 §8.1, §10.1).
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, length], rest) = der.split_first_chunk()?;
     let (length, rest) = match length {
@@ -113,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_element_has_a_length_of_up_to_three_bytes() {
+    fn an_element_may_have_a_length_of_three_bytes() {
         let with = |head: &[u8], length: usize| [head, &vec![0; length]].concat();
         for (head, length) in [
             (&[0x30, 0][..], 0),
@@ -142,12 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_told_from_what_is_damaged() {
+    fn a_damaged_certificate_is_detected() {
         let key = rcgen::KeyPair::generate().unwrap();
         let whole = rcgen::CertificateParams::default().self_signed(&key).unwrap();
         let whole = whole.der().to_vec();
         assert_eq!(is_certificate(&whole), Some(true));
-        // The tags of the version and of all fields but the last, which are where their neighbours end.
+        // The positions of the tags of all fields.
         let (_, content, _) = element(&whole).unwrap();
         let (_, mut rest, _) = element(content).unwrap();
         let mut places = vec![0, whole.len() - content.len()];
