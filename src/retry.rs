@@ -48,8 +48,9 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets the longest back-off before the first retry. The actual wait is a random time between zero and this. It doubles
-    /// with each retry. Default: 0.5 s.
+    /// Sets the longest back-off before the first retry. It doubles with each further retry. Default: 0.5 s.
+    ///
+    /// The client waits for a random time between zero and the longest back-off.
     pub fn base_delay(mut self, delay: Duration) -> RetryPolicy {
         self.base_delay = delay;
         self

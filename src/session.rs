@@ -1,4 +1,4 @@
-//! Sessions and what can be said about them: pure data, checked when it is made.
+//! Sessions, their ids and their statuses. This is plain data, which is checked when it is created.
 
 use std::borrow::Borrow;
 use std::convert::Infallible;
@@ -14,15 +14,15 @@ use crate::update::NewStatus;
 
 const MAX_ID: usize = 128;
 
-/// The id of a verification session: a UUID, or 1 to 128 of `A-Z a-z 0-9 - _`.
+/// Identifies a verification session: a UUID, or 1 to 128 of the characters `A-Z a-z 0-9 - _`.
 ///
-/// Didit's own ids are UUIDs ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)). A UUID in any spelling (in capitals,
-/// without hyphens, in braces, behind `urn:uuid:`) becomes its canonical form when it is parsed: lower case, with hyphens.
-/// So 32 hexadecimal digits that are not meant as a UUID are sent with hyphens, too. Any other id stays as it is.
+/// Didit's own ids are UUIDs ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)). Parsing converts a UUID in any
+/// spelling (in capitals, without hyphens, in braces, after `urn:uuid:`) to its canonical form: lower case, with hyphens.
+/// Note that any 32 hexadecimal digits count as a UUID. Other ids stay as they are.
 ///
-/// Anything else is rejected when the id is made, so that an id can never change the path of a request.
+/// Parsing rejects anything else, so that an id cannot change the path of a request.
 ///
-/// Ids are compared, also with text, by the canonical form and by letter case.
+/// Two ids are equal if their canonical forms are. Comparison is case-sensitive, also with strings.
 ///
 /// ```
 /// use didit::SessionId;
@@ -37,20 +37,20 @@ const MAX_ID: usize = 128;
 pub struct SessionId(Box<str>);
 
 impl SessionId {
-    /// Returns the id: the canonical form of a UUID, or any other id as it was given.
+    /// Returns the id: a UUID in its canonical form, or any other id as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether `other`, in any spelling, names this session.
+    /// Returns whether `other`, in any spelling, identifies this session.
     pub(crate) fn is(&self, other: &str) -> bool {
-        // Most often it is written the same.
+        // Usually, the spelling is the same.
         self == other || canonical_uuid(other).is_some_and(|other| self == other.as_str())
     }
 }
 
-/// The canonical form of a UUID (RFC 9562 §4). `None` if `text` is not one in any spelling.
+/// Returns the canonical form of a UUID (RFC 9562 §4), or `None` if `text` is not a UUID in any spelling.
 fn canonical_uuid(text: &str) -> Option<String> {
     const HYPHENS: [usize; 4] = [8, 13, 18, 23];
     let text = text.strip_prefix("urn:uuid:").unwrap_or(text);
@@ -68,6 +68,8 @@ fn canonical_uuid(text: &str) -> Option<String> {
 impl TryFrom<&str> for SessionId {
     type Error = Error;
 
+    /// Parses a session id.
+    ///
     /// # Errors
     /// `InvalidInput`, verdict `NotApplied`.
     fn try_from(id: &str) -> Result<Self> {
@@ -142,22 +144,22 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// What Didit confirmed ([Didit's API, §3](crate::didit_api#3-update-v1)).
+/// Holds Didit's confirmation of an update ([Didit's API, §3](crate::didit_api#3-update-v1)).
 ///
-/// `Debug` hides the session token and the URL, which contains it: whoever has them can act as the person.
+/// `Debug` hides the session token and the URL, which contains it: anyone who has them can act as the applicant.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpdatedSession {
     /// The session that was updated.
     pub session_id: SessionId,
-    /// The session's token, if Didit sent it.
+    /// The token of the session, if Didit sent it.
     pub session_token: Option<String>,
-    /// The URL of the session for the person, if Didit sent it.
+    /// The URL of the session for the applicant, if Didit sent it.
     pub url: Option<String>,
 }
 
 impl UpdatedSession {
-    /// Returns a confirmation without a token and a URL, such as for a fake in a test.
+    /// Returns a confirmation without a token and a URL, for a fake client in a test.
     #[must_use]
     pub fn new(session_id: SessionId) -> UpdatedSession {
         UpdatedSession {
@@ -178,11 +180,10 @@ impl fmt::Debug for UpdatedSession {
     }
 }
 
-/// The status that a session has ([Didit's API, §5](crate::didit_api#5-reading-a-session)). Displayed and serialized as
-/// on the wire.
+/// Lists the statuses of a session ([Didit's API, §5](crate::didit_api#5-reading-a-session)).
 ///
-/// Two statuses are equal if Didit writes them the same. What is parsed or deserialized becomes `Other` only if it is
-/// none of the others, letter case included.
+/// A status is displayed and serialized as Didit writes it. Parsing is case-sensitive and never fails: an unknown status
+/// becomes `Other`. Two statuses are equal if Didit writes them the same way.
 ///
 /// ```
 /// use didit::{NewStatus, SessionStatus};
@@ -195,7 +196,7 @@ impl fmt::Debug for UpdatedSession {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "String")]
 #[non_exhaustive]
-#[allow(missing_docs)] // Didit's own words; the docs define them no further.
+#[allow(missing_docs)] // These are Didit's names, which its documentation does not explain.
 pub enum SessionStatus {
     NotStarted,
     InProgress,
@@ -225,7 +226,7 @@ impl SessionStatus {
         SessionStatus::AwaitingUser,
     ];
 
-    /// The status as Didit writes it.
+    /// Returns the status as Didit writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -243,7 +244,7 @@ impl SessionStatus {
         }
     }
 
-    /// Returns whether a reviewer, or Didit itself, has decided: Approved, Declined or Resubmitted.
+    /// Returns whether a reviewer or Didit has decided: Approved, Declined or Resubmitted.
     #[must_use]
     pub fn is_decided(&self) -> bool {
         use SessionStatus::{Approved, Declined, Resubmitted};
@@ -291,7 +292,7 @@ impl Serialize for SessionStatus {
     }
 }
 
-// By the text, so that an `Other("Approved")` of a caller's own making is the same as `Approved`.
+// Compares the text, so that `Other("Approved")` equals `Approved`.
 impl PartialEq for SessionStatus {
     fn eq(&self, other: &SessionStatus) -> bool {
         self.as_str() == other.as_str()
@@ -330,18 +331,18 @@ impl PartialEq<SessionStatus> for NewStatus {
     }
 }
 
-/// A session as it was read back: its id and its status, and nothing of the person.
+/// Holds the id and the status of a session, without personal data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Session {
     /// The session that was read.
     pub session_id: SessionId,
-    /// The status that it has.
+    /// The status of the session.
     pub status: SessionStatus,
 }
 
 impl Session {
-    /// Returns a session with this status, such as for a fake in a test.
+    /// Returns a session with this status, for a fake client in a test.
     ///
     /// ```
     /// use didit::{Session, SessionStatus};
@@ -358,16 +359,16 @@ impl Session {
     }
 }
 
-/// What [`Client::ensure_status`](crate::Client::ensure_status) or
+/// Tells what [`Client::ensure_status`](crate::Client::ensure_status) or
 /// [`Client::ensure_status_if`](crate::Client::ensure_status_if) did.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ensured {
-    /// The session had the status already, and this call did not change it.
+    /// The session already had the status. This call changed nothing.
     Already,
-    /// The session has the status now.
+    /// This call set the status.
     Updated,
-    /// The session has this status, which must not be replaced. This call changed nothing.
+    /// The session has this status, which `may_replace` rejected. This call changed nothing.
     LeftAlone(SessionStatus),
 }
 
@@ -376,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_serialized_as_it_is_and_checked_when_it_comes_back() {
+    fn an_id_is_serialized_as_text_and_checked_when_deserialized() {
         let id: SessionId = "A-Z_09".parse().unwrap();
         assert_eq!(serde_json::to_value(&id).unwrap(), "A-Z_09");
         assert_eq!(serde_json::from_value::<SessionId>("A-Z_09".into()).unwrap(), id);
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_compared_with_text_by_its_spelling() {
+    fn an_id_is_compared_with_text_case_sensitively() {
         let id: SessionId = "Abc".parse().unwrap();
         assert_eq!(id.as_str(), "Abc");
         assert!(id == *"Abc" && id == "Abc");
@@ -394,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uuid_in_any_spelling_becomes_the_canonical_one() {
+    fn a_uuid_in_any_spelling_becomes_canonical() {
         let canonical = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10";
         let id: SessionId = canonical.parse().unwrap();
         for spelling in [
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_uuid_stays_as_it_is_or_is_rejected() {
+    fn an_id_that_is_not_a_uuid_stays_as_it_is_or_is_rejected() {
         for id in [
             "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c1",
             "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c1G",
@@ -443,24 +444,24 @@ mod tests {
     }
 
     #[test]
-    fn a_known_status_is_never_other_however_it_was_made() {
+    fn a_known_status_is_never_parsed_as_other() {
         for known in SessionStatus::KNOWN {
             let name = known.to_string();
-            for made in [
+            for parsed in [
                 SessionStatus::from(name.as_str()),
                 SessionStatus::from(name.clone()),
                 name.parse().unwrap(),
                 serde_json::from_value(name.clone().into()).unwrap(),
             ] {
-                assert!(!matches!(made, SessionStatus::Other(_)), "{name}");
-                assert_eq!(made, known);
+                assert!(!matches!(parsed, SessionStatus::Other(_)), "{name}");
+                assert_eq!(parsed, known);
             }
             assert_eq!(serde_json::to_value(&known).unwrap(), name);
         }
     }
 
     #[test]
-    fn a_status_is_compared_with_text_and_decided_by_its_name() {
+    fn a_status_is_compared_with_text_and_decided_if_its_name_is() {
         for status in SessionStatus::KNOWN {
             let name = status.to_string();
             assert!(status == *name && status == name.as_str() && status != "Other");
@@ -472,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_are_equal_where_their_names_are_and_so_are_their_hashes() {
+    fn statuses_and_their_hashes_are_equal_if_their_names_are() {
         let hash = |status: &SessionStatus| {
             let mut hasher = std::hash::DefaultHasher::new();
             status.hash(&mut hasher);
@@ -494,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_is_new_to_us_goes_through_as_it_is() {
+    fn an_unknown_status_is_kept_as_it_is() {
         for name in ["Escalated", "approved", ""] {
             let status = SessionStatus::from(name);
             assert!(matches!(&status, SessionStatus::Other(text) if text == name));
@@ -505,12 +506,12 @@ mod tests {
     }
 
     #[test]
-    fn statuses_are_equal_and_hashed_by_their_text() {
-        let by_hand = SessionStatus::Other("Approved".into());
-        assert_eq!(by_hand, SessionStatus::Approved);
-        assert_eq!(by_hand, NewStatus::Approved);
+    fn a_handmade_other_equals_the_known_status() {
+        let handmade = SessionStatus::Other("Approved".into());
+        assert_eq!(handmade, SessionStatus::Approved);
+        assert_eq!(handmade, NewStatus::Approved);
         let mut set = std::collections::HashSet::from([SessionStatus::Approved, SessionStatus::Declined]);
-        assert!(!set.insert(by_hand));
+        assert!(!set.insert(handmade));
         assert!(set.insert(SessionStatus::Other("Escalated".into())));
     }
 }

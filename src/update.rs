@@ -1,4 +1,4 @@
-//! A decision about a session: the new status, what goes with it, and how each API version carries it.
+//! Decisions: the new status of a session with its details, and how each API version encodes it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::error::{Error, Result};
 use crate::secret::hidden;
 
-/// A status that a reviewer may set ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+/// Lists the statuses that an update can set ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
 ///
-/// Displayed and serialized as on the wire; parsed and deserialized in any letter case.
+/// A status is displayed and serialized as Didit writes it. Parsing and deserializing ignore letter case.
 ///
 /// ```
 /// use didit::{NewStatus, StatusUpdate};
@@ -24,16 +24,16 @@ use crate::secret::hidden;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub enum NewStatus {
-    /// The person is accepted. Safe to repeat.
+    /// Approves the session. Safe to repeat.
     Approved,
-    /// The person is refused. Safe to repeat.
+    /// Declines the session. Safe to repeat.
     Declined,
-    /// The person is asked to repeat some steps. Not safe to repeat; v3 only.
+    /// Asks the applicant to repeat some steps. Not safe to repeat. Needs API v3.
     Resubmitted,
 }
 
 impl NewStatus {
-    /// The status as Didit writes it.
+    /// Returns the status as Didit writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl NewStatus {
         }
     }
 
-    /// Whether repeating the update changes nothing (docs/didit-api.md §4).
+    /// Returns whether repeating the update changes nothing (docs/didit-api.md §4).
     pub(crate) fn is_idempotent(self) -> bool {
         self != NewStatus::Resubmitted
     }
@@ -58,8 +58,10 @@ impl fmt::Display for NewStatus {
 impl FromStr for NewStatus {
     type Err = Error;
 
+    /// Parses a status in any letter case.
+    ///
     /// # Errors
-    /// `InvalidInput`, verdict `NotApplied`, for any other word.
+    /// `InvalidInput`, verdict `NotApplied`, for any other text.
     fn from_str(status: &str) -> Result<Self> {
         [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted]
             .into_iter()
@@ -74,7 +76,7 @@ impl<'de> Deserialize<'de> for NewStatus {
     }
 }
 
-/// A step that a person is asked to repeat, for [`StatusUpdate::resubmitted`]
+/// Identifies a step that the applicant must repeat, for [`StatusUpdate::resubmitted`]
 /// ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// ```
@@ -87,14 +89,14 @@ impl<'de> Deserialize<'de> for NewStatus {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Node {
-    /// The node in the session's workflow, for example `feature_ocr_1`.
+    /// The id of the node in the workflow of the session, such as `feature_ocr_1`.
     pub node_id: String,
-    /// What the node checks, for example `OCR`.
+    /// The feature that the node checks, such as `OCR`.
     pub feature: String,
 }
 
 impl Node {
-    /// A step of the session's workflow by its id and its feature.
+    /// Returns the node with this id and this feature.
     pub fn new(node_id: impl Into<String>, feature: impl Into<String>) -> Node {
         Node {
             node_id: node_id.into(),
@@ -109,7 +111,7 @@ impl FromStr for Node {
     /// Parses `NODE_ID:FEATURE`, such as `feature_ocr_1:OCR`. The feature begins after the first colon.
     ///
     /// # Errors
-    /// `InvalidInput`, verdict `NotApplied`, if there is no colon, or nothing before or after it.
+    /// `InvalidInput`, verdict `NotApplied`, if the id, the colon or the feature is missing.
     fn from_str(text: &str) -> Result<Self> {
         match text.split_once(':') {
             Some((id, feature)) if !id.is_empty() && !feature.is_empty() => Ok(Node::new(id, feature)),
@@ -120,30 +122,30 @@ impl FromStr for Node {
     }
 }
 
-/// Which generation of Didit's session API is called ([Didit's API, §3](crate::didit_api#3-update-v1),
+/// Lists the versions of Didit's session API ([Didit's API, §3](crate::didit_api#3-update-v1),
 /// [§4](crate::didit_api#4-update-v2-and-v3)).
 ///
-/// Displayed and serialized as `v1`, `v2` or `v3`. Any version takes either kind of credentials. The default is
-/// [`V1`](ApiVersion::V1) for client credentials and [`V3`](ApiVersion::V3) for an API key.
+/// All versions accept both kinds of credentials. The default is [`V1`](ApiVersion::V1) for client credentials and
+/// [`V3`](ApiVersion::V3) for an API key. A version is displayed and serialized as `v1`, `v2` or `v3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ApiVersion {
-    /// Approved and Declined, with a comment.
+    /// Supports Approved and Declined, with a comment.
     ///
-    /// That repeating them changes nothing is documented for v2 and v3 only. This client repeats them on v1 as well, on
-    /// the ground that all versions set the same status of the same session
-    /// ([Didit's API, §3](crate::didit_api#3-update-v1), [§4](crate::didit_api#4-update-v2-and-v3)). If that is not
-    /// good enough for you, use [`RetryPolicy::none`](crate::RetryPolicy::none).
+    /// Didit documents only for v2 and v3 that repeating these updates changes nothing. The client retries them on v1 as
+    /// well, because all versions set the same status of the same session
+    /// ([Didit's API, §3](crate::didit_api#3-update-v1), [§4](crate::didit_api#4-update-v2-and-v3)). Use
+    /// [`RetryPolicy::none`](crate::RetryPolicy::none) to avoid that.
     V1,
-    /// The same as v1, in Didit's newer path.
+    /// Supports the same as v1, under a newer path.
     V2,
-    /// Resubmitted and emails as well.
+    /// Also supports Resubmitted and emails.
     V3,
 }
 
 impl ApiVersion {
-    /// The version as it stands in a request's path: `v1`, `v2` or `v3`.
+    /// Returns the version as the path of a request contains it: `v1`, `v2` or `v3`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -163,8 +165,10 @@ impl fmt::Display for ApiVersion {
 impl FromStr for ApiVersion {
     type Err = Error;
 
+    /// Parses `v1`, `v2` or `v3` in any letter case.
+    ///
     /// # Errors
-    /// `Config`, verdict `NotApplied`, for anything but `v1`, `v2`, `v3` in any letter case.
+    /// `Config`, verdict `NotApplied`, for any other text.
     fn from_str(version: &str) -> Result<Self> {
         [ApiVersion::V1, ApiVersion::V2, ApiVersion::V3]
             .into_iter()
@@ -173,11 +177,11 @@ impl FromStr for ApiVersion {
     }
 }
 
-/// Languages that Didit writes emails in (docs/didit-api.md §4).
+/// The languages of Didit's emails (docs/didit-api.md §4).
 const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl \
                          no pl pt-BR ro ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW";
 
-/// A decision about a session: the new status and what goes with it.
+/// Describes a decision: the new status of a session, with a comment, an email or the nodes to repeat.
 ///
 /// ```
 /// use didit::StatusUpdate;
@@ -186,10 +190,10 @@ const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi h
 /// assert_eq!(update.new_status().to_string(), "Declined");
 /// ```
 ///
-/// `StatusUpdate` implements `Serialize` and `Deserialize`, so you can queue it, in a format that names its fields such as
-/// JSON. It has the names of a row of `didit batch`: `new_status`, `comment`, `nodes` (or `nodes_to_resubmit`), `email` and
-/// `email_language`. All but `new_status` are optional, and other names are rejected. A deserialized update is checked when
-/// it is sent, or by [`Client::check`](crate::Client::check).
+/// `StatusUpdate` implements `Serialize` and `Deserialize`, so you can queue it in a format with field names, such as JSON.
+/// Its fields have the names of the columns of `didit batch`: `new_status`, `comment`, `nodes` (or `nodes_to_resubmit`),
+/// `email` and `email_language`. All but `new_status` are optional, and other names are rejected. The client checks a
+/// deserialized update when it sends it; [`Client::check`](crate::Client::check) checks it earlier.
 ///
 /// ```
 /// use didit::{SessionId, StatusUpdate};
@@ -208,8 +212,8 @@ const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi h
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 ///
-/// With `#[serde(flatten)]` the update could stand beside the id, but then serde lets other names pass, such as a misspelled
-/// `comment` ([serde#2283](https://github.com/serde-rs/serde/issues/2283)).
+/// Avoid `#[serde(flatten)]` for the update: serde would then accept unknown names, such as a misspelled `comment`
+/// ([serde#2283](https://github.com/serde-rs/serde/issues/2283)).
 ///
 /// `Debug` hides the comment and the email address.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,7 +231,7 @@ pub struct StatusUpdate {
     email_language: Option<String>,
 }
 
-/// An update as Didit wants it (docs/didit-api.md §4).
+/// The body of an update (docs/didit-api.md §4).
 #[derive(Serialize)]
 struct Body<'a> {
     new_status: NewStatus,
@@ -244,7 +248,7 @@ struct Body<'a> {
 }
 
 impl StatusUpdate {
-    /// An update to this status, with nothing else said. Resubmitted needs nodes as well: see
+    /// Returns an update to this status, without a comment or an email. Resubmitted also needs nodes: see
     /// [`resubmitted`](StatusUpdate::resubmitted).
     pub fn new(new_status: NewStatus) -> StatusUpdate {
         StatusUpdate {
@@ -256,17 +260,17 @@ impl StatusUpdate {
         }
     }
 
-    /// Accept the person.
+    /// Returns an update that approves the session.
     pub fn approved() -> StatusUpdate {
         StatusUpdate::new(NewStatus::Approved)
     }
 
-    /// Refuse the person.
+    /// Returns an update that declines the session.
     pub fn declined() -> StatusUpdate {
         StatusUpdate::new(NewStatus::Declined)
     }
 
-    /// Ask the person to repeat these steps, of which there must be at least one. v3 only.
+    /// Returns an update that asks the applicant to repeat these nodes. Needs at least one node, and API v3.
     pub fn resubmitted(nodes: impl IntoIterator<Item = Node>) -> StatusUpdate {
         StatusUpdate {
             nodes: nodes.into_iter().collect(),
@@ -274,58 +278,58 @@ impl StatusUpdate {
         }
     }
 
-    /// A comment for the review, sent as given. Without one, the key is left out.
+    /// Sets a comment, which Didit adds to the review. Default: none.
     pub fn comment(mut self, text: impl Into<String>) -> StatusUpdate {
         self.comment = Some(text.into());
         self
     }
 
-    /// Email the person at this address. v3 only.
+    /// Sets the address where Didit emails the applicant. Default: no email. Needs API v3.
     pub fn email(mut self, address: impl Into<String>) -> StatusUpdate {
         self.email = Some(address.into());
         self
     }
 
-    /// The email's language (Didit's default: `en`). Goes with [`email`](StatusUpdate::email).
+    /// Sets the language of the email. Default: Didit's default, `en`. Needs an [`email`](StatusUpdate::email) address.
     ///
-    /// One of en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no pl pt-BR ro
+    /// It must be one of en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no pl pt-BR ro
     /// ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
     pub fn email_language(mut self, code: impl Into<String>) -> StatusUpdate {
         self.email_language = Some(code.into());
         self
     }
 
-    /// The status that this update sets.
+    /// Returns the status that this update sets.
     #[must_use]
     pub fn new_status(&self) -> NewStatus {
         self.new_status
     }
 
-    /// The steps that the person is asked to repeat.
+    /// Returns the nodes that the applicant must repeat.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// The comment, if there is one.
+    /// Returns the comment, if there is one.
     #[must_use]
     pub fn comment_text(&self) -> Option<&str> {
         self.comment.as_deref()
     }
 
-    /// The address that the person is emailed at, if they are.
+    /// Returns the email address, if there is one.
     #[must_use]
     pub fn email_address(&self) -> Option<&str> {
         self.email.as_deref()
     }
 
-    /// The email's language, if one was chosen.
+    /// Returns the language of the email, if it is set.
     #[must_use]
     pub fn email_language_code(&self) -> Option<&str> {
         self.email_language.as_deref()
     }
 
-    /// The request's body, once the update is one that `version` knows.
+    /// Checks that `version` supports the update, and returns the body of the request.
     pub(crate) fn to_body(&self, version: ApiVersion) -> Result<Vec<u8>> {
         let resubmitted = self.new_status == NewStatus::Resubmitted;
         let (email, language) = (self.email.as_deref(), self.email_language.as_deref());
@@ -358,7 +362,7 @@ impl StatusUpdate {
                 email_address: email,
                 email_language: language,
             };
-            // Strings, a bool and a list of strings: there is nothing in it that JSON could refuse.
+            // This cannot fail: the body contains only strings, a bool and a list of strings.
             return serde_json::to_vec(&body).map_err(|_| Error::input("the update cannot be serialized"));
         };
         Err(Error::input(problem))
@@ -377,7 +381,7 @@ impl fmt::Debug for StatusUpdate {
     }
 }
 
-/// Enough to catch a typo; only its mail server knows whether the address exists.
+/// Returns whether a text looks like an email address. This catches typos only.
 fn is_address(address: &str) -> bool {
     address
         .split_once('@')
@@ -391,7 +395,7 @@ mod tests {
     use crate::session::SessionStatus;
 
     #[test]
-    fn a_new_status_is_displayed_as_on_the_wire_and_parsed_in_any_letter_case() {
+    fn a_new_status_is_displayed_as_didit_writes_it_and_parsed_in_any_letter_case() {
         for (status, name) in [
             (NewStatus::Approved, "Approved"),
             (NewStatus::Declined, "Declined"),
@@ -428,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_parsed_from_its_id_and_its_feature() {
+    fn a_node_is_parsed_from_id_and_feature() {
         assert_eq!("a:b:c".parse::<Node>().unwrap(), Node::new("a", "b:c"));
         for text in ["", ":", "a:", ":b", "ab"] {
             let error = text.parse::<Node>().unwrap_err().to_string();
@@ -437,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_of_an_update_shows_neither_comment_nor_address() {
+    fn debug_hides_the_comment_and_the_address() {
         let update = StatusUpdate::declined().comment("she lied").email("ann@example.org");
         assert_eq!(
             format!("{update:?}"),
@@ -447,7 +451,7 @@ mod tests {
 
     #[test]
     fn an_address_has_a_name_and_a_host_and_no_space() {
-        for (address, fits) in [
+        for (address, valid) in [
             ("ann@example.org", true),
             ("ann", false),
             ("@example.org", false),
@@ -457,7 +461,7 @@ mod tests {
             ("an n@example.org", false),
             ("ann@example.org\n", false),
         ] {
-            assert_eq!(is_address(address), fits, "{address:?}");
+            assert_eq!(is_address(address), valid, "{address:?}");
         }
     }
 }
