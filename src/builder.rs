@@ -83,8 +83,8 @@ impl ClientBuilder {
 
     /// Sets the URL of the session host. Default: `https://verification.didit.me`.
     ///
-    /// It may have a path prefix, but not one that ends in `v1`, `v2` or `v3`: the client appends the version. A trailing
-    /// slash makes no difference. At most 8 KiB.
+    /// It may have a path prefix, but not one that ends in `v1`, `v2` or `v3`: the client appends the version. A
+    /// trailing slash makes no difference. At most 8 KiB.
     pub fn base_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.base_url = url.into();
         self
@@ -107,20 +107,20 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits how long the DNS lookup may take, and how long connecting may take after it, including a proxy's tunnel and
-    /// the TLS handshake. Default: 10 s each, and connecting takes at most four fifths of
+    /// Limits how long the DNS lookup may take, and how long connecting may take after it, including a proxy's tunnel
+    /// and the TLS handshake. Default: 10 s each, and connecting takes at most four fifths of
     /// [`timeout`](ClientBuilder::timeout).
     ///
-    /// If a host has several addresses, the client tries each for 250 ms, alternating between IPv6 and IPv4, and then for
-    /// longer. From then on it tries the address that connected first. It caches addresses for a minute, or for up to an
-    /// hour while lookups fail.
+    /// If a host has several addresses, the client tries each for 250 ms, alternating between IPv6 and IPv4, and then
+    /// for longer. From then on it tries the address that connected first. It caches addresses for a minute, or for up
+    /// to an hour while lookups fail.
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.connect_timeout = timeout;
         self
     }
 
-    /// Limits how long one call may take, including all attempts, waits and token fetches. Default: no limit, which means
-    /// at most 3.5 minutes with an API key and 11 minutes with client credentials.
+    /// Limits how long one call may take, including all attempts, waits and token fetches. Default: no limit, which
+    /// means at most 3.5 minutes with an API key and 11 minutes with client credentials.
     ///
     /// Set a deadline when someone is waiting, such as in a web handler. The client sends an update only if a fifth of
     /// the deadline, or one [`timeout`](ClientBuilder::timeout) if that is less, is left once it is connected: an
@@ -138,20 +138,20 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets an HTTP proxy for both hosts, such as `http://user:password@host:port`. An empty one means no proxy, even if
-    /// the environment has one.
+    /// Sets an HTTP proxy for both hosts, such as `http://user:password@host:port`. An empty one means no proxy, even
+    /// if the environment has one.
     ///
     /// By default, [`build`](ClientBuilder::build) reads the environment for each host as curl does: `https_proxy` for
     /// `https` URLs, `http_proxy` for `http` URLs, else `all_proxy`. Names may be in upper case; lower case takes
     /// precedence. In a CGI program, where `REQUEST_METHOD` is set, `HTTP_PROXY` is ignored; on Windows, where names
     /// ignore case, so is `http_proxy`.
     ///
-    /// `no_proxy` lists hosts to reach directly, separated by commas or spaces: domains with their subdomains, addresses
-    /// and networks (`10.0.0.0/8`), or `*` for all hosts. Domains and addresses may have a port. Loopback hosts are
-    /// reached directly as well, unless the proxy is set here.
+    /// `no_proxy` lists hosts to reach directly, separated by commas or spaces: domains with their subdomains,
+    /// addresses and networks (`10.0.0.0/8`), or `*` for all hosts. Domains and addresses may have a port. Loopback
+    /// hosts are reached directly as well, unless the proxy is set here.
     ///
-    /// An invalid or unsupported proxy, such as a SOCKS proxy, is a `Config` error if it would be used. The client sends all
-    /// requests, even those to `http` URLs, through a CONNECT tunnel. `https://` proxies need a TLS feature.
+    /// An invalid or unsupported proxy, such as a SOCKS proxy, is a `Config` error if it would be used. The client
+    /// sends all requests, even those to `http` URLs, through a CONNECT tunnel. `https://` proxies need a TLS feature.
     pub fn proxy(mut self, url: impl Into<String>) -> ClientBuilder {
         self.settings.proxy = Some(Secret::new(url));
         self
@@ -159,23 +159,24 @@ impl ClientBuilder {
 
     /// Sets the root certificates to trust, as PEM, in place of the default ones. For a private certificate authority.
     ///
-    /// Private keys, parameters and revocation lists in the same file are skipped. A file without a certificate, a file in
-    /// another format, such as DER or PKCS #7, and an invalid or damaged certificate are `Config` errors.
+    /// Private keys, parameters and revocation lists in the same file are skipped. A file without a certificate, a file
+    /// in another format, such as DER or PKCS #7, and an invalid or damaged certificate are `Config` errors.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> ClientBuilder {
         self.settings.root_certificates = Some(pem.as_ref().to_vec());
         self
     }
 
-    /// Sets a file that caches the access token for the next process, so that a script that runs often authenticates once.
+    /// Sets a file that caches the access token for the next process, so that a script that runs often authenticates
+    /// once.
     ///
-    /// The file is replaced atomically. A file that is unreadable, corrupt, expired, or for other credentials is ignored.
-    /// A path that is not a regular file, such as a symbolic link, is never replaced. If the file cannot be written, the
-    /// call still succeeds, and a warning is logged once under the target `didit::token_file`. In a container, mount the
-    /// directory of the file: a file that is mounted by itself cannot be replaced.
+    /// The file is replaced atomically. A file that is unreadable, corrupt, expired, or for other credentials is
+    /// ignored. A path that is not a regular file, such as a symbolic link, is never replaced. If the file cannot be
+    /// written, the call still succeeds, and a warning is logged once under the target `didit::token_file`. In a
+    /// container, mount the directory of the file: a file that is mounted by itself cannot be replaced.
     ///
-    /// On Unix, only the owner can read the file. If it belongs to another user or others can read it, it is ignored. On
-    /// Windows, the file inherits the permissions of its folder, which are not checked: choose a folder that only this
-    /// user can read, such as one under `%LOCALAPPDATA%`.
+    /// On Unix, only the owner can read the file. If it belongs to another user or others can read it, it is ignored.
+    /// On Windows, the file inherits the permissions of its folder, which are not checked: choose a folder that only
+    /// this user can read, such as one under `%LOCALAPPDATA%`.
     pub fn token_file(mut self, path: impl AsRef<Path>) -> ClientBuilder {
         self.token_file = Some(path.as_ref().to_owned());
         self
@@ -189,8 +190,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the `User-Agent` header: 1 to 1024 visible ASCII characters or spaces. Default: `didit-rust/` and the version
-    /// of this crate.
+    /// Sets the `User-Agent` header: 1 to 1024 visible ASCII characters or spaces. Default: `didit-rust/` and the
+    /// version of this crate.
     pub fn user_agent(mut self, name: impl Into<String>) -> ClientBuilder {
         self.settings.user_agent = name.into();
         self

@@ -55,8 +55,8 @@ impl Deadline {
         }
     }
 
-    /// Returns the latest moment to send an update in an attempt that may take `timeout` from now. After it, less than the
-    /// reserve or less than a fifth of `timeout` would be left.
+    /// Returns the latest moment to send an update in an attempt that may take `timeout` from now. After it, less than
+    /// the reserve or less than a fifth of `timeout` would be left.
     pub(crate) fn send_by(self, timeout: Duration) -> Instant {
         let own = timeout - timeout / 5;
         Instant::now() + own.min(self.left().saturating_sub(self.reserve))
@@ -84,7 +84,8 @@ fn timed_out(problem: &str) -> Error {
 
 /// Makes attempts until one succeeds, a failure must not be retried, or the deadline leaves too little time.
 ///
-/// If any attempt may have been applied, the error is `Unknown`. An outer `with_retries` does not retry the error again.
+/// If any attempt may have been applied, the error is `Unknown`. An outer `with_retries` does not retry the error
+/// again.
 pub(crate) fn with_retries<T>(
     policy: &RetryPolicy,
     deadline: Deadline,

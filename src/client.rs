@@ -16,7 +16,7 @@ use crate::session_fields::SessionFields;
 use crate::update::{ApiVersion, StatusUpdate};
 use crate::verdict::{self, Operation};
 
-/// The largest session that is read: 4 MiB. A session includes the personal data of its applicant.
+/// The largest session that is read: 4 MiB. A session includes the personal data of a person.
 const MAX_SESSION: u64 = 4 * 1024 * 1024;
 
 /// Sets and reads the status of verification sessions, with blocking I/O.
@@ -53,9 +53,10 @@ impl Client {
     /// `Ok` means that Didit answered 200 and confirmed this session.
     ///
     /// # Errors
-    /// Any [`ErrorKind`](crate::ErrorKind). [`Error::verdict`] tells whether the update may have been applied nonetheless.
-    /// The client has already retried as far as the [`RetryPolicy`] and the [deadline](crate::ClientBuilder::deadline)
-    /// allow: Approved and Declined after most failures, Resubmitted only if it was certainly not applied.
+    /// Any [`ErrorKind`](crate::ErrorKind). [`Error::verdict`] tells whether the update may have been applied
+    /// nonetheless. The client has already retried as far as the [`RetryPolicy`] and the
+    /// [deadline](crate::ClientBuilder::deadline) allow: Approved and Declined after most failures, Resubmitted only if
+    /// it was certainly not applied.
     ///
     /// ```no_run
     /// use didit::{Client, Credentials, StatusUpdate, Verdict};
@@ -104,16 +105,16 @@ impl Client {
     /// Makes sure that a session has a status: reads the session, and updates it only if its status differs, so that no
     /// second review is added. If an update is in doubt, the client reads the session back.
     ///
-    /// This takes one more request than [`update_status`](Client::update_status). On v1 and v2, Didit allows 100 reads a
-    /// minute ([Didit's API, §7](crate::didit_api#7-rate-limits)).
+    /// This takes one more request than [`update_status`](Client::update_status). On v1 and v2, Didit allows 100 reads
+    /// a minute ([Didit's API, §7](crate::didit_api#7-rate-limits)).
     ///
-    /// [`Ensured::Already`] means that the session had the status before this call, and that the comment of `update` was
-    /// not added. [`Ensured::Updated`] means that this call set the status: either Didit confirmed the update, or an
-    /// attempt may have been applied and the session now has the status.
+    /// [`Ensured::Already`] means that the session had the status before this call, and that the comment of `update`
+    /// was not added. [`Ensured::Updated`] means that this call set the status: either Didit confirmed the update, or
+    /// an attempt may have been applied and the session now has the status.
     ///
     /// # Errors
-    /// The same as for [`update_status`](Client::update_status). The verdict is `Unknown` only if an attempt may have been
-    /// applied, and the client could not read the session back or it did not have the status yet.
+    /// The same as for [`update_status`](Client::update_status). The verdict is `Unknown` only if an attempt may have
+    /// been applied, and the client could not read the session back or it did not have the status yet.
     ///
     /// ```no_run
     /// use didit::{Client, Ensured, StatusUpdate};
@@ -133,14 +134,14 @@ impl Client {
     /// Does the same as [`ensure_status`](Client::ensure_status), but replaces the status of a session only if
     /// `may_replace` returns true for it.
     ///
-    /// A worker calls this after a crash, when it cannot know whether it sent the update and must not overwrite a decision
-    /// that a reviewer made meanwhile. Each attempt reads the session before it sends the update, and calls `may_replace`
-    /// with any status but the wanted one. [`Ensured::LeftAlone`] returns the status that `may_replace` rejected; nothing was
-    /// changed.
+    /// A worker calls this after a crash, when it cannot know whether it sent the update and must not overwrite a
+    /// decision that a reviewer made meanwhile. Each attempt reads the session before it sends the update, and calls
+    /// `may_replace` with any status but the wanted one. [`Ensured::LeftAlone`] returns the status that `may_replace`
+    /// rejected; nothing was changed.
     ///
     /// # Errors
-    /// The same as for [`ensure_status`](Client::ensure_status). The verdict is also `Unknown` if `may_replace` rejects a
-    /// status after an attempt of this call may have been applied: Didit may still apply that attempt.
+    /// The same as for [`ensure_status`](Client::ensure_status). The verdict is also `Unknown` if `may_replace` rejects
+    /// a status after an attempt of this call may have been applied: Didit may still apply that attempt.
     ///
     /// ```no_run
     /// use didit::{Client, Ensured, StatusUpdate};
@@ -164,13 +165,13 @@ impl Client {
 
     /// Checks that Didit accepts the credentials and that the URLs lead to Didit. Changes nothing.
     ///
-    /// With client credentials, the client first fetches a new access token, even if a token is cached, and caches it. Then
-    /// it reads a session that does not exist. The check succeeds only if the answer is JSON from Didit
-    /// ([Didit's API, §6](crate::didit_api#6-errors)), so a wrong base URL is reported.
+    /// With client credentials, the client first fetches a new access token, even if a token is cached, and caches it.
+    /// Then it reads a session that does not exist. The check succeeds only if the answer is JSON from Didit ([Didit's
+    /// API, §6](crate::didit_api#6-errors)), so a wrong base URL is reported.
     ///
     /// # Errors
-    /// `Authentication` if Didit rejects the credentials, the access token or the API key. Any other kind if there was no
-    /// answer or it did not come from Didit. Always [`Verdict::NotApplied`].
+    /// `Authentication` if Didit rejects the credentials, the access token or the API key. Any other kind if there was
+    /// no answer or it did not come from Didit. Always [`Verdict::NotApplied`].
     ///
     /// ```no_run
     /// use didit::{Client, ErrorKind};
@@ -196,8 +197,8 @@ impl Client {
         }
     }
 
-    /// Checks an update as [`update_status`](Client::update_status) does before it sends anything: whether it is complete,
-    /// and whether the API version of this client supports it. Sends nothing.
+    /// Checks an update as [`update_status`](Client::update_status) does before it sends anything: whether it is
+    /// complete, and whether the API version of this client supports it. Sends nothing.
     ///
     /// # Errors
     /// `InvalidInput`, verdict `NotApplied`.
@@ -268,8 +269,8 @@ impl Client {
         }
     }
 
-    /// Returns a hash of the API key or the client id, which tells whether two clients have the same credentials, such as
-    /// this client and that of an earlier run. It is the same in every version of this crate.
+    /// Returns a hash of the API key or the client id, which tells whether two clients have the same credentials, such
+    /// as this client and that of an earlier run. It is the same in every version of this crate.
     ///
     /// The hash is safe to store: its 32 bits reveal nothing of a key. Two keys may have the same hash.
     #[must_use]
@@ -388,7 +389,8 @@ impl Shared {
         })
     }
 
-    /// Sends an authorized request about a session, which is an update if it has a body. Returns the fields of the answer.
+    /// Sends an authorized request about a session, which is an update if it has a body. Returns the fields of the
+    /// answer.
     fn exchange(
         &self,
         id: &SessionId,

@@ -7,8 +7,8 @@ use crate::token::source::TokenSource;
 
 /// Holds an API key, or a client id and a client secret. `Debug` hides the key and the secret.
 ///
-/// New Didit accounts have an API key. Older applications have a client id and a client secret. You find both in the Didit
-/// Business Console ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+/// New Didit accounts have an API key. Older applications have a client id and a client secret. You find both in the
+/// Didit Business Console ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// ```no_run
 /// use didit::{Client, Credentials};
@@ -33,8 +33,8 @@ pub(crate) enum CredentialKind {
 }
 
 impl Credentials {
-    /// Returns client credentials. The client exchanges them for an access token on first use
-    /// ([Didit's API, §2](crate::didit_api#2-access-token)).
+    /// Returns client credentials. The client exchanges them for an access token on first use ([Didit's API,
+    /// §2](crate::didit_api#2-access-token)).
     pub fn client(id: impl Into<String>, secret: impl Into<String>) -> Credentials {
         Credentials(CredentialKind::Client {
             id: id.into(),
@@ -42,8 +42,8 @@ impl Credentials {
         })
     }
 
-    /// Returns an API key, which the client sends with every request. It needs no access token
-    /// ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+    /// Returns an API key, which the client sends with every request. It needs no access token ([Didit's API,
+    /// §4](crate::didit_api#4-update-v2-and-v3)).
     pub fn api_key(key: impl Into<String>) -> Credentials {
         Credentials(CredentialKind::ApiKey(Secret::new(key)))
     }

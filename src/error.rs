@@ -50,7 +50,8 @@ impl fmt::Display for Verdict {
 
 /// Names what failed last.
 ///
-/// It does not say whether the update was applied, since an earlier attempt may have been. Check [`Error::verdict`] first.
+/// It does not say whether the update was applied, since an earlier attempt may have been. Check [`Error::verdict`]
+/// first.
 ///
 /// A kind is serialized as [`as_str`](ErrorKind::as_str), and displayed with spaces: `rate limited`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -116,9 +117,9 @@ impl fmt::Display for ErrorKind {
 
 /// Says why a call failed, and what that means for the decision.
 ///
-/// `Display` writes one line: what failed, for which session, whether anything was changed, and what to do next. It says
-/// all there is to say, so [`source`](std::error::Error::source) is always `None`. An error never contains a secret. It is
-/// one pointer wide and cheap to clone.
+/// `Display` writes one line: what failed, for which session, whether anything was changed, and what to do next. It
+/// says all there is to say, so [`source`](std::error::Error::source) is always `None`. An error never contains a
+/// secret. It is one pointer wide and cheap to clone.
 ///
 /// ```
 /// use didit::{Error, Verdict};
@@ -284,8 +285,8 @@ impl Error {
         self.0.status
     }
 
-    /// Returns Didit's stable code for the error: its `code`, or the `error` of OAuth
-    /// ([Didit's API, §6](crate::didit_api#6-errors), RFC 6749 §5.2).
+    /// Returns Didit's stable code for the error: its `code`, or the `error` of OAuth ([Didit's API,
+    /// §6](crate::didit_api#6-errors), RFC 6749 §5.2).
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.0.server.code.as_deref()
@@ -294,15 +295,15 @@ impl Error {
     /// Returns Didit's message from the JSON of its answer ([Didit's API, §6](crate::didit_api#6-errors)): at most 300
     /// characters, with control characters escaped and secrets removed.
     ///
-    /// `None` with a 4xx or 5xx means that the answer was not JSON from Didit. It may come from a gateway, a login page or
-    /// the server behind a wrong base URL.
+    /// `None` with a 4xx or 5xx means that the answer was not JSON from Didit. It may come from a gateway, a login page
+    /// or the server behind a wrong base URL.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.0.server.message.as_deref()
     }
 
-    /// Returns how long the server asks you to wait, at most a day: `Retry-After`, or `X-RateLimit-Reset` of a 429 without
-    /// it ([Didit's API, §7](crate::didit_api#7-rate-limits), RFC 9110 §10.2.3).
+    /// Returns how long the server asks you to wait, at most a day: `Retry-After`, or `X-RateLimit-Reset` of a 429
+    /// without it ([Didit's API, §7](crate::didit_api#7-rate-limits), RFC 9110 §10.2.3).
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
@@ -425,8 +426,8 @@ pub(crate) fn system_message(error: &std::io::Error) -> String {
     text
 }
 
-/// Makes text from the server safe to show in one line. Removes secrets first, since a cut could leave half of one, then
-/// cuts the text, then escapes control characters and those that change the direction of writing.
+/// Makes text from the server safe to show in one line. Removes secrets first, since a cut could leave half of one,
+/// then cuts the text, then escapes control characters and those that change the direction of writing.
 pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {

@@ -17,8 +17,8 @@ pub struct RateLimit {
     pub remaining: u64,
     /// The time when the limit resets, by the server's clock: `X-RateLimit-Reset`.
     pub reset: Option<SystemTime>,
-    /// The time from the answer to `reset`, or zero if that has passed. It is based on the `Date` of the answer, so a wrong
-    /// local clock does not matter.
+    /// The time from the answer to `reset`, or zero if that has passed. It is based on the `Date` of the answer, so a
+    /// wrong local clock does not matter.
     pub reset_after: Option<Duration>,
 }
 

@@ -6,8 +6,8 @@ use crate::error::Error;
 
 /// Sets when and how many times a failed attempt is retried.
 ///
-/// The client retries only failures that are safe to retry. By default it retries 2 times, with exponential back-off from
-/// 0.5 s up to 8 s and full jitter, and honours `Retry-After` up to 60 s.
+/// The client retries only failures that are safe to retry. By default it retries 2 times, with exponential back-off
+/// from 0.5 s up to 8 s and full jitter, and honours `Retry-After` up to 60 s.
 ///
 /// ```
 /// use std::time::Duration;
@@ -91,8 +91,8 @@ impl RetryPolicy {
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Returns the wait that a response asks for: `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), else
-/// `X-RateLimit-Reset` if the caller passes it. `now` is the time by the server's clock. A time in the past is a wait of
-/// zero. An invalid value is ignored.
+/// `X-RateLimit-Reset` if the caller passes it. `now` is the time by the server's clock. A time in the past is a wait
+/// of zero. An invalid value is ignored.
 pub(crate) fn retry_after(header: Option<&str>, reset: Option<&str>, now: SystemTime) -> Option<Duration> {
     let until = |moment: SystemTime| moment.duration_since(now).unwrap_or_default();
     let requested = header.and_then(|value| match whole_number(value) {

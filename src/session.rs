@@ -17,8 +17,8 @@ const MAX_ID: usize = 128;
 /// Identifies a verification session: a UUID, or 1 to 128 of the characters `A-Z a-z 0-9 - _`.
 ///
 /// Didit's own ids are UUIDs ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)). Parsing converts a UUID in any
-/// spelling (in capitals, without hyphens, in braces, after `urn:uuid:`) to its canonical form: lower case, with hyphens.
-/// Note that any 32 hexadecimal digits count as a UUID. Other ids stay as they are.
+/// spelling (in capitals, without hyphens, in braces, after `urn:uuid:`) to its canonical form: lower case, with
+/// hyphens. Note that any 32 hexadecimal digits count as a UUID. Other ids stay as they are.
 ///
 /// Parsing rejects anything else, so that an id cannot change the path of a request.
 ///
@@ -146,7 +146,7 @@ impl fmt::Display for SessionId {
 
 /// Holds Didit's confirmation of an update ([Didit's API, §3](crate::didit_api#3-update-v1)).
 ///
-/// `Debug` hides the session token and the URL, which contains it: anyone who has them can act as the applicant.
+/// `Debug` hides the session token and the URL, which contains it: anyone who has them can act as the person.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpdatedSession {
@@ -154,7 +154,7 @@ pub struct UpdatedSession {
     pub session_id: SessionId,
     /// The token of the session, if Didit sent it.
     pub session_token: Option<String>,
-    /// The URL of the session for the applicant, if Didit sent it.
+    /// The URL of the session for the person, if Didit sent it.
     pub url: Option<String>,
 }
 
@@ -182,8 +182,8 @@ impl fmt::Debug for UpdatedSession {
 
 /// Lists the statuses of a session ([Didit's API, §5](crate::didit_api#5-reading-a-session)).
 ///
-/// A status is displayed and serialized as Didit writes it. Parsing is case-sensitive and never fails: an unknown status
-/// becomes `Other`. Two statuses are equal if Didit writes them the same way.
+/// A status is displayed and serialized as Didit writes it. Parsing is case-sensitive and never fails: an unknown
+/// status becomes `Other`. Two statuses are equal if Didit writes them the same way.
 ///
 /// ```
 /// use didit::{NewStatus, SessionStatus};

@@ -28,7 +28,7 @@ pub enum NewStatus {
     Approved,
     /// Declines the session. Safe to repeat.
     Declined,
-    /// Asks the applicant to repeat some steps. Not safe to repeat. Needs API v3.
+    /// Asks the person to repeat some steps. Not safe to repeat. Needs API v3.
     Resubmitted,
 }
 
@@ -76,8 +76,8 @@ impl<'de> Deserialize<'de> for NewStatus {
     }
 }
 
-/// Identifies a step that the applicant must repeat, for [`StatusUpdate::resubmitted`]
-/// ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+/// Identifies a step that the person must repeat, for [`StatusUpdate::resubmitted`] ([Didit's API,
+/// §4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// ```
 /// use didit::{Node, StatusUpdate};
@@ -133,9 +133,9 @@ impl FromStr for Node {
 pub enum ApiVersion {
     /// Supports Approved and Declined, with a comment.
     ///
-    /// Didit documents only for v2 and v3 that repeating these updates changes nothing. The client retries them on v1 as
-    /// well, because all versions set the same status of the same session
-    /// ([Didit's API, §3](crate::didit_api#3-update-v1), [§4](crate::didit_api#4-update-v2-and-v3)). Use
+    /// Didit documents only for v2 and v3 that repeating these updates changes nothing. The client retries them on v1
+    /// as well, because all versions set the same status of the same session ([Didit's API,
+    /// §3](crate::didit_api#3-update-v1), [§4](crate::didit_api#4-update-v2-and-v3)). Use
     /// [`RetryPolicy::none`](crate::RetryPolicy::none) to avoid that.
     V1,
     /// Supports the same as v1, under a newer path.
@@ -190,10 +190,10 @@ const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi h
 /// assert_eq!(update.new_status().to_string(), "Declined");
 /// ```
 ///
-/// `StatusUpdate` implements `Serialize` and `Deserialize`, so you can queue it in a format with field names, such as JSON.
-/// Its fields have the names of the columns of `didit batch`: `new_status`, `comment`, `nodes` (or `nodes_to_resubmit`),
-/// `email` and `email_language`. All but `new_status` are optional, and other names are rejected. The client checks a
-/// deserialized update when it sends it; [`Client::check`](crate::Client::check) checks it earlier.
+/// `StatusUpdate` implements `Serialize` and `Deserialize`, so you can queue it in a format with field names, such as
+/// JSON. Its fields have the names of the columns of `didit batch`: `new_status`, `comment`, `nodes` (or
+/// `nodes_to_resubmit`), `email` and `email_language`. All but `new_status` are optional, and other names are rejected.
+/// The client checks a deserialized update when it sends it; [`Client::check`](crate::Client::check) checks it earlier.
 ///
 /// ```
 /// use didit::{SessionId, StatusUpdate};
@@ -270,7 +270,7 @@ impl StatusUpdate {
         StatusUpdate::new(NewStatus::Declined)
     }
 
-    /// Returns an update that asks the applicant to repeat these nodes. Needs at least one node, and API v3.
+    /// Returns an update that asks the person to repeat these nodes. Needs at least one node, and API v3.
     pub fn resubmitted(nodes: impl IntoIterator<Item = Node>) -> StatusUpdate {
         StatusUpdate {
             nodes: nodes.into_iter().collect(),
@@ -284,7 +284,7 @@ impl StatusUpdate {
         self
     }
 
-    /// Sets the address where Didit emails the applicant. Default: no email. Needs API v3.
+    /// Sets the address where Didit emails the person. Default: no email. Needs API v3.
     pub fn email(mut self, address: impl Into<String>) -> StatusUpdate {
         self.email = Some(address.into());
         self
@@ -292,8 +292,9 @@ impl StatusUpdate {
 
     /// Sets the language of the email. Default: Didit's default, `en`. Needs an [`email`](StatusUpdate::email) address.
     ///
-    /// It must be one of en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no pl pt-BR ro
-    /// ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+    /// It must be one of en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl no
+    /// pl pt-BR ro ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW ([Didit's API,
+    /// §4](crate::didit_api#4-update-v2-and-v3)).
     pub fn email_language(mut self, code: impl Into<String>) -> StatusUpdate {
         self.email_language = Some(code.into());
         self
@@ -305,7 +306,7 @@ impl StatusUpdate {
         self.new_status
     }
 
-    /// Returns the nodes that the applicant must repeat.
+    /// Returns the nodes that the person must repeat.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

@@ -1,7 +1,7 @@
 //! DNS lookups with a cache.
 //!
-//! ureq looks a host up before every request, even if it reuses a connection, and each time in a new thread. This module
-//! caches addresses for a minute, then looks them up again, and uses the old addresses while lookups fail. From
+//! ureq looks a host up before every request, even if it reuses a connection, and each time in a new thread. This
+//! module caches addresses for a minute, then looks them up again, and uses the old addresses while lookups fail. From
 //! `ureq::unversioned` it uses `Resolver` and the types in its signature.
 
 use std::fmt;
@@ -86,8 +86,8 @@ impl DnsCache {
         self.update(uri, |host| host.last_connected = Some((address, false)));
     }
 
-    /// Records that a connection to this host failed. Its addresses are looked up again, since it may have moved, and the
-    /// address that connected is tried last.
+    /// Records that a connection to this host failed. Its addresses are looked up again, since it may have moved, and
+    /// the address that connected is tried last.
     pub(super) fn failed(&self, uri: &Uri) {
         self.update(uri, |host| {
             host.is_stale = true;

@@ -107,7 +107,7 @@ impl Context<'_> {
         match proxy_status(error) {
             Some(status @ (401 | 407)) => Some((
                 format!(
-                    "the proxy {proxy} requires a user name and a password, or rejected those in its URL (it answered {status})"
+                    "the proxy {proxy} requires a user name and a password, or rejected those given (it answered {status})"
                 ),
                 "check the user name and the password in the proxy's URL; only Basic authentication is supported",
             )),
@@ -312,7 +312,7 @@ mod tests {
                 (kind, tunnelled, true)
             );
         }
-        let credentials = "the proxy p:3128 requires a user name and a password, or rejected those in its URL";
+        let credentials = "the proxy p:3128 requires a user name and a password, or rejected those given";
         for (status, problem) in [
             (401, credentials),
             (403, "the proxy p:3128 refuses a.test:8443"),

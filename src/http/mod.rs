@@ -31,8 +31,8 @@ type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 /// The largest body that is read: 64 KiB, far more than any documented answer.
 pub(crate) const MAX_BODY: u64 = 64 * 1024;
 const MAX_HEADERS: usize = 64 * 1024;
-/// ureq's default is 128 KiB, and filling that with zeros takes half of the instructions of an update. One byte more than
-/// the largest head of an answer, or ureq would report a larger head as a lost connection.
+/// ureq's default is 128 KiB, and filling that with zeros takes half of the instructions of an update. One byte more
+/// than the largest head of an answer, or ureq would report a larger head as a lost connection.
 const INPUT_BUFFER: usize = MAX_HEADERS + 1;
 /// Enough for the largest head of a request: 8 KiB of base URL, 16 KiB of token, 1 KiB of user agent, and the rest.
 const OUTPUT_BUFFER: usize = 32 * 1024;
@@ -88,8 +88,8 @@ impl Response {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Returns when the response was sent by the server's clock, which set its other headers. Without a `Date`, returns the
-    /// local time.
+    /// Returns when the response was sent by the server's clock, which set its other headers. Without a `Date`, returns
+    /// the local time.
     pub(crate) fn date(&self) -> SystemTime {
         let date = self
             .header("date")

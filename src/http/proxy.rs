@@ -23,8 +23,8 @@ const MAX_URL: usize = 8 * 1024;
 /// Returns the proxy for a base URL: the `configured` one for any host, else the one of the environment.
 ///
 /// # Errors
-/// `Config` for an invalid proxy that would be used. The text names the option or the variable, but never the value, which
-/// may contain a password.
+/// `Config` for an invalid proxy that would be used. The text names the option or the variable, but never the value,
+/// which may contain a password.
 pub(super) fn choose(url: &Uri, configured: Option<&str>, environment: Environment<'_>) -> Result<Option<Proxy>> {
     let chosen = match configured {
         Some("") => None,
@@ -78,8 +78,8 @@ fn parse(text: &str) -> Result<Proxy, &'static str> {
     }
 }
 
-/// Returns whether `NO_PROXY` lists a host: as `*`, as a domain or its subdomain, as an address, or in a network such as
-/// `10.0.0.0/8`. Domains and addresses may have a port. Commas or spaces separate the entries.
+/// Returns whether `NO_PROXY` lists a host: as `*`, as a domain or its subdomain, as an address, or in a network such
+/// as `10.0.0.0/8`. Domains and addresses may have a port. Commas or spaces separate the entries.
 fn is_exempt(host: &str, port: u16, exceptions: &str) -> bool {
     let own = ip_address(host);
     let host = host.trim_end_matches('.').to_ascii_lowercase();

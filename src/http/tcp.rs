@@ -2,7 +2,8 @@
 //!
 //! ureq's own connector spends most of the time on the first of several addresses and forgets which one connected. Its
 //! transport closes failed connections without a reset, so that the kernel still delivers what it buffered. From
-//! `ureq::unversioned` this module uses `Connector`, `Transport` and the types in their signatures, `Either` and `LazyBuffers`.
+//! `ureq::unversioned` this module uses `Connector`, `Transport` and the types in their signatures, `Either` and
+//! `LazyBuffers`.
 
 use std::fmt;
 use std::io::{self, ErrorKind as Io, Read, Write};

@@ -114,8 +114,8 @@ fn requires_certificate(error: &ureq::Error) -> bool {
     text.ends_with(CERTIFICATE_REQUIRED) || text.contains("alert certificate required")
 }
 
-/// Returns why the TLS handshake with `server` failed, and the advice. A retry would fail the same way. Returns `None` if
-/// the error has another cause, or the handshake was cut off.
+/// Returns why the TLS handshake with `server` failed, and the advice. A retry would fail the same way. Returns `None`
+/// if the error has another cause, or the handshake was cut off.
 // The types of these errors belong to TLS libraries that only ureq depends on, so this reads their text.
 pub(super) fn refusal(error: &ureq::Error, server: &str, custom_roots: bool) -> Option<(String, &'static str)> {
     let text = match error {
@@ -130,8 +130,8 @@ pub(super) fn refusal(error: &ureq::Error, server: &str, custom_roots: bool) -> 
     explain(&text, server, custom_roots)
 }
 
-/// Texts of rustls 0.23, OpenSSL and Windows, their meaning, and the advice. The first matching line applies; the last one
-/// always matches. Alerts come from the server, so an alert about a certificate means that of the client.
+/// Texts of rustls 0.23, OpenSSL and Windows, their meaning, and the advice. The first matching line applies; the last
+/// one always matches. Alerts come from the server, so an alert about a certificate means that of the client.
 const MEANINGS: &str = "\
 alert: Certificate|alert: BadCertificate|alert: UnknownCA|alert: UnsupportedCertificate|alert certificate|alert bad certificate|alert unknown ca|alert unsupported certificate => HOST wants a client certificate, which didit cannot send: is a gateway in between?
 alert: UnrecognisedName|unrecognized name => HOST does not serve this host name (TLS alert unrecognized_name); check the host in the URL

@@ -62,8 +62,8 @@ impl TokenFile {
         Token::new(value, Duration::from_secs(lifetime), issued_at)
     }
 
-    /// Stores the access token for the next process, and returns whether that succeeded. Logs a lasting failure once, under
-    /// a target of its own, so that a program can show this warning and no others.
+    /// Stores the access token for the next process, and returns whether that succeeded. Logs a lasting failure once,
+    /// under a target of its own, so that a program can show this warning and no others.
     pub(crate) fn store(&self, token: &Token) -> bool {
         match self.try_store(token) {
             Ok(()) => return true,
@@ -109,8 +109,8 @@ impl TokenFile {
         written
     }
 
-    /// Checks that the path is a token file or does not exist. The rename would replace anything else as well: a device, or
-    /// a file that was configured by mistake.
+    /// Checks that the path is a token file or does not exist. The rename would replace anything else as well: a
+    /// device, or a file that was configured by mistake.
     fn check_replaceable(&self) -> io::Result<()> {
         match fs::symlink_metadata(&self.path) {
             Err(_) => return Ok(()),
@@ -135,8 +135,8 @@ impl TokenFile {
     }
 }
 
-/// Creates the file that is renamed later. If it exists, another process is storing an access token, which is just as good,
-/// or that process was killed a while ago.
+/// Creates the file that is renamed later. If it exists, another process is storing an access token, which is just as
+/// good, or that process was killed a while ago.
 fn create_temporary(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -29,7 +29,8 @@ impl Timestamp {
 pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The lifetime of an access token if the answer has no usable one (docs/didit-api.md §2).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
-/// An access token is refreshed when it has less than this left, or less than a tenth of its lifetime if that is shorter.
+/// An access token is refreshed when it has less than this left, or less than a tenth of its lifetime if that is
+/// shorter.
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
 
 /// An access token and its lifetime. It expires as soon as either clock says so.
@@ -102,8 +103,8 @@ impl Token {
     }
 }
 
-/// Parses a number of seconds, which may be in a string, and drops its fraction. Returns `None` if it is not a number above
-/// 0.
+/// Parses a number of seconds, which may be in a string, and drops its fraction. Returns `None` if it is not a number
+/// above 0.
 fn whole_seconds(value: &Value) -> Option<u64> {
     let number = match value {
         Value::Number(number) => number.clone(),

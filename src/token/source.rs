@@ -54,8 +54,8 @@ impl State {
     }
 }
 
-/// The result of one fetch. It is `None` if the fetching call ran out of its own time: then the waiting threads fetch for
-/// themselves.
+/// The result of one fetch. It is `None` if the fetching call ran out of its own time: then the waiting threads fetch
+/// for themselves.
 type InFlight = OnceLock<Option<Result<Arc<Token>>>>;
 
 const FETCHING: &str = "fetching an access token";
@@ -90,8 +90,8 @@ impl TokenSource {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a valid token. One thread fetches it. The others use the old token while that is valid, else they wait for
-    /// the result of the fetch, even if that is an error.
+    /// Returns a valid token. One thread fetches it. The others use the old token while that is valid, else they wait
+    /// for the result of the fetch, even if that is an error.
     ///
     /// # Errors
     /// `Authentication`, `Network`, `Timeout`, `Server` or `RateLimited`, always `NotApplied`.

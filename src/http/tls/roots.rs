@@ -34,8 +34,8 @@ pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config, &'
     Ok(config.tls_config(tls.build()))
 }
 
-/// Returns the certificates of a PEM file. Skips keys, parameters and revocation lists, but no certificate. ureq and the
-/// TLS libraries would silently drop certificates that they cannot read.
+/// Returns the certificates of a PEM file. Skips keys, parameters and revocation lists, but no certificate. ureq and
+/// the TLS libraries would silently drop certificates that they cannot read.
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, &'static str> {
     let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem);
     match element(pem) {
