@@ -191,8 +191,8 @@ impl Transport for TcpTransport {
 
     fn is_open(&mut self) -> bool {
         self.is_idle = true;
-        // Data that arrives now does not belong to any request.
-        self.read_arrived().is_err_and(|error| error.kind() == Io::WouldBlock)
+        // What arrived unrequested, or is left in the buffer below TLS, must not answer the next request.
+        self.buffers.input().is_empty() && self.read_arrived().is_err_and(|error| error.kind() == Io::WouldBlock)
     }
 }
 

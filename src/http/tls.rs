@@ -101,7 +101,8 @@ impl<In: Transport> Transport for Watched<In> {
     }
 
     fn is_open(&mut self) -> bool {
-        self.transport.is_open()
+        // What is left here was decrypted together with the last response.
+        self.transport.buffers().input().is_empty() && self.transport.is_open()
     }
 
     fn is_tls(&self) -> bool {

@@ -22,8 +22,8 @@ use rustls::{ConfigBuilder, RootCertStore, ServerConfig, ServerConnection, Strea
 use crate::support::directory::Directory;
 use crate::support::process::{is_child, run_in_child};
 use crate::support::{
-    API_KEY, CLIENT_ID, CLIENT_SECRET, LONG, Server, Step, Stream, answer, confirmed, in_turn, lock, read_request,
-    session_id,
+    API_KEY, CLIENT_ID, CLIENT_SECRET, LONG, Request, SESSION, Server, Step, Stream, answer, confirmed, in_turn, lock,
+    read_request, session_id,
 };
 
 /// Whether the client uses rustls. With several features, rustls wins.
@@ -810,4 +810,68 @@ fn a_redirect_to_plain_http_is_not_followed() {
     assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{error}");
     assert_eq!(error.verdict(), Verdict::NotApplied);
     assert_eq!(plain.connections(), 0);
+}
+
+/// Writes each answer as a TLS record of its own, but all that it is given in one segment.
+struct OneSegment {
+    connection: ServerConnection,
+    stream: TcpStream,
+}
+
+impl Read for OneSegment {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        rustls::Stream::new(&mut self.connection, &mut self.stream).read(buffer)
+    }
+}
+
+impl Write for OneSegment {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let second = bytes.windows(5).skip(1).position(|start| start == b"HTTP/");
+        let (first, rest) = bytes.split_at(second.map_or(bytes.len(), |index| index + 1));
+        let mut segment = Vec::new();
+        for answer in [first, rest] {
+            self.connection.writer().write_all(answer)?;
+            while self.connection.wants_write() {
+                self.connection.write_tls(&mut segment)?;
+            }
+        }
+        self.stream.write_all(&segment)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+#[test]
+fn a_second_answer_to_an_update_never_answers_the_next_update() {
+    let authority = Authority::new("private");
+    for padding in [0, 3000, 6000, 15_000, 40_000] {
+        let config = authority.certify("127.0.0.1");
+        let answers = move |request: &Request| {
+            if request.text().contains("Declined") {
+                return answer(400, &[], r#"{"detail":"no"}"#);
+            }
+            let confirmed = |padding| {
+                let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
+                match answer(200, &[("x-padding", &"p".repeat(padding))], body).remove(0) {
+                    Step::Send(bytes) => bytes,
+                    step => panic!("{step:?} is not a whole answer"),
+                }
+            };
+            vec![Step::Send([confirmed(0), confirmed(padding)].concat())]
+        };
+        let wrap = move |stream| -> Box<dyn Stream> {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            Box::new(OneSegment { connection, stream })
+        };
+        let server = Server::start_wrapped(wrap, answers);
+        let client = trusting(&server, &authority.pem);
+        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+        let error = client
+            .update_status(&session_id(), &StatusUpdate::declined())
+            .expect_err("the server rejected it");
+        assert_eq!(error.status(), Some(400), "{padding}: {error}");
+    }
 }
