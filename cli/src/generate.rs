@@ -1,4 +1,4 @@
-//! What is made from the definition of the command line: completions and manual pages.
+//! Generates shell completions and manual pages from the definition of the command line.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ pub fn completions(shell: Shell) -> Exit {
     print_all(&String::from_utf8_lossy(&script))
 }
 
-/// The page of one command, or of `didit` itself.
+/// Prints the manual page of one command, or of `didit` itself.
 pub fn man(command: Option<&str>) -> Exit {
     let mut didit = Args::command();
     didit.build();
@@ -25,7 +25,7 @@ pub fn man(command: Option<&str>) -> Exit {
 
 fn page(command: &clap::Command) -> String {
     let help = command.get_after_help().map_or(String::new(), ToString::to_string);
-    // What clap_mangen makes of it would lose the lines of the tables.
+    // clap_mangen would join the lines of the tables.
     let man = Man::new(command.clone().after_help(None::<&str>))
         .source(concat!("didit ", env!("CARGO_PKG_VERSION")))
         .manual("didit");
@@ -50,7 +50,7 @@ fn page(command: &clap::Command) -> String {
     String::from_utf8_lossy(&page).into_owned()
 }
 
-/// One paragraph of a help text: a table under its title, or prose.
+/// Formats a paragraph of a help text: a table under its title, or prose.
 fn section(paragraph: &str) -> String {
     let text = paragraph.replace('\\', "\\e").replace('-', "\\-");
     match text.split_once(":\n  ") {

@@ -1,4 +1,4 @@
-//! The command `didit`.
+//! The `didit` command.
 
 mod args;
 mod batch;

@@ -1,11 +1,11 @@
-//! Strict CSV (RFC 4180).
+//! Reads strict CSV (RFC 4180).
 //!
-//! The csv crate takes whatever it is given: a quote that is never closed swallows the rows behind it, and would drop their
-//! decisions silently. So each record has to be spelled as a writer of CSV would spell it.
+//! The csv crate accepts any input: an unclosed quote would swallow the rows after it and silently drop their decisions. So
+//! this module accepts a record only if a CSV writer would write it in the same way.
 
 use ::csv::{Reader, ReaderBuilder, StringRecord};
 
-/// Where a record cannot be read, and why.
+/// The position of an error in a record, and the error.
 pub type Problem = (usize, &'static str);
 
 pub struct Records<'a> {
@@ -25,11 +25,10 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Reads the next record into `fields`. Returns where it begins.
-    ///
+    /// Reads the next record into `fields`. Returns the position where it starts.
     pub fn read(&mut self, fields: &mut StringRecord) -> Option<Result<usize, Problem>> {
         let before = self.reader.position().byte() as usize;
-        // It can fail on what is not UTF-8 alone, and this is.
+        // Reading fails only on invalid UTF-8, and the text is valid.
         self.reader.read_record(fields).ok().filter(|read| *read)?;
         let after = self.reader.position().byte() as usize;
         let record = self.text[before..after].trim_start_matches(['\r', '\n']);
@@ -43,10 +42,9 @@ impl<'a> Records<'a> {
     }
 }
 
-const STRAY_QUOTE: &str =
-    "a quote in a field that does not begin with one; put the field in quotes, and write the quote twice";
+const STRAY_QUOTE: &str = "a quote inside an unquoted field; put the field in quotes and write the quote twice";
 
-/// Compares a record, which may end with a line end, with what was read of it.
+/// Compares a record, with or without its line end, with the fields that were read from it.
 fn check(record: &str, fields: &StringRecord, separator: char) -> Result<(), Problem> {
     let mut start = 0;
     for field in fields {
@@ -54,10 +52,10 @@ fn check(record: &str, fields: &StringRecord, separator: char) -> Result<(), Pro
         let quoted = format!("\"{}\"", field.replace('"', "\"\""));
         let (spelled, problem) = match text.starts_with('"') {
             false => (field, STRAY_QUOTE),
-            true if quoted.strip_suffix('"') == Some(text) => ("", "a quote is opened here and never closed"),
+            true if quoted.strip_suffix('"') == Some(text) => ("", "a quote opens here and is never closed"),
             true => (
                 &*quoted,
-                "text after a closing quote; a quote inside quotes is written twice",
+                "text after a closing quote; write a quote inside quotes twice",
             ),
         };
         let rest = text

@@ -1,14 +1,14 @@
-//! A circuit breaker: it opens when requests fail in a row, and one probe at a time then shows whether writes get through
-//! again. Pure: time comes in as a value.
+//! A circuit breaker. It opens after several failures in a row. While it is open, one probe at a time shows whether updates
+//! succeed again. Pure code: the time comes in as a value.
 
 use std::time::Duration;
 
 /// The time since the run began.
 pub type Time = Duration;
 
-/// So many failures in a row, and no write that got through in between, open it.
+/// This many failures in a row, without a successful update in between, open the circuit.
 const FAILURES: u32 = 8;
-/// The pause before the first probe, where the server asks for none; each is twice as long as the one before.
+/// The pause before the first probe, unless the server asks for one. Each pause is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
@@ -16,12 +16,12 @@ pub struct Circuit {
     max_outage: Duration,
     failures: u32,
     outage: Option<Outage>,
-    /// The end of a pause.
+    /// The time when the current pause ends.
     until: Time,
 }
 
 struct Outage {
-    /// When it began; after the first pause, where the server asked for that.
+    /// When the outage began: after the first pause, if the server asked for one.
     since: Time,
     next_pause: Duration,
 }
@@ -32,7 +32,7 @@ pub enum Change {
     None,
     /// The circuit was closed and is open now.
     Opened(Duration),
-    /// It has been open for too long, or the server asks for a pause that would be too long.
+    /// The circuit has been open for too long, or the server asks for too long a pause.
     GiveUp,
 }
 
@@ -50,18 +50,18 @@ impl Circuit {
         self.outage.is_some()
     }
 
-    /// How much of a pause is left.
+    /// Returns what is left of a pause.
     pub fn remaining_pause(&self, now: Time) -> Option<Duration> {
         Some(self.until.saturating_sub(now)).filter(|left| !left.is_zero())
     }
 
-    /// A write got through. A pause that has begun goes on: the server may have asked for it.
+    /// Closes the circuit after a successful update. A pause that has begun continues: the server may have asked for it.
     pub fn got_through(&mut self) {
         self.failures = 0;
         self.outage = None;
     }
 
-    /// A request failed. `asked` is the pause that the server asks for; `at_once` opens the circuit whatever came before.
+    /// Counts a failure. `asked` is the pause that the server asks for. `at_once` opens the circuit even at the first failure.
     pub fn failed(&mut self, now: Time, asked: Option<Duration>, at_once: bool) -> Change {
         self.failures += 1;
         let pausing = now < self.until;
@@ -80,7 +80,7 @@ impl Circuit {
         });
         let left = (outage.since + self.max_outage).saturating_sub(now);
         match (opens, pausing) {
-            // It was in flight when the pause began.
+            // The request was in flight when the pause began.
             (false, true) => return Change::None,
             (false, false) if left.is_zero() => return Change::GiveUp,
             _ => {}
@@ -111,7 +111,7 @@ mod tests {
         circuit
     }
 
-    /// Lets every probe fail, each asked to wait for `asked`; the pauses before each, in seconds.
+    /// Fails every probe, each with a requested pause of `asked`. Returns the pauses before each probe, in seconds.
     fn pauses(circuit: &mut Circuit, asked: Option<Duration>) -> Vec<f64> {
         let mut now = Time::ZERO;
         let mut pauses = Vec::new();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn eight_failures_in_a_row_open_it_and_a_write_in_between_does_not_let_them_add_up() {
+    fn eight_failures_in_a_row_open_the_circuit_and_a_success_resets_the_count() {
         let mut circuit = Circuit::new(60 * SECOND);
         for _ in 0..3 {
             for _ in 0..FAILURES - 1 {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pauses_grow_and_a_last_probe_goes_out_when_the_outage_has_lasted_too_long() {
+    fn pauses_grow_and_the_last_probe_is_sent_when_the_outage_reaches_its_limit() {
         assert_eq!(pauses(&mut opened(60), None), [1.0, 2.0, 4.0, 8.0, 16.0, 29.0]);
         assert_eq!(pauses(&mut opened(5), None), [1.0, 2.0, 2.0]);
         assert_eq!(
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_was_asked_for_does_not_count_unless_it_is_asked_for_again() {
+    fn a_requested_pause_counts_as_outage_only_if_it_is_requested_again() {
         let mut circuit = Circuit::new(60 * SECOND);
         let asked = Some(45 * SECOND);
         assert_eq!(circuit.failed(Time::ZERO, asked, true), Change::Opened(45 * SECOND));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_longer_than_an_outage_may_last_is_not_waited_for() {
+    fn a_requested_pause_longer_than_max_outage_stops_the_run() {
         let mut circuit = Circuit::new(60 * SECOND);
         assert_eq!(circuit.failed(Time::ZERO, Some(61 * SECOND), true), Change::GiveUp);
         assert_eq!(
@@ -174,10 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_got_through_does_not_cut_short_what_the_server_asked_for() {
+    fn a_successful_update_does_not_shorten_a_requested_pause() {
         let mut circuit = Circuit::new(60 * SECOND);
         circuit.failed(Time::ZERO, Some(10 * SECOND), true);
-        // Another worker's answer of the same moment, and one that asks for less.
+        // Another worker succeeds at the same moment, and a third is asked for a shorter pause.
         circuit.got_through();
         circuit.failed(SECOND, Some(SECOND), true);
         assert_eq!(circuit.remaining_pause(SECOND), Some(9 * SECOND));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_under_way_when_it_opened_does_not_lengthen_the_outage() {
+    fn requests_in_flight_when_the_circuit_opens_do_not_lengthen_the_pause() {
         let mut circuit = opened(60);
         for _ in 0..20 {
             assert_eq!(circuit.failed(Time::ZERO, None, false), Change::None);

@@ -1,4 +1,4 @@
-//! When the next request may go out. Pure: time comes in as a value.
+//! When the next request may go out. Pure code: the time comes in as a value.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use super::outage::Time;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Spreads requests evenly, and slower where the service's headers ask for it. What was missed is not made up for, so no 60
-/// seconds see more than the rate.
+/// Spreads requests evenly, and slows down if Didit's rate-limit headers ask for it. A late request is not followed by a burst,
+/// so any 60 seconds contain at most the rate.
 pub struct Pace {
     interval: Duration,
     next: Time,
-    /// The interval that the service asks for, and until when.
+    /// The interval that the headers ask for, and until when.
     slowed: Option<(Duration, Time)>,
 }
 
@@ -24,17 +24,17 @@ impl Pace {
         }
     }
 
-    /// How long until a request may go out.
+    /// Returns how long to wait until a request may go out.
     pub fn wait(&self, now: Time) -> Duration {
         self.next.saturating_sub(now)
     }
 
-    /// A request goes out.
+    /// Counts a request that goes out.
     pub fn count(&mut self, now: Time) {
         self.next = now + self.interval(now);
     }
 
-    /// About how long until so many requests have gone out.
+    /// Estimates how long it takes until this many requests have gone out.
     pub fn estimate(&self, now: Time, requests: usize) -> Duration {
         self.wait(now) + self.interval(now) * requests.saturating_sub(1) as u32
     }
@@ -44,11 +44,11 @@ impl Pace {
         slowed.map_or(self.interval, |(interval, _)| interval.max(self.interval))
     }
 
-    /// What an answer says about the rate limit: under 15 % what is left is spread over the time until there is more
-    /// (docs/didit-api.md §7).
+    /// Adapts to the rate limit that an answer reports. If less than 15 % is left, the rest is spread over the time until the
+    /// reset (docs/didit-api.md §7).
     pub fn heed_rate_limit(&mut self, now: Time, limit: u64, remaining: u64, reset: Option<Duration>) {
         let low = remaining.saturating_mul(100) < limit.saturating_mul(15);
-        // Without a time, and whatever another clock says, it is no longer than the window.
+        // A reset is at most one window away, also if it is missing or if the server's clock is wrong.
         let reset = reset.map_or(WINDOW, |reset| reset.min(WINDOW));
         self.slowed = low.then(|| {
             let shares = u32::try_from(remaining.saturating_add(1)).unwrap_or(u32::MAX);
@@ -66,7 +66,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Lets out whatever may go from `start` for `time`, and tells when, in seconds.
+    /// Sends every request that may go out from `start` for `time`. Returns when each was sent, in seconds.
     fn run(pace: &mut Pace, start: Time, time: Duration) -> Vec<f64> {
         let mut sent = Vec::new();
         let mut now = start;
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn no_sixty_seconds_see_more_than_the_rate() {
+    fn any_sixty_seconds_contain_at_most_the_rate() {
         let mut pace = Pace::new(60);
         let mut sent = run(&mut pace, Time::ZERO, 20 * SECOND);
         sent.extend(run(&mut pace, 50 * SECOND, 100 * SECOND));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn it_slows_down_once_less_than_fifteen_percent_are_left() {
+    fn the_pace_slows_down_when_less_than_fifteen_percent_of_the_limit_is_left() {
         let count = |remaining, reset| {
             let mut pace = Pace::new(6000);
             pace.count(Time::ZERO);
@@ -113,7 +113,7 @@ mod tests {
         // 9 are left for 10 s.
         assert_eq!(count(9, Some(10 * SECOND)), 9);
         assert_eq!(count(0, Some(10 * SECOND)), 0);
-        // A clock that is wrong does not stop it for longer than the window.
+        // A wrong clock delays a request by at most one window.
         let mut pace = Pace::new(6000);
         pace.heed_rate_limit(Time::ZERO, 100, 0, Some(86_400 * SECOND));
         assert_eq!(pace.wait(Time::ZERO), WINDOW);

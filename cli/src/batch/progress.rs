@@ -1,4 +1,4 @@
-//! How far a batch has come: a bar on a terminal, else a line now and then.
+//! The progress of a batch: a bar on a terminal, otherwise a line every 10 s.
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -15,9 +15,9 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 pub struct Progress {
     total: usize,
-    /// What was done before this run.
+    /// How many rows had ended before this run.
     before: usize,
-    /// The time in which requests went out: pauses do not count.
+    /// The time spent sending requests, without pauses.
     active: Duration,
     last: Instant,
     how: How,
@@ -35,7 +35,7 @@ impl Progress {
         let how = if quiet {
             How::Silent
         } else if io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb") {
-            // What does not fit into the line is left out. No colours: there is nothing for NO_COLOR to turn off.
+            // Text that does not fit on the line is cut off. The bar has no colours, so NO_COLOR has nothing to turn off.
             let style = ProgressStyle::with_template("{bar:12} {pos}/{len} {wide_msg}").expect("a valid template");
             let target = ProgressDrawTarget::stderr();
             BAR_IS_SHOWN.store(true, Relaxed);
@@ -52,7 +52,7 @@ impl Progress {
         }
     }
 
-    /// How long until it is worth calling `show` again.
+    /// Returns how long to wait before the next call of `show`.
     pub fn interval(&self) -> Duration {
         match &self.how {
             How::Bar(_) => DRAW_EVERY,
@@ -61,7 +61,7 @@ impl Progress {
         }
     }
 
-    /// `state` is what the run does while no new requests go out.
+    /// Shows the progress. `state` says what the run does while it sends no new requests.
     pub fn show(&mut self, counts: &Counts, state: Option<String>) {
         let now = Instant::now();
         if state.is_none() {
@@ -101,6 +101,6 @@ impl Progress {
         }
         let left = self.active.mul_f64((self.total - counts.ended()) as f64 / done as f64);
         let per_minute = done as f64 * 60.0 / self.active.as_secs_f64().max(0.001);
-        format!("{} left, {per_minute:.0} a minute", in_words(left))
+        format!("{} left, {per_minute:.0} per minute", in_words(left))
     }
 }

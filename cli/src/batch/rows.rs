@@ -1,4 +1,4 @@
-//! What goes into the model, and what comes out: plain data.
+//! The plain data that goes into the model and comes out of it.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Applied,
-    /// The session has the status, and no attempt of this batch can have set it.
+    /// The session already had the status: no attempt of this batch can have set it.
     Already,
     Refused,
-    /// Certainly not applied, and left for the next run.
-    // The alias is what earlier versions of the command wrote.
+    /// The update was certainly not applied. The row is left for the next run.
+    // Earlier versions of the command wrote the alias.
     #[serde(alias = "not_sent")]
     NotApplied,
     Unknown,
 }
 
-/// What the journal says of a row. The default is a row that was never tried.
+/// The state of a row according to the journal. The default is a row that was never tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowState {
     /// The last result, unless an attempt began after it.
@@ -33,12 +33,12 @@ impl RowState {
         matches!(self.result, Some(Outcome::Applied | Outcome::Already))
     }
 
-    /// An attempt began, and nothing says how it ended.
+    /// Returns whether an attempt began and the journal does not say how it ended.
     pub fn is_interrupted(self) -> bool {
         self.in_doubt && self.result.is_none()
     }
 
-    /// After a result was written, or an intent, which has none and leaves the row in doubt. An applied row stays so.
+    /// Returns the state after a journal entry. An intent has no result and leaves the row in doubt. An applied row stays applied.
     pub fn after(self, result: Option<Outcome>, in_doubt: bool) -> RowState {
         let in_doubt = in_doubt || result.is_none();
         match self.is_applied() {
@@ -47,18 +47,18 @@ impl RowState {
         }
     }
 
-    /// What became of the row, if it was tried.
+    /// Returns the outcome of the row, if it was tried.
     pub fn outcome(self) -> Option<Outcome> {
         self.result.or(self.in_doubt.then_some(Outcome::Unknown))
     }
 }
 
-/// What a worker is to do next. Before a row is sent, the intent to do so has to be on disk.
+/// What a worker does next. Before it sends a row, the intent must be on disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Task {
     Send(usize),
     Read(usize),
-    /// Ask again after this time, or once another worker has an answer.
+    /// Ask again after this time, or when another worker has an answer.
     Wait(Duration),
     Done,
 }
@@ -66,7 +66,7 @@ pub enum Task {
 /// How a request ended.
 #[derive(Debug)]
 pub enum Answer {
-    /// The update was confirmed.
+    /// Didit confirmed the update.
     Applied,
     /// The session was read back.
     ReadBack(SessionStatus),
@@ -79,7 +79,7 @@ pub struct Failure {
     /// Whether the update may have been applied.
     pub in_doubt: bool,
     pub reason: String,
-    /// What that means for the update, and what to do about it; it follows the reason.
+    /// What the failure means for the update, and what to do next. It is printed after the reason.
     pub verdict: String,
     /// The pause that the server asks for.
     pub retry_after: Option<Duration>,
@@ -89,42 +89,42 @@ pub struct Failure {
 pub enum FailureKind {
     /// Didit refused this update.
     Refused,
-    /// Didit says that there is no such session.
+    /// Didit says that the session does not exist.
     NoSession,
-    /// Didit says that this is not permitted or not paid for (402, 403), which may be about the row or about the account.
+    /// Didit says that this is not permitted or not paid for (402, 403). The cause may be the row or the account.
     NotPermitted,
     /// Didit refused the credentials.
     Credentials,
     /// Too many requests.
     RateLimited,
-    /// Everything else. It is not about the row.
+    /// Any other failure. It is not about the row.
     Other,
 }
 
-/// The result of a row: an end, or a try that changed nothing and will be repeated.
+/// The result of a row: it has ended, or an attempt was not applied and will be retried.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     pub row: usize,
     pub outcome: Outcome,
-    /// Whether it may have been applied all the same.
+    /// Whether the update may have been applied.
     pub in_doubt: bool,
-    /// Why it was not applied, or may not have been.
+    /// Why the update was not applied, or may not have been.
     pub reason: String,
-    /// Why it is in doubt: how the update itself failed.
+    /// Why the row is in doubt: how the update failed.
     pub cause: String,
-    /// Whether the journal has it already.
+    /// Whether the journal already has this result.
     pub journaled: bool,
 }
 
-/// Why a run ends before all its rows.
+/// Why a run stops before all its rows have ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stop {
     Credentials(String),
-    /// Nothing gets through, or only after a longer pause than is waited for.
+    /// Requests keep failing, or the server asks for a longer pause than the run accepts.
     Outage(String, Option<Duration>),
     /// The journal cannot be written, or a worker failed.
     Failed(String),
-    /// A signal asked for it.
+    /// A signal arrived.
     Signal,
 }
 

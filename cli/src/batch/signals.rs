@@ -1,4 +1,4 @@
-//! A stop that somebody asks for.
+//! Signals that stop a batch.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts;
 use signal_hook::flag::{register, register_conditional_shutdown};
 
-/// Set by the first SIGINT, SIGTERM or SIGHUP. The second ends the process.
+/// Returns a flag that the first SIGINT, SIGTERM or SIGHUP sets. The second signal ends the process.
 pub fn watch() -> io::Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
     let signals = [
@@ -21,14 +21,14 @@ pub fn watch() -> io::Result<Arc<AtomicBool>> {
         if is_ignored(signal) {
             continue;
         }
-        // In this order: the first one has not set it yet.
+        // The order matters: at the first signal, the flag is not set yet when the shutdown checks it.
         register_conditional_shutdown(signal, 128 + signal, asked.clone())?;
         register(signal, asked.clone())?;
     }
     Ok(asked)
 }
 
-/// Whether whoever started this process wants it to go on at this signal, as `nohup` does.
+/// Returns whether the parent process had this signal ignored, as `nohup` does. The batch then ignores it too.
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
