@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as the sandbox speaks.
+//! The part of HTTP/1.1 that the sandbox supports.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::terminal::escaped;
 
-/// A longer request ends its connection. No status update comes near it.
+/// The maximum size of a request. A larger one closes its connection. Status updates are far smaller.
 const MAX_REQUEST: u64 = 1 << 20;
 
 pub struct Request {
@@ -17,8 +17,10 @@ pub struct Request {
 }
 
 impl Request {
+    /// Reads a request.
+    ///
     /// # Errors
-    /// The client closed the connection, or sent what is not HTTP/1.1.
+    /// Fails if the client closed the connection, or did not send HTTP/1.1.
     pub fn read(reader: &mut impl BufRead) -> io::Result<Request> {
         let mut reader = reader.take(MAX_REQUEST);
         let line = read_line(&mut reader)?;
@@ -63,67 +65,67 @@ fn read_exactly(reader: &mut impl Read, length: u64, body: &mut Vec<u8>) -> io::
     }
 }
 
-/// Returns whether another chunk follows.
+/// Reads a chunk of the body. Returns whether another chunk follows.
 fn read_chunk(reader: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<bool> {
     let line = read_line(reader)?;
     let size = line.split(';').next().unwrap_or_default().trim();
     let size = u64::from_str_radix(size, 16).map_err(|_| ErrorKind::InvalidData)?;
     read_exactly(reader, size, body)?;
-    // The end of the chunk; after the last one, trailers and the end of the body.
+    // Skips the end of the chunk. After the last chunk, skips the trailers and the end of the body.
     while !read_line(reader)?.is_empty() {}
     Ok(size > 0)
 }
 
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub body: String,
 }
 
-impl Answer {
-    pub fn new(status: u16, content_type: &str, body: String) -> Answer {
+impl Response {
+    pub fn new(status: u16, content_type: &str, body: String) -> Response {
         let headers = vec![
             ("Content-Type", content_type.to_owned()),
             ("Content-Length", body.len().to_string()),
         ];
-        Answer { status, headers, body }
+        Response { status, headers, body }
     }
 
-    pub fn json(status: u16, body: &Value) -> Answer {
-        Answer::new(status, "application/json", body.to_string())
+    pub fn json(status: u16, body: &Value) -> Response {
+        Response::new(status, "application/json", body.to_string())
     }
 
-    pub fn detail(status: u16, detail: &str) -> Answer {
-        Answer::json(status, &json!({ "detail": detail }))
+    pub fn detail(status: u16, detail: &str) -> Response {
+        Response::json(status, &json!({ "detail": detail }))
     }
 }
 
-/// What a request gets. After anything but a whole answer, the connection closes.
+/// What the sandbox sends for a request. It closes the connection unless it sends a whole response.
 pub enum Reply {
-    Whole(Answer),
-    Half(Answer),
+    Whole(Response),
+    Half(Response),
     Nothing,
 }
 
 impl Reply {
     pub fn bytes(&self) -> Vec<u8> {
-        let (Reply::Whole(answer) | Reply::Half(answer)) = self else {
+        let (Reply::Whole(response) | Reply::Half(response)) = self else {
             return Vec::new();
         };
-        let headers = answer
+        let headers = response
             .headers
             .iter()
             .map(|(name, value)| format!("{name}: {value}\r\n"));
-        let head = format!("HTTP/1.1 {} \r\n{}\r\n", answer.status, headers.collect::<String>());
-        let mut bytes = (head + &answer.body).into_bytes();
+        let head = format!("HTTP/1.1 {} \r\n{}\r\n", response.status, headers.collect::<String>());
+        let mut bytes = (head + &response.body).into_bytes();
         if let Reply::Half(_) = self {
-            bytes.truncate(bytes.len() - answer.body.len().div_ceil(2));
+            bytes.truncate(bytes.len() - response.body.len().div_ceil(2));
         }
         bytes
     }
 }
 
-/// Both as they pass the wire, in the manner of `curl -v`, but for their secrets.
+/// Returns a request and its response without their secrets, formatted like the output of `curl -v`.
 pub fn transcript(request: &Request, reply: &Reply) -> String {
     let mut text = format!("> {} {} HTTP/1.1\n", escaped(&request.method), escaped(&request.path));
     for (name, value) in &request.headers {
@@ -140,8 +142,8 @@ pub fn transcript(request: &Request, reply: &Reply) -> String {
         let body = String::from_utf8_lossy(&request.body);
         text += &format!("> {}\n", escaped(&hide(&body, "client_secret=", '&')));
     }
-    let answer = reply.bytes();
-    for line in hide(&String::from_utf8_lossy(&answer), "\"access_token\":\"", '"').lines() {
+    let response = reply.bytes();
+    for line in hide(&String::from_utf8_lossy(&response), "\"access_token\":\"", '"').lines() {
         text += format!("< {}", escaped(line)).trim_end();
         text += "\n";
     }
@@ -151,7 +153,7 @@ pub fn transcript(request: &Request, reply: &Reply) -> String {
     text + "\n"
 }
 
-/// Hides what stands between `before` and `after`.
+/// Replaces the text between `before` and `after` by an ellipsis.
 fn hide(text: &str, before: &str, after: char) -> String {
     match text.split_once(before) {
         Some((start, rest)) => {
@@ -172,7 +174,7 @@ mod tests {
             let request = Request::read(&mut request.as_bytes()).unwrap();
             transcript(&request, reply)
         };
-        let token = Answer::json(200, &json!({"access_token": "hunter2", "expires_in": 60}));
+        let token = Response::json(200, &json!({"access_token": "hunter2", "expires_in": 60}));
         let login = "POST /auth/v2/token/ HTTP/1.1\r\nAuthorization: Basic hunter2\r\nContent-Length: 29\r\n\r\n\
                      client_secret=hunter2&grant=x";
         let expected = "> POST /auth/v2/token/ HTTP/1.1\n> Authorization: Basic …\n> Content-Length: 29\n>\n\
@@ -186,7 +188,7 @@ mod tests {
             "proxy-authorization: Basic hunter2",
             "Cookie: hunter2",
         ] {
-            let token = Answer::json(200, &json!({"access_token": "hunter2hunter2hunter2"}));
+            let token = Response::json(200, &json!({"access_token": "hunter2hunter2hunter2"}));
             let text = shown(&format!("GET / HTTP/1.1\r\n{header}\r\n\r\n"), &Reply::Half(token));
             assert!(!text.contains("hunter2") && text.contains('…'), "{text}");
             assert!(text.ends_with("< (the connection closes)\n\n"), "{text}");
@@ -194,11 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn half_an_answer_lacks_half_of_its_body() {
+    fn half_a_response_lacks_half_of_its_body() {
         let text = |reply: Reply| String::from_utf8(reply.bytes()).unwrap();
-        let whole = text(Reply::Whole(Answer::new(200, "text/html", "12345".into())));
+        let whole = text(Reply::Whole(Response::new(200, "text/html", "12345".into())));
         assert!(whole.ends_with("Content-Length: 5\r\n\r\n12345"), "{whole}");
-        let half = text(Reply::Half(Answer::new(200, "text/html", "12345".into())));
+        let half = text(Reply::Half(Response::new(200, "text/html", "12345".into())));
         assert_eq!(half, whole[..whole.len() - 3]);
     }
 }

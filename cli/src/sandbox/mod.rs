@@ -1,4 +1,4 @@
-//! `didit sandbox`: a stand-in for both of Didit's hosts, and a command that runs against it.
+//! `didit sandbox`: runs a command against a stand-in for both of Didit's hosts.
 
 mod http;
 mod service;
@@ -17,7 +17,7 @@ use crate::terminal::{Exit, say, system_message};
 use http::{Reply, Request};
 use service::{Service, is_about_the_sandbox};
 
-/// Returns the exit status of the command that ran.
+/// Runs the sandbox and its command. Returns the exit status of the command.
 pub fn run(options: &Sandbox, output: Output) -> ExitCode {
     let address = match listen(options) {
         Ok(address) => address,
@@ -32,10 +32,10 @@ pub fn run(options: &Sandbox, output: Output) -> ExitCode {
     };
     if options.command.is_empty() && !output.quiet {
         say(&format!(
-            "you are in a sandbox: didit talks to a stand-in for Didit at http://{address}; type `exit` to leave"
+            "this shell runs in a sandbox: didit uses a stand-in for Didit at http://{address}; type `exit` to leave"
         ));
     }
-    // Ctrl-C is for the command, which may have something to finish with the sandbox.
+    // Only the command reacts to Ctrl-C. It may still need the sandbox while it exits.
     for signal in [
         consts::SIGINT,
         #[cfg(unix)]
@@ -49,17 +49,17 @@ pub fn run(options: &Sandbox, output: Output) -> ExitCode {
         Err(error) => {
             let program = program.to_string_lossy();
             say(&format!("cannot run {program}: {}", system_message(&error)));
-            // As shells and env(1) have it.
+            // The same exit statuses as shells and env(1).
             let missing = error.kind() == ErrorKind::NotFound;
             if missing { 127 } else { 126 }.into()
         }
     }
 }
 
-/// Listens, and answers until the process ends.
+/// Listens on the port, and serves requests until the process ends.
 ///
 /// # Errors
-/// Why it cannot listen, and what to do about it.
+/// Says why it cannot listen, and what to do next.
 fn listen(options: &Sandbox) -> Result<SocketAddr, String> {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port));
     let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -67,9 +67,9 @@ fn listen(options: &Sandbox) -> Result<SocketAddr, String> {
         let (port, problem) = (options.port, system_message(&error));
         match error.kind() {
             ErrorKind::AddrInUse => {
-                format!("port {port} is in use, perhaps by another sandbox; --port 0 picks a free one")
+                format!("port {port} is in use, perhaps by another sandbox; use --port 0 for a free port")
             }
-            _ => format!("cannot listen on port {port}: {problem}; --port 0 picks a free one"),
+            _ => format!("cannot listen on port {port}: {problem}; use --port 0 for a free port"),
         }
     })?;
     let service = Arc::new(Service::new(options.fail_rate, options.rate_limit));
@@ -77,7 +77,7 @@ fn listen(options: &Sandbox) -> Result<SocketAddr, String> {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let service = service.clone();
-            // A connection that breaks is its client's business, as is one too many for this machine.
+            // Errors are ignored: the client notices a broken connection, and one that gets no thread.
             let _ = thread::Builder::new().spawn(move || serve(&stream, &service, show));
         }
     });
@@ -111,8 +111,8 @@ fn shell() -> OsString {
     shell.unwrap_or_else(|| "sh".into())
 }
 
-/// A command in the sandbox. None of the caller's variables about Didit stays: real credentials have no place here, and
-/// a proxy would be in the way.
+/// Returns a command that runs in the sandbox. It gets none of the caller's DIDIT_* and proxy variables: real credentials must
+/// not reach the sandbox, and a proxy would block it.
 fn command(program: &OsStr, credentials: CredentialKind, address: SocketAddr) -> io::Result<Command> {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
@@ -129,7 +129,7 @@ fn command(program: &OsStr, credentials: CredentialKind, address: SocketAddr) ->
             .env("DIDIT_CLIENT_ID", "sandbox-id")
             .env("DIDIT_CLIENT_SECRET", "sandbox-secret"),
     };
-    // So that `didit` is this one there, installed or not.
+    // In the sandbox, `didit` is this binary, even if it is not installed.
     let own = env::current_exe()?;
     let folder = own.parent().map(Into::into);
     let path = env::var_os("PATH");
@@ -138,7 +138,7 @@ fn command(program: &OsStr, credentials: CredentialKind, address: SocketAddr) ->
     Ok(command)
 }
 
-/// As a shell has it: 128 and the signal, for a command that a signal ended.
+/// Returns the exit status as a shell reports it: 128 plus the signal's number if a signal ended the command.
 fn exit_status(status: ExitStatus) -> u8 {
     #[cfg(unix)]
     let signal = std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal);

@@ -1,4 +1,4 @@
-//! What Didit answers, as far as docs/didit-api.md tells.
+//! Answers requests like Didit, as described in docs/didit-api.md.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -11,12 +11,12 @@ use base64::prelude::BASE64_STANDARD;
 use fnv::FnvHasher;
 use serde_json::{Value, json};
 
-use super::http::{Answer, Reply, Request};
+use super::http::{Reply, Request, Response};
 use crate::args::RateLimit;
 
-/// How long an answer about `slow-…` takes.
+/// How long the sandbox takes to answer for `slow-…`.
 const SLOW: Duration = Duration::from_secs(5);
-/// For how long `readonly-…` cannot be updated.
+/// How long `readonly-…` rejects updates.
 const READ_ONLY: Duration = Duration::from_secs(10);
 
 pub struct Service {
@@ -31,22 +31,22 @@ struct State {
     sessions: BTreeMap<String, Session>,
     tokens: Vec<String>,
     log: Vec<Value>,
-    /// When the requests of the last window came: updates, reads.
+    /// When the requests of the current window arrived: updates, reads.
     windows: [Vec<Instant>; 2],
-    /// How many times each thing was asked for: the faults are drawn from it, so that no race changes them.
-    asked: BTreeMap<String, u64>,
+    /// How many times each method and path was requested. It selects the faults, so that races cannot change them.
+    requested: BTreeMap<String, u64>,
 }
 
 struct Session {
     status: String,
-    /// How many times each status was applied; confirming the current one does not count.
+    /// How many times each status was applied, not counting updates to the current status.
     applied: BTreeMap<String, u64>,
     resubmitted: Option<Instant>,
     first_request: Instant,
     throttled: bool,
 }
 
-/// What goes wrong with a request.
+/// How a request fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     ClosedBefore,
@@ -57,7 +57,7 @@ enum Fault {
     SlowAnswer,
 }
 
-/// Those that `--fail-rate` draws from.
+/// The faults that `--fail-rate` causes.
 const FAULTS: [Fault; 5] = [
     Fault::ClosedBefore,
     Fault::ErrorBefore,
@@ -66,7 +66,7 @@ const FAULTS: [Fault; 5] = [
     Fault::HalfAnswer,
 ];
 
-/// The version, the session and the action in the path of a request about a session.
+/// Returns the version, the session and the action in the path of a request for a session.
 fn session_of(path: &str) -> Option<(&str, &str, &str)> {
     match path.split('/').collect::<Vec<_>>()[..] {
         ["", version @ ("v1" | "v2" | "v3"), "session", id, action, ""] => Some((version, id, action)),
@@ -74,12 +74,12 @@ fn session_of(path: &str) -> Option<(&str, &str, &str)> {
     }
 }
 
-/// What a session id asks for: `unknown`, of `unknown-1`.
+/// Returns the prefix of a session id that selects its behaviour, such as `unknown` for `unknown-1`.
 fn prefix(id: &str) -> &str {
     id.split_once('-').map_or("", |(prefix, _)| prefix)
 }
 
-/// Whether it asks what the sandbox received and did, and is no request to Didit.
+/// Returns whether a request asks about the sandbox itself. Any other request is for Didit.
 pub fn is_about_the_sandbox(request: &Request) -> bool {
     request.path.starts_with("/__")
 }
@@ -122,8 +122,8 @@ impl Service {
         reply
     }
 
-    /// What a test wants to know, as NDJSON.
-    fn report(&self, request: &Request) -> Answer {
+    /// Returns the log or the sessions for a test, as NDJSON.
+    fn report(&self, request: &Request) -> Response {
         let state = self.state();
         let lines: String = match request.path.as_str() {
             "/__log" => state.log.iter().map(|entry| format!("{entry}\n")).collect(),
@@ -134,9 +134,9 @@ impl Service {
                 };
                 state.sessions.iter().map(line).collect()
             }
-            _ => return Answer::detail(404, "Not found."),
+            _ => return Response::detail(404, "Not found."),
         };
-        Answer::new(200, "application/x-ndjson", lines)
+        Response::new(200, "application/x-ndjson", lines)
     }
 
     fn log(&self, request: &Request, arrived: Duration, fault: Option<Fault>, reply: &Reply) {
@@ -166,13 +166,13 @@ impl Service {
             "lost" if request.method == "PATCH" => return Some(Fault::ClosedAfter),
             _ => {}
         }
-        let thing = format!("{} {}", request.method, request.path);
-        // The same in every sandbox, so that a run can be repeated.
+        let target = format!("{} {}", request.method, request.path);
+        // The seed is the same in every sandbox, so that a run can be repeated.
         let mut hasher = FnvHasher::default();
-        hasher.write(thing.as_bytes());
+        hasher.write(target.as_bytes());
         let count = {
             let mut state = self.state();
-            let count = state.asked.entry(thing).or_default();
+            let count = state.requested.entry(target).or_default();
             *count += 1;
             *count
         };
@@ -181,12 +181,12 @@ impl Service {
         (random.f64() < self.fail_rate).then(|| FAULTS[random.usize(..FAULTS.len())])
     }
 
-    fn answer(&self, request: &Request) -> Answer {
+    fn answer(&self, request: &Request) -> Response {
         if request.path == "/auth/v2/token/" {
             return self.token(request);
         }
         let Some((version, id, action)) = session_of(&request.path) else {
-            return Answer::detail(404, "Not found.");
+            return Response::detail(404, "Not found.");
         };
         if let Err(refusal) = self.authorize(request) {
             return refusal;
@@ -194,7 +194,7 @@ impl Service {
         let update = match (request.method.as_str(), action) {
             ("PATCH", "update-status") => true,
             ("GET", "decision") => false,
-            _ => return Answer::detail(405, &format!("Method \"{}\" not allowed.", request.method)),
+            _ => return Response::detail(405, &format!("Method \"{}\" not allowed.", request.method)),
         };
         let mut state = self.state();
         let limits = match self.admit(&mut state, update) {
@@ -202,8 +202,8 @@ impl Service {
             Err(refusal) => return refusal,
         };
         let mut answer = match prefix(id) {
-            "unknown" => Answer::detail(404, "Session not found."),
-            "forbidden" => Answer::detail(403, "You do not have permission to perform this action."),
+            "unknown" => Response::detail(404, "Session not found."),
+            "forbidden" => Response::detail(403, "You do not have permission to perform this action."),
             prefix => {
                 let session = state.sessions.entry(id.to_ascii_lowercase());
                 let session = session.or_insert_with(|| Session::new(prefix));
@@ -214,28 +214,28 @@ impl Service {
         answer
     }
 
-    /// docs/didit-api.md §2.
-    fn token(&self, request: &Request) -> Answer {
+    /// Answers a token request (docs/didit-api.md §2).
+    fn token(&self, request: &Request) -> Response {
         let basic = request
             .header("authorization")
             .and_then(|value| value.strip_prefix("Basic "));
         let client = basic.and_then(|basic| BASE64_STANDARD.decode(basic).ok());
         if request.method != "POST" || client.is_none_or(|client| client.ends_with(b":wrong")) {
-            return Answer::json(401, &json!({"error": "invalid_client"}));
+            return Response::json(401, &json!({"error": "invalid_client"}));
         }
         if request.body != b"grant_type=client_credentials" {
-            return Answer::json(400, &json!({"error": "unsupported_grant_type"}));
+            return Response::json(400, &json!({"error": "unsupported_grant_type"}));
         }
         let mut state = self.state();
         let token = format!("sandbox-token-{}", state.tokens.len() + 1);
         state.tokens.push(token.clone());
-        Answer::json(200, &json!({"access_token": token, "expires_in": 86_400}))
+        Response::json(200, &json!({"access_token": token, "expires_in": 86_400}))
     }
 
-    fn authorize(&self, request: &Request) -> Result<(), Answer> {
+    fn authorize(&self, request: &Request) -> Result<(), Response> {
         if let Some(key) = request.header("x-api-key") {
             return match key {
-                "wrong" => Err(Answer::detail(401, "Invalid API key.")),
+                "wrong" => Err(Response::detail(401, "Invalid API key.")),
                 _ => Ok(()),
             };
         }
@@ -244,13 +244,13 @@ impl Service {
             .and_then(|value| value.strip_prefix("Bearer "));
         match token {
             Some(token) if self.state().tokens.iter().any(|own| own == token) => Ok(()),
-            Some(_) => Err(Answer::detail(401, "Given token not valid for any token type")),
-            None => Err(Answer::detail(403, "Authentication credentials were not provided.")),
+            Some(_) => Err(Response::detail(401, "Given token not valid for any token type")),
+            None => Err(Response::detail(403, "Authentication credentials were not provided.")),
         }
     }
 
-    /// Counts the request, or refuses it with a 429 (docs/didit-api.md §7); the headers for the answer.
-    fn admit(&self, state: &mut State, update: bool) -> Result<Vec<(&'static str, String)>, Answer> {
+    /// Counts a request and returns the rate-limit headers for its response, or rejects it with a 429 (docs/didit-api.md §7).
+    fn admit(&self, state: &mut State, update: bool) -> Result<Vec<(&'static str, String)>, Response> {
         let Some(limit) = self.rate_limit else {
             return Ok(Vec::new());
         };
@@ -297,37 +297,37 @@ impl Session {
         }
     }
 
-    fn answer(&mut self, update: bool, id: &str, version: &str, body: &[u8]) -> Answer {
+    fn answer(&mut self, update: bool, id: &str, version: &str, body: &[u8]) -> Response {
         if mem::take(&mut self.throttled) {
             return throttled("Request was throttled.", Duration::from_secs(1));
         }
         if !update {
-            return Answer::json(
+            return Response::json(
                 200,
                 &json!({"session_id": id, "status": self.status, "features": ["OCR"]}),
             );
         }
         if prefix(id) == "readonly" && self.first_request.elapsed() < READ_ONLY {
-            return Answer::detail(503, "Sessions are read-only at the moment.");
+            return Response::detail(503, "Sessions are read-only at the moment.");
         }
         self.update(id, version, body)
     }
 
-    /// docs/didit-api.md §3, §4.
-    fn update(&mut self, id: &str, version: &str, body: &[u8]) -> Answer {
+    /// Applies an update, or rejects it (docs/didit-api.md §3, §4).
+    fn update(&mut self, id: &str, version: &str, body: &[u8]) -> Response {
         let Ok(body @ Value::Object(_)) = serde_json::from_slice(body) else {
-            return Answer::detail(400, "JSON parse error");
+            return Response::detail(400, "JSON parse error");
         };
         let Some(new) = body["new_status"].as_str() else {
-            return Answer::json(400, &json!({"new_status": ["This field is required."]}));
+            return Response::json(400, &json!({"new_status": ["This field is required."]}));
         };
         let resubmitted = version == "v3" && new == "Resubmitted";
         if !resubmitted && !matches!(new, "Approved" | "Declined") {
             let problem = format!("\"{new}\" is not a valid choice.");
-            return Answer::json(400, &json!({"new_status": [problem]}));
+            return Response::json(400, &json!({"new_status": [problem]}));
         }
         if body["send_email"] == true && body["email_address"].as_str().is_none_or(str::is_empty) {
-            return Answer::json(
+            return Response::json(
                 400,
                 &json!({"email_address": ["This field is required when send_email is true."]}),
             );
@@ -342,7 +342,7 @@ impl Session {
         ];
         if !changeable.contains(&self.status.as_str()) {
             let problem = format!("A session that is {} cannot be updated.", self.status);
-            return Answer::detail(400, &problem);
+            return Response::detail(400, &problem);
         }
         if resubmitted && self.status == "Resubmitted" {
             let automatic = body["nodes_to_resubmit"].as_array().is_none_or(Vec::is_empty);
@@ -351,28 +351,28 @@ impl Session {
             if automatic && !wait.is_zero() {
                 return throttled("The session was resubmitted a moment ago.", wait);
             }
-            return Answer::detail(400, "The new status is the same as the current status.");
+            return Response::detail(400, "The new status is the same as the current status.");
         }
         if self.status != new {
             self.status = new.into();
             *self.applied.entry(new.into()).or_default() += 1;
             self.resubmitted = resubmitted.then(Instant::now);
         }
-        Answer::json(200, &json!({ "session_id": id }))
+        Response::json(200, &json!({ "session_id": id }))
     }
 }
 
-/// docs/didit-api.md §7.
-fn throttled(detail: &str, wait: Duration) -> Answer {
-    let mut refusal = Answer::detail(429, detail);
+/// Returns a 429 (docs/didit-api.md §7).
+fn throttled(detail: &str, wait: Duration) -> Response {
+    let mut refusal = Response::detail(429, detail);
     refusal
         .headers
         .push(("Retry-After", wait.as_secs_f64().ceil().to_string()));
     refusal
 }
 
-fn gateway_error() -> Answer {
-    Answer::new(502, "text/html", "<html><h1>502 Bad Gateway</h1></html>".into())
+fn gateway_error() -> Response {
+    Response::new(502, "text/html", "<html><h1>502 Bad Gateway</h1></html>".into())
 }
 
 #[cfg(test)]
@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_only_phase_and_the_wait_after_a_resubmission_end() {
+    fn a_read_only_phase_and_the_wait_after_a_resubmission_expire() {
         let ago = |duration| Instant::now().checked_sub(duration).unwrap();
         let mut session = Session::new("readonly");
         let approve = |session: &mut Session| {

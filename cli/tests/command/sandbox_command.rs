@@ -329,7 +329,7 @@ mod unix {
         };
         for name in [None, Some(""), Some("/bin/sh"), Some("sh")] {
             let run = shell(&[], name);
-            assert!(run.line().starts_with("you are in a sandbox: "), "{run}");
+            assert!(run.line().starts_with("this shell runs in a sandbox: "), "{run}");
             assert!(run.line().contains("`exit`"), "{run}");
         }
         assert_eq!(shell(&["--quiet"], None).err, "");
