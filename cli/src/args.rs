@@ -1,4 +1,4 @@
-//! The command line: arguments in, plain data out.
+//! Parses the command line into plain data.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,41 +10,44 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use didit::{NewStatus, Node, SessionId};
 
 const ENVIRONMENT: &str = "\
-No option takes a secret: credentials come from the environment.
+Credentials come from the environment. No option takes a secret.
 
 Environment:
-  DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET   client credentials, or
-  DIDIT_API_KEY                          an API key
-  DIDIT_CLIENT_SECRET_FILE,              files that hold the secret or the key
-  DIDIT_API_KEY_FILE
-  DIDIT_API_VERSION                      v1, v2 or v3 (by default v1 with client
-                                         credentials and v3 with an API key)
-  DIDIT_BASE_URL, DIDIT_AUTH_URL         where sessions are, and where tokens
-                                         are fetched
-  DIDIT_TIMEOUT                          seconds for one request (30)
-  DIDIT_DEADLINE                         seconds for one session, with all its
-                                         requests and waits (no limit)
-  DIDIT_MAX_RETRIES                      retries for one session (2); a batch
-                                         repeats on its own
-  DIDIT_TOKEN_FILE                       keeps the token for the next run
-  DIDIT_CA_FILE                          the certificates to trust, PEM
-  ALL_PROXY, HTTPS_PROXY, HTTP_PROXY, NO_PROXY";
+  DIDIT_API_KEY                         an API key, or
+  DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET  client credentials
+  DIDIT_API_KEY_FILE,                   files that hold the key or the secret
+  DIDIT_CLIENT_SECRET_FILE              instead of the variable
+  DIDIT_API_VERSION                     v1, v2 or v3 (default: v3 with an API
+                                        key, v1 with client credentials)
+  DIDIT_BASE_URL                        the host of sessions
+                                        (https://verification.didit.me)
+  DIDIT_AUTH_URL                        the host of access tokens
+                                        (https://apx.didit.me)
+  DIDIT_TIMEOUT                         seconds for one attempt (30)
+  DIDIT_DEADLINE                        seconds for one session with all its
+                                        attempts (no limit)
+  DIDIT_MAX_RETRIES                     retries for one session (2); a batch
+                                        has its own retries
+  DIDIT_TOKEN_FILE                      a file that caches the access token for
+                                        the next run
+  DIDIT_CA_FILE                         the certificates to trust, in PEM
+                                        format, instead of the usual ones
+  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY,   an HTTP proxy and its exceptions
+  NO_PROXY";
 
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done
-  1  a batch ended with rows that were refused
-  2  a mistake in the command line, the configuration or the input; nothing
-     was sent
+  1  some rows of a batch were refused
+  2  invalid command line, configuration or input; nothing was sent
   3  Didit refused the credentials
-  4  refused by Didit; nothing was changed
-  5  unknown whether it was applied: read the session back
-  6  not done, nothing was changed; the message says whether trying again can
-     help";
+  4  Didit refused the request; nothing was changed
+  5  unknown: check the session's status before you retry
+  6  not done, nothing was changed; the message says whether a retry can help";
 
 const BATCH: &str = "\
-FILE is CSV with a header, or NDJSON with the same names. A CSV is separated by
-commas, semicolons or tabs.
+FILE is CSV with a header line, or NDJSON with the same names. Commas,
+semicolons or tabs separate the columns of a CSV.
 
 Columns, in any order:
   session_id, new_status   required
@@ -54,49 +57,50 @@ Columns, in any order:
                            {\"node_id\": ..., \"feature\": ...}
   email, email_language    email the person
 
-The whole input is checked before anything is sent. What was done is kept in a
-journal: after a crash or a kill, the same command goes on where it stopped, and
-settles what was in doubt by reading the session back. Results are printed one a
-line: the rows that were not applied, or every row with --json.";
+The batch checks the whole input before it sends anything. A journal records
+what was sent and what came of it. After a crash or a kill, the same command
+resumes the batch and reads back the rows in doubt. Standard output lists the
+rows that were not applied, one per line; with --json, it lists every row.";
 
 const SANDBOX: &str = "\
-The sandbox answers on 127.0.0.1 as Didit would, to both of its hosts. COMMAND
-gets DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials for it. All other DIDIT_*
-variables and the proxy variables are unset, and the folder of this didit comes
-first in PATH. The sandbox ends with COMMAND and forgets its sessions.
+The sandbox listens on 127.0.0.1 and stands in for both of Didit's hosts. It
+runs COMMAND with DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials set, with all
+other DIDIT_* and proxy variables unset, and with this didit first in PATH. It
+ends with COMMAND and forgets its sessions. --json and --verbose have no effect
+on the sandbox itself.
 
 Every session exists and is In Review, and all credentials are accepted, except
-those listed below. --fail-rate breaks a share of all requests: the connection
-closes or the answer is a 502, before or after the update is applied, or the
-answer breaks off. Each sandbox breaks the same requests.
+those listed below. With --fail-rate, a share of all requests fails: the
+connection closes or the answer is a 502, before or after the update is applied,
+or the answer is cut off. Every sandbox fails the same requests.
 
 Session ids that cause failures:
   unknown-*      does not exist: 404
   forbidden-*    cannot be read or updated: 403
-  unfinished-*   is In Progress, so that updates are rejected: 400
+  unfinished-*   is In Progress and rejects updates: 400
   throttled-*    exceeds the rate limit once: 429, Retry-After: 1
-  readonly-*     can be read, but not be updated for 10 s: 503
-  slow-*         is answered after 5 s
+  readonly-*     can be read, but rejects updates for 10 s: 503
+  slow-*         answers after 5 s
   lost-*         is updated, but the connection closes before the answer
 
 Credentials that are rejected:
   wrong          as an API key or a client secret: 401
 
-For tests, as JSON, one object a line:
-  GET /__log        every request, and the status of its answer
+Endpoints for tests, one JSON object per line:
+  GET /__log        every request and the status of its answer
   GET /__sessions   every session, its status, and how many times each status
                     was applied
 
 Exit status:
-  that of COMMAND, or 128 + N if signal N ended it, or
-  2    a mistake in the command line, or the port is in use
+  the exit status of COMMAND, or 128 + N if signal N ended it, or
+  2    invalid command line, or the port is in use
   126  COMMAND cannot be run
   127  COMMAND was not found";
 
-const BATCH_EXIT_STATUS: &str = "  If several apply to a batch, the first of 3, 5, 6, 1 counts.";
-const SEE_ENVIRONMENT: &str = "The credentials come from the environment: see 'didit --help'.";
+const BATCH_EXIT_STATUS: &str = "  If several apply to a batch, the first of 3, 5, 6, 1 is used.";
+const SEE_ENVIRONMENT: &str = "Credentials come from the environment: see 'didit --help'.";
 
-/// Set the status of Didit identity-verification sessions, and say what became of it
+/// Approve, decline or resubmit Didit identity-verification sessions
 #[derive(Debug, Parser)]
 #[command(name = "didit", bin_name = "didit", version, propagate_version = true)]
 #[command(
@@ -114,11 +118,11 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Set the status of one session
+    /// Approve, decline or resubmit one session
     #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
     Update(Update),
 
-    /// Read the status of one session back
+    /// Print the status of one session
     #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
     Status {
         /// The session to read
@@ -126,27 +130,27 @@ pub enum Command {
         id: SessionId,
     },
 
-    /// Set the statuses of many sessions, from a CSV or NDJSON file
+    /// Approve, decline or resubmit many sessions from a CSV or NDJSON file
     #[command(after_help = format!("{BATCH}\n\n{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}\n{BATCH_EXIT_STATUS}"))]
     Batch(Batch),
 
-    /// Check that Didit accepts the credentials; changes nothing
+    /// Check that Didit accepts the credentials, without changing anything
     #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
     Auth,
 
-    /// Run a command, or a shell, against a stand-in for Didit on this machine
+    /// Run a command or a shell against a stand-in for Didit on this machine
     #[command(after_help = SANDBOX)]
     Sandbox(Sandbox),
 
-    /// Print a script that completes this command in a shell
+    /// Print a completion script for a shell
     Completions {
-        /// The shell that will read the script
+        /// The shell that uses the script
         shell: clap_complete::Shell,
     },
 
-    /// Print the manual page, to be read with 'man -l -'
+    /// Print a manual page; read it with 'didit man | man -l -'
     Man {
-        /// The command whose page to print; without one, that of didit itself
+        /// The command that the page describes; by default didit itself
         #[arg(value_parser = PossibleValuesParser::new(COMMANDS))]
         command: Option<String>,
     },
@@ -154,18 +158,18 @@ pub enum Command {
 
 const COMMANDS: [&str; 7] = ["update", "status", "batch", "auth", "sandbox", "completions", "man"];
 
-/// How results are printed.
+/// The options that control how results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, clap::Args)]
 pub struct Output {
-    /// Print results as JSON objects, one a line
+    /// Print each result as a JSON object, one per line
     #[arg(long, global = true, display_order = 900)]
     pub json: bool,
 
-    /// Print only results that were asked for, and errors
+    /// Print only errors and requested data
     #[arg(short, long, global = true, display_order = 901)]
     pub quiet: bool,
 
-    /// Report each request on standard error, without secrets
+    /// Log each request to standard error, without secrets
     #[arg(short, long, global = true, display_order = 902)]
     pub verbose: bool,
 }
@@ -176,7 +180,7 @@ pub struct Update {
     #[arg(value_name = "SESSION_ID")]
     pub id: SessionId,
 
-    /// The status to set, in any letter case
+    /// The status to set; letter case is ignored
     #[arg(ignore_case = true, value_parser = PossibleValuesParser::new(STATUSES).try_map(|name| name.parse::<NewStatus>()))]
     pub status: NewStatus,
 
@@ -184,11 +188,11 @@ pub struct Update {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub comment: Option<String>,
 
-    /// A node to repeat, such as feature_ocr_1:OCR; goes with resubmitted, may be repeated (v3)
+    /// A node to repeat, such as feature_ocr_1:OCR; required with resubmitted, can be given several times (API v3)
     #[arg(long = "node", value_name = "NODE_ID:FEATURE")]
     pub nodes: Vec<Node>,
 
-    /// Email the person at this address (v3)
+    /// Email the person at this address (API v3)
     #[arg(long, value_name = "ADDRESS")]
     pub email: Option<String>,
 
@@ -196,11 +200,11 @@ pub struct Update {
     #[arg(long, value_name = "CODE", requires = "email")]
     pub email_language: Option<String>,
 
-    /// Read the session first, and update it only if it has another status
+    /// Read the session first, and update it only if its status differs
     #[arg(long)]
     pub ensure: bool,
 
-    /// With --ensure: leave a session alone that somebody has decided otherwise (exit status 6)
+    /// With --ensure, leave a session unchanged if it has another decision (exit status 6)
     #[arg(long, requires = "ensure")]
     pub unless_decided: bool,
 }
@@ -209,46 +213,46 @@ const STATUSES: [&str; 3] = ["approved", "declined", "resubmitted"];
 
 #[derive(Debug, PartialEq, clap::Args)]
 pub struct Batch {
-    /// The rows to send; - is standard input
-    // `None` is standard input. Spelled out, so that clap does not take the argument for optional.
+    /// The file with the rows; - reads standard input
+    // `None` is standard input. The full path of `Option` makes clap require the argument.
     #[arg(value_parser = PathBufValueParser::new().map(|file| (file != Path::new("-")).then_some(file)))]
     pub file: std::option::Option<PathBuf>,
 
-    /// The format of FILE; by default its name decides: .ndjson and .jsonl are NDJSON, all else is CSV
+    /// The format of FILE [default: ndjson for names in .ndjson or .jsonl, otherwise csv]
     #[arg(long = "format", value_name = "FORMAT")]
     given_format: Option<Format>,
 
     #[arg(skip = Format::Csv)]
     pub format: Format,
 
-    /// Skip columns of a CSV that are not listed below, and name them on standard error
+    /// Ignore columns of a CSV that are not listed below, and print their names
     #[arg(long)]
     pub ignore_unknown_columns: bool,
 
-    /// Where to keep what was done [default: FILE.journal, beside the input]
-    // `None` only on a dry run.
+    /// Where to record what was sent and what came of it [default: FILE.journal, next to the input]
+    // `None` only in a dry run.
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 
-    /// Requests a minute, at most; fewer when the server asks
+    /// Send at most this many requests per minute, fewer if Didit asks
     #[arg(long, value_name = "PER_MINUTE", default_value = "300", value_parser = |text: &str| whole(text, MAX_RATE))]
     #[arg(allow_negative_numbers = true)]
     pub rate: u32,
 
-    /// How many requests may be in flight at once
+    /// Send at most this many requests at the same time
     #[arg(long, value_name = "N", default_value = "4", value_parser = |text: &str| whole(text, MAX_JOBS))]
     #[arg(allow_negative_numbers = true)]
     pub jobs: u32,
 
-    /// Check the input and send nothing
+    /// Check the input without sending anything
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Also send rows again that an earlier run told as this; may be repeated
+    /// Resend rows that an earlier run reported as unknown or refused; can be given several times
     #[arg(long, value_name = "WHICH", value_delimiter = ',')]
     pub retry: Vec<Retry>,
 
-    /// Stop once Didit has been out of reach for this long
+    /// Stop when requests have kept failing for this long
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     #[arg(allow_negative_numbers = true)]
     pub max_outage: Duration,
@@ -271,7 +275,7 @@ pub enum Retry {
 
 #[derive(Debug, PartialEq, clap::Args)]
 pub struct Sandbox {
-    /// The port to listen on, on 127.0.0.1; 0 picks a free one
+    /// The port to listen on at 127.0.0.1; 0 picks a free port
     #[arg(long, value_name = "N", default_value = "13434")]
     pub port: u16,
 
@@ -279,15 +283,15 @@ pub struct Sandbox {
     #[arg(long, value_name = "F", default_value = "0", value_parser = share, allow_negative_numbers = true)]
     pub fail_rate: f64,
 
-    /// Accept N updates and twice as many reads in any SECONDS (60); Didit's limit is 300
+    /// Accept N updates and twice as many reads per SECONDS (60); Didit accepts 300 updates per minute
     #[arg(long, value_name = "N[/SECONDS]", value_parser = rate_limit)]
     pub rate_limit: Option<RateLimit>,
 
-    /// The credentials that COMMAND gets: an API key for v3, or client credentials for v1
+    /// The credentials for COMMAND: an API key (API v3) or client credentials (API v1)
     #[arg(long, value_name = "KIND", default_value = "key")]
     pub credentials: CredentialKind,
 
-    /// Print each request and its answer on standard error, without secrets
+    /// Print each request and its answer to standard error, without secrets
     #[arg(long)]
     pub show_requests: bool,
 
@@ -308,11 +312,10 @@ pub struct RateLimit {
     pub window: Duration,
 }
 
-/// Reads the arguments, the program's name first.
+/// Parses the arguments, of which the first is the program's name.
 ///
 /// # Errors
-/// What to print: a mistake; or help or the version, which were asked for. A secret that was given as an option is not
-/// repeated.
+/// Returns what to print: a mistake, or the help or version that was asked for. It never repeats a secret.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
     let mut args = Args::try_parse_from(args).map_err(hide_secrets)?;
     let (command, checked) = match &mut args.command {
@@ -326,7 +329,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
     }
 }
 
-/// A mistake in the arguments of a command, with its usage.
+/// Returns a mistake in the arguments of a command, with its usage.
 fn mistake(command: &str, problem: &str) -> clap::Error {
     let mut didit = Args::command();
     didit.build();
@@ -337,15 +340,15 @@ fn mistake(command: &str, problem: &str) -> clap::Error {
 impl Update {
     fn check(&self) -> Result<(), &'static str> {
         match (self.status, self.nodes.is_empty()) {
-            (NewStatus::Resubmitted, true) => Err("resubmitted needs a node to repeat: --node NODE_ID:FEATURE"),
+            (NewStatus::Resubmitted, true) => Err("resubmitted requires at least one --node NODE_ID:FEATURE"),
             (NewStatus::Resubmitted, false) | (_, true) => Ok(()),
-            (_, false) => Err("--node goes with resubmitted only"),
+            (_, false) => Err("--node is only valid with resubmitted"),
         }
     }
 }
 
 impl Batch {
-    /// Fills in what depends on the file.
+    /// Sets the defaults that depend on the file.
     fn complete(&mut self) -> Result<(), &'static str> {
         let extension = self.file.as_ref().and_then(|file| file.extension()?.to_str());
         self.format = self.given_format.unwrap_or(match extension {
@@ -353,49 +356,46 @@ impl Batch {
             _ => Format::Csv,
         });
         if self.ignore_unknown_columns && self.format == Format::Ndjson {
-            return Err("--ignore-unknown-columns goes with CSV only");
+            return Err("--ignore-unknown-columns is only valid with CSV");
         }
-        let beside = self.file.as_deref().filter(|file| can_have_a_journal_beside_it(file));
-        if let (None, Some(file)) = (&self.journal, beside) {
-            // Two names of one input must not have two journals: all its rows would be sent twice.
+        let default = self.file.as_deref().filter(|file| has_default_journal(file));
+        if let (None, Some(file)) = (&self.journal, default) {
+            // Two names of one input must share a journal. With two journals, every row would be sent twice.
             let target = file.canonicalize().ok().filter(|_| file.is_symlink());
             let mut name = target.unwrap_or(file.into()).into_os_string();
             name.push(".journal");
             self.journal = Some(name.into());
         }
         if self.journal.is_none() && !self.dry_run {
-            return Err(
-                "--journal FILE is needed when the rows do not come from a regular file: the batch goes on from it \
-                 after a stop",
-            );
+            return Err("reading from a pipe requires --journal FILE, so that the batch can resume");
         }
         Ok(())
     }
 }
 
-/// A pipe or a device cannot, nor can `/dev/stdin`, even where a regular file is behind it. A file that does not exist
-/// is left to be found missing when it is opened.
-fn can_have_a_journal_beside_it(file: &Path) -> bool {
+/// Returns false for a pipe or a device, and for `/dev/stdin` even if it is a regular file. A missing file is reported later,
+/// when it is opened.
+fn has_default_journal(file: &Path) -> bool {
     let special = ["/dev", "/proc"].iter().any(|root| file.starts_with(root));
     !special && file.metadata().map_or(true, |file| file.is_file() || file.is_dir())
 }
 
 fn whole(text: &str, max: u32) -> Result<u32, String> {
     let number = text.parse().ok().filter(|number| (1..=max).contains(number));
-    number.ok_or_else(|| format!("it has to be a whole number from 1 to {max}"))
+    number.ok_or_else(|| format!("must be a whole number from 1 to {max}"))
 }
 
-/// At most 30 years: times that far off can still be added to any clock.
+/// Parses seconds, up to about 30 years, which can still be added to any clock.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.0..=1e9).contains(seconds));
     seconds
         .map(Duration::from_secs_f64)
-        .ok_or_else(|| "it has to be a number of seconds, such as 60 or 2.5".into())
+        .ok_or_else(|| "must be a number of seconds, such as 60 or 2.5".into())
 }
 
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "it has to be a number from 0 to 1, such as 0.1".into())
+    share.ok_or_else(|| "must be a number from 0 to 1, such as 0.1".into())
 }
 
 fn rate_limit(text: &str) -> Result<RateLimit, String> {
@@ -403,18 +403,22 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
     Ok(RateLimit {
         updates: updates
             .parse()
-            .map_err(|_| "it has to be a whole number, such as 300, or 20/1 for 20 in a second")?,
+            .map_err(|_| "must be a whole number, such as 300, or 20/1 for 20 per second")?,
         window: seconds(window)?,
     })
 }
 
-/// Makes sure that an error message repeats no credentials, and says where they belong.
+/// Removes credentials from an error message, and adds where they belong.
 fn hide_secrets(mut error: clap::Error) -> clap::Error {
     let (ErrorKind::UnknownArgument, Some(ContextValue::String(arg))) =
         (error.kind(), error.get(ContextKind::InvalidArg))
     else {
         return error;
     };
+    let suggested = error.get(ContextKind::SuggestedArg);
+    if suggested.is_some_and(|suggested| suggested.to_string() == "--credentials") {
+        return error;
+    }
     if arg.starts_with('-') {
         let arg = arg.to_ascii_lowercase();
         let words = ["key", "secret", "token", "password", "client", "credential"];
@@ -422,7 +426,7 @@ fn hide_secrets(mut error: clap::Error) -> clap::Error {
             return error;
         }
     } else {
-        // Nothing but credentials would be given to `auth`.
+        // An argument of `auth` can only be a credential.
         let usage = error.get(ContextKind::Usage).map_or(String::new(), ToString::to_string);
         if !usage.contains("didit auth") {
             return error;
@@ -458,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound_and_every_command_has_a_page() {
+    fn the_definition_is_valid_and_every_command_has_a_manual_page() {
         let mut didit = Args::command();
         didit.build();
         didit.clone().debug_assert();
@@ -467,7 +471,17 @@ mod tests {
     }
 
     #[test]
-    fn an_option_may_stand_anywhere_after_its_command_and_the_last_one_wins() {
+    fn help_texts_fit_into_80_columns() {
+        let didit = Args::command();
+        for command in didit.get_subcommands().chain([&didit]) {
+            let help = command.get_after_help().map_or(String::new(), ToString::to_string);
+            let long: Vec<_> = help.lines().filter(|line| line.chars().count() > 80).collect();
+            assert!(long.is_empty(), "{}: {long:?}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn options_are_accepted_in_any_order_and_the_last_value_counts() {
         let expected = update("update abc declined --comment two");
         assert_eq!(expected.comment.as_deref(), Some("two"));
         for line in [
@@ -482,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_may_begin_with_a_hyphen() {
+    fn a_comment_may_start_with_a_hyphen() {
         assert_eq!(
             update("update abc declined --comment -v").comment.as_deref(),
             Some("-v")
@@ -491,14 +505,14 @@ mod tests {
             update("update abc declined --comment --ensure").comment.as_deref(),
             Some("--ensure")
         );
-        // Elsewhere a value that looks like an option is a forgotten value.
+        // For other options, a value that looks like an option means that the value is missing.
         assert!(run("batch a.csv --journal --dry-run").is_err());
         assert_eq!(batch("batch a.csv --journal=-x").journal, Some("-x".into()));
         assert!(matches!(run("status -- -abc").unwrap().command, Command::Status { id } if id.as_ref() == "-abc"));
     }
 
     #[test]
-    fn whatever_follows_two_hyphens_is_the_command_of_the_sandbox() {
+    fn everything_after_two_hyphens_is_the_command_of_the_sandbox() {
         let sandbox = |line: &str| match run(line).map(|args| args.command) {
             Ok(Command::Sandbox(sandbox)) => sandbox,
             other => panic!("{line}: {other:?}"),
@@ -542,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_has_defaults() {
+    fn a_batch_uses_defaults() {
         let expected = Batch {
             file: Some("a.csv".into()),
             given_format: None,
@@ -559,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_the_input_decides_where_nothing_is_said() {
+    fn the_name_of_the_input_selects_the_default_format() {
         for (line, format) in [
             ("batch a.ndjson", Format::Ndjson),
             ("batch a.jsonl", Format::Ndjson),
@@ -573,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_to_take_up_again_are_named_one_by_one_or_by_commas() {
+    fn retry_can_be_repeated_or_take_a_list() {
         assert_eq!(batch("batch a.csv --retry unknown").retry, [Retry::Unknown]);
         let both = [Retry::Unknown, Retry::Refused];
         assert_eq!(batch("batch a.csv --retry unknown,refused").retry, both);
@@ -588,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_limits() {
+    fn numbers_outside_their_limits_are_rejected() {
         assert_eq!(
             batch("batch a.csv --max-outage 2.5").max_outage,
             Duration::from_millis(2500)
@@ -609,12 +623,12 @@ mod tests {
             "--rate 1.5",
         ] {
             let problem = run(&format!("batch a.csv {option}")).unwrap_err().to_string();
-            assert!(problem.contains("it has to be a"), "{option}: {problem}");
+            assert!(problem.contains("must be a"), "{option}: {problem}");
         }
     }
 
     #[test]
-    fn only_a_regular_file_has_a_journal_beside_it() {
+    fn only_a_regular_file_has_a_journal_next_to_it() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.csv");
         std::fs::write(&file, "").unwrap();
@@ -631,7 +645,7 @@ mod tests {
         }
         for input in special {
             let problem = run(&format!("batch {input}")).unwrap_err().to_string();
-            assert!(problem.contains("--journal FILE is needed"), "{input}: {problem}");
+            assert!(problem.contains("requires --journal FILE"), "{input}: {problem}");
             assert_eq!(batch(&format!("batch {input} --dry-run")).journal, None, "{input}");
             assert_eq!(
                 batch(&format!("batch {input} --journal j")).journal,

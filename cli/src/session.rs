@@ -1,4 +1,4 @@
-//! The commands about one session.
+//! The commands for one session: `update`, `status` and `auth`.
 
 use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, StatusUpdate, Verdict};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::terminal::{Exit, add_reason, escaped, print, print_all, say, system_m
 
 struct Failure {
     error: Error,
-    /// What reading back an update in doubt showed.
+    /// The status that was read back after an update in doubt.
     read_back: Option<didit::Result<SessionStatus>>,
 }
 
@@ -42,7 +42,7 @@ pub fn update(options: &Update, output: Output) -> Exit {
     object["result"] = result.into();
     if output.json || exit == Exit::Done && !output.quiet {
         if let Err(error) = print(&line(&object, &text, output)) {
-            // The exit status is about the decision: any other would have it repeated.
+            // The exit status describes the decision. Another status would make a script retry an applied update.
             say(&format!(
                 "{text}; standard output cannot be written: {}",
                 system_message(&error)
@@ -52,7 +52,7 @@ pub fn update(options: &Update, output: Output) -> Exit {
     exit
 }
 
-/// Returns what became of the session, and a line about it.
+/// Sets the status. Returns the result, and a line that describes it.
 fn set(options: &Update) -> Result<(Ensured, String), Failure> {
     let (id, status, nodes) = (&options.id, options.status, options.nodes.clone());
     let [comment, email, language] = [&options.comment, &options.email, &options.email_language].map(Option::as_deref);
@@ -65,9 +65,9 @@ fn set(options: &Update) -> Result<(Ensured, String), Failure> {
         let ensured = client.ensure_status_if(id, &update, may_replace).map_err(failed)?;
         let text = match &ensured {
             Ensured::LeftAlone(found) => {
-                format!("{id} is {found}: somebody has decided that, so it was left alone; nothing was changed")
+                format!("{id} is {found}: someone has already decided, so --unless-decided left it unchanged")
             }
-            Ensured::Already => format!("{id} was {status} already"),
+            Ensured::Already => format!("{id} is already {status}"),
             _ => applied,
         };
         return Ok((ensured, text));
@@ -89,7 +89,7 @@ fn set(options: &Update) -> Result<(Ensured, String), Failure> {
     }
 }
 
-/// `nodes` matter to Resubmitted alone. An empty comment is left out.
+/// Returns an update. Only Resubmitted uses `nodes`. An empty comment is left out.
 pub fn status_update(
     status: NewStatus,
     nodes: Vec<Node>,
@@ -118,13 +118,13 @@ impl Failure {
         let Failure { error, read_back } = self;
         let found = match read_back {
             None => return error.to_string(),
-            Some(Ok(status)) => format!("Read back just now, the session is {status}, but that may still change"),
-            Some(Err(failed)) => format!("It cannot be read back ({})", failed.summary()),
+            Some(Ok(status)) => format!("The session was just read back and is {status}, but that may still change"),
+            Some(Err(failed)) => format!("The session could not be read back ({})", failed.summary()),
         };
-        // Without the advice to read the session back, which was just done.
+        // The session was just read, so the advice to read it is left out.
         let advice = format!("; {}", error.advice().unwrap_or_default());
         let line = error.to_string().replace(&advice, "");
-        format!("{line}. {found}: look again in a minute with `didit status {id}`")
+        format!("{line}. {found}: check it again in a minute with `didit status {id}`")
     }
 }
 
@@ -173,7 +173,7 @@ fn line(object: &Value, text: &str, output: Output) -> String {
     }
 }
 
-/// Prints a failure: the line on standard error, and with `--json` the object as well.
+/// Prints a failure: the line on standard error, and with `--json` also the object.
 fn failed(error: &Error, line: &str, mut object: Value, output: Output) -> Exit {
     say(line);
     if output.json {

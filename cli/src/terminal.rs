@@ -1,4 +1,4 @@
-//! What is printed, and what the exit status says.
+//! What the command prints, and its exit status.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -12,7 +12,7 @@ use didit::{Error, ErrorKind, Verdict};
 use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::Value;
 
-/// How a run ended.
+/// The exit status of the command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Exit {
     Done = 0,
@@ -31,8 +31,9 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
-    /// 3 and 4 are for Didit's own answers only: those in which the library found an error message. Anything else, such as
-    /// a gateway's page or a proxy's refusal, says nothing about the credentials or the session.
+    /// Returns the exit status for an error. Only Didit's own answers lead to 3 and 4: answers in which the library found an
+    /// error message. Any other answer, such as a gateway's page or a proxy's refusal, means nothing for the credentials or the
+    /// session.
     pub fn of(error: &Error) -> Exit {
         let by_didit = error.message().is_some() && error.status() != Some(407);
         match error.kind() {
@@ -45,10 +46,11 @@ impl Exit {
     }
 }
 
-/// Whether the last line of the terminal is a progress bar, which is drawn again soon after other lines.
+/// Whether the last line of the terminal is a progress bar. The bar is redrawn soon after other lines.
 pub static BAR_IS_SHOWN: AtomicBool = AtomicBool::new(false);
 
-/// What removes the bar. Its own way to do so locks it until the other line is written, and that may take for ever.
+/// Returns the characters that erase the progress bar. The bar's own method would lock it until the other line is written,
+/// which may block.
 fn erase_bar() -> &'static str {
     match BAR_IS_SHOWN.load(Relaxed) {
         true => "\r\x1b[K",
@@ -56,13 +58,13 @@ fn erase_bar() -> &'static str {
     }
 }
 
-/// One line on standard error. Nobody may be reading it, which changes nothing.
+/// Prints a line on standard error. Errors are ignored.
 pub fn say(text: &str) {
     let line = format!("{}didit: {}\n", erase_bar(), escaped(text));
     let _ = write(io::stderr(), &line);
 }
 
-/// A result on standard output. A reader that went away, as `head` does, wants no more of them.
+/// Prints a result on standard output. A closed pipe is not an error: a reader such as `head` may stop early.
 pub fn print(text: &str) -> io::Result<()> {
     let out = io::stdout().lock();
     if out.is_terminal() {
@@ -74,7 +76,7 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes the whole text, so that no line is cut in half.
+/// Writes the whole text, so that every line is complete.
 fn write(mut out: impl Write, text: &str) -> io::Result<()> {
     let mut left = text.as_bytes();
     while !left.is_empty() {
@@ -86,7 +88,7 @@ fn write(mut out: impl Write, text: &str) -> io::Result<()> {
     wait_out(|| out.flush())
 }
 
-/// Repeats what would block: whoever started this command may have made its standard streams non-blocking.
+/// Repeats an operation that would block. The parent process may have made the standard streams non-blocking.
 pub fn wait_out<T>(mut what: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     use io::ErrorKind::{Interrupted, WouldBlock};
     loop {
@@ -97,7 +99,7 @@ pub fn wait_out<T>(mut what: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Prints all that a command had to say.
+/// Prints the whole output of a command.
 pub fn print_all(text: &str) -> Exit {
     match print(text) {
         Ok(()) => Exit::Done,
@@ -105,12 +107,12 @@ pub fn print_all(text: &str) -> Exit {
     }
 }
 
-/// `1 row`, `2 rows`.
+/// Returns a number with its noun: `1 row`, `2 rows`.
 pub fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A duration as people say it, and as the library does: `90 s`, `59 min 51 s`, `2 h 5 min`. Rounded up to a second.
+/// Formats a duration as the library does: `90 s`, `59 min 51 s`, `2 h 5 min`. It is rounded up to a second.
 pub fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -122,13 +124,13 @@ pub fn in_words(duration: Duration) -> String {
     }
 }
 
-/// Says that a result could not be printed, and ends a command that had nothing else to do.
+/// Reports that a result could not be printed. Returns the exit status of a command whose only task was to print it.
 pub fn unprintable(error: &io::Error) -> Exit {
     say(&format!("standard output cannot be written: {}", system_message(error)));
     Exit::NotDone
 }
 
-/// Prints what clap has to say: help and the version, which were asked for, or a mistake in the arguments.
+/// Prints the help or version that was asked for, or a mistake in the arguments.
 pub fn help_or_mistake(error: &clap::Error) -> Exit {
     if error.use_stderr() {
         let text = error.to_string();
@@ -139,7 +141,7 @@ pub fn help_or_mistake(error: &clap::Error) -> Exit {
     print_all(&error.to_string())
 }
 
-/// Why a result is not what was asked for. The keys are always there.
+/// Adds the reason of a failure to its JSON object. The keys are always present.
 pub fn add_reason(object: &mut Value, error: &Error, reason: &str) {
     object["reason"] = reason.into();
     object["status_code"] = error.status().into();
@@ -148,25 +150,25 @@ pub fn add_reason(object: &mut Value, error: &Error, reason: &str) {
     object["retry_after"] = error.retry_after().map(|wait| wait.as_secs_f64()).into();
 }
 
-/// A bug must not end the command without a word on the decision: whatever it stopped may have been sent. Of the panic
-/// only its place is printed, as its message might quote anything.
+/// Makes a panic report that the outcome is unknown, because an update may have been sent. The report contains only the place
+/// of the panic, because its message might contain a secret.
 pub fn end_panics_with_a_verdict() {
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
         say(&format!(
-            "stopped by a bug{place}; whether anything was applied is unknown; read the session back before anything else"
+            "stopped by a bug{place}; whether an update was applied is unknown; check the session's status before retrying"
         ));
         process::exit(Exit::Unknown as i32)
     }));
 }
 
-/// The message of the system, without its number: "No such file or directory (os error 2)".
+/// Returns the system's message without its number: "No such file or directory", not "… (os error 2)".
 pub fn system_message(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// Text from outside may hold what would steer a terminal.
+/// Escapes control characters, because text from outside may contain terminal sequences.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return text.into();
@@ -178,11 +180,11 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     text.chars().map(escape).collect::<String>().into()
 }
 
-/// Prints the library's own log lines if they are wanted, and always the warning that the token file cannot be written:
-/// otherwise every run would fetch a token and nobody would notice. Never prints another crate's lines: at trace, ureq's
-/// contain everything that is sent, and so the secrets.
+/// Prints the library's log lines if the user wants them. The warning that the token file cannot be written is always
+/// printed, since otherwise every run would fetch a token unnoticed. Lines of other crates stay off: at trace level, ureq
+/// logs the requests with their secrets.
 pub fn log_to_stderr(verbose: bool, quiet: bool) {
-    // Only main calls this, once.
+    // An error means that a logger is already set. Only `main` sets one, once.
     let _ = log::set_logger(&StderrLog);
     log::set_max_level(match (verbose, quiet) {
         (true, _) => LevelFilter::Debug,
@@ -217,18 +219,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_from_outside_cannot_steer_the_terminal() {
+    fn text_from_outside_cannot_control_the_terminal() {
         assert_eq!(escaped("a\u{1b}[2Jb\nc\u{9b}"), "a\\u{1b}[2Jb\\nc\\u{9b}");
         assert_eq!(escaped("Zoë – ok"), "Zoë – ok");
     }
+
     #[test]
-    fn a_panic_in_any_thread_is_one_line_and_exit_5() {
+    fn a_panic_in_any_thread_prints_one_line_and_exits_5() {
         if env::var_os("TEST_CHILD").is_some() {
             end_panics_with_a_verdict();
             let _ = thread::spawn(|| panic!("hunter2")).join();
             return;
         }
-        let name = "a_panic_in_any_thread_is_one_line_and_exit_5";
+        let name = "a_panic_in_any_thread_prints_one_line_and_exits_5";
         let mut child = process::Command::new(env::current_exe().unwrap());
         let output = child
             .args([name, "--nocapture"])
@@ -238,7 +241,7 @@ mod tests {
         let line = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(5), "{line}");
         assert!(line.starts_with("didit: stopped by a bug at "), "{line}");
-        assert!(line.contains("whether anything was applied is unknown"), "{line}");
+        assert!(line.contains("whether an update was applied is unknown"), "{line}");
         assert!(line.lines().count() == 1 && !line.contains("hunter2"), "{line}");
     }
 }

@@ -1,4 +1,4 @@
-//! The input of a batch: checked as a whole, and kept as it was written. A row is read again when its turn comes.
+//! The input of a batch. It is checked as a whole and kept as text. A row is parsed again when its turn comes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,12 +18,12 @@ use crate::terminal::{counted, system_message, wait_out};
 
 pub struct Input {
     text: String,
-    /// `None` is NDJSON.
+    /// `None` for NDJSON.
     table: Option<Table>,
     rows: Vec<Row>,
-    /// How many rows were left out, as one before them says the same.
+    /// How many rows were left out because an earlier row is identical.
     pub repeated: usize,
-    /// The names of columns that were left out.
+    /// The names of the ignored columns.
     pub ignored: Vec<String>,
 }
 
@@ -35,16 +35,16 @@ struct Table {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Column {
-    /// One of `COLUMNS`.
+    /// An index into `COLUMNS`.
     Known(usize),
     Ignored,
-    /// As spreadsheets pad their tables: nothing may be in it.
+    /// A column without a name, as spreadsheets add it. Its fields must be empty.
     Nameless,
 }
 
 #[derive(Clone, Copy)]
 struct Row {
-    /// Where it begins in the text.
+    /// The position in the text where the row starts.
     start: u32,
     line: u32,
     status: NewStatus,
@@ -55,7 +55,7 @@ struct Row {
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct NdjsonRow {
     session_id: SessionId,
-    /// Read here rather than in `update`: an empty one is left out, as in a CSV.
+    /// Parsed here instead of in `update`, so that an empty comment is left out, as in CSV.
     #[serde(default)]
     comment: Option<String>,
     #[serde(flatten)]
@@ -71,25 +71,28 @@ const COLUMNS: [&str; 6] = [
     "email_language",
 ];
 
-/// The input as text, of a file or of standard input.
+/// Reads the input from a file or from standard input.
+///
+/// # Errors
+/// Says why the input cannot be read as text.
 pub fn read(file: Option<&Path>) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = match file {
         Some(file) => File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
         None => wait_out(|| io::stdin().lock().read_to_end(&mut bytes)),
     };
-    read.map_err(|error| format!("it cannot be read: {}", system_message(&error)))?;
+    read.map_err(|error| format!("the input cannot be read: {}", system_message(&error)))?;
     if u32::try_from(bytes.len()).is_err() {
-        return Err("it is larger than 4 GiB: split it".into());
+        return Err("the input is larger than 4 GiB; split it".into());
     }
     if bytes.starts_with(b"\x1f\x8b") {
-        return Err("it is compressed with gzip: decompress it first".into());
+        return Err("the input is compressed with gzip; decompress it first".into());
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\xd0\xcf\x11\xe0") {
-        return Err("it is a workbook, not a text file: save it as CSV".into());
+        return Err("the input is a workbook; save it as CSV".into());
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.iter().take(2).any(|byte| *byte == 0) {
-        return Err("it is UTF-16: save it as UTF-8".into());
+        return Err("the input is UTF-16; save it as UTF-8".into());
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
@@ -97,13 +100,13 @@ pub fn read(file: Option<&Path>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         format!(
-            "line {}: it is not UTF-8; nothing after it was read; save the file as UTF-8",
+            "line {}: not UTF-8; the rest was not read; save the input as UTF-8",
             1 + line_ends(before)
         )
     })
 }
 
-/// `\r\n` is one line end, and so is `\r` alone.
+/// Counts the line ends. `\r\n` is one line end, and so is a single `\r`.
 fn line_ends(text: &[u8]) -> u32 {
     let ends = text.iter().filter(|byte| matches!(byte, b'\r' | b'\n')).count();
     let both = text.windows(2).filter(|bytes| *bytes == b"\r\n").count();
@@ -111,10 +114,11 @@ fn line_ends(text: &[u8]) -> u32 {
 }
 
 impl Input {
-    /// Checks the whole input. What is wrong with a row is handed to `complain`; if anything is, the rows are not to be used.
+    /// Parses and checks the whole input. Passes the problem of each invalid row to `complain`. If there is any, the rows must
+    /// not be used.
     ///
     /// # Errors
-    /// What makes it pointless to read on.
+    /// Says why the rest of the input cannot be read.
     pub fn parse(
         text: String,
         format: Format,
@@ -124,10 +128,10 @@ impl Input {
     ) -> Result<Input, String> {
         match (format, text.trim_start().chars().next()) {
             (_, Some('[')) => {
-                return Err("it is a JSON array: `jq -c '.[]'` makes NDJSON of it".into());
+                return Err("the input is a JSON array; convert it to NDJSON with `jq -c '.[]'`".into());
             }
             (Format::Csv, Some('{')) => {
-                return Err("it is JSON: if it has one object a line, add --format ndjson".into());
+                return Err("the input is JSON; if it has one object per line, add --format ndjson".into());
             }
             _ => {}
         }
@@ -145,7 +149,7 @@ impl Input {
                 records.next();
             }
             let first = records.next();
-            let (line, _) = first.ok_or("it is empty: the first line has to name the columns")??;
+            let (line, _) = first.ok_or("the input is empty; the first line must name the columns")??;
             let columns = header(&records.fields, ignore_unknown_columns, &mut input.ignored);
             let columns = columns.map_err(|problem| format!("line {line}: {problem}"))?;
             input.table = Some(Table { separator, columns });
@@ -168,7 +172,7 @@ impl Input {
                     continue;
                 }
             };
-            // Another session may have the same key: this one goes by the next that is free.
+            // If another session has the same key, this one gets the next free key.
             let mut key = session_key(&id);
             let earlier = loop {
                 let Some(row) = rows_by_key.get(&key) else { break None };
@@ -186,7 +190,7 @@ impl Input {
                 }
                 Some((_, _, same)) if same == update => input.repeated += 1,
                 Some((row, id, _)) => complain(format!(
-                    "line {line}: it contradicts line {} about session {id}",
+                    "line {line}: this row contradicts line {} about session {id}",
                     input.line(row)
                 )),
             }
@@ -207,8 +211,10 @@ impl Input {
         self.rows[row].status
     }
 
+    /// Returns the session and the update of a row.
+    ///
     /// # Panics
-    /// Never: every row was read once before it was kept.
+    /// Never: every row was parsed successfully before it was kept.
     pub fn row(&self, row: usize) -> (SessionId, StatusUpdate) {
         let text = &self.text[self.rows[row].start as usize..];
         let row = match &self.table {
@@ -222,33 +228,33 @@ impl Input {
         row.expect("a row that was checked")
     }
 
-    /// The row that began on a line of the input.
+    /// Returns the row that starts on a line of the input.
     pub fn at_line(&self, line: u32) -> Option<usize> {
         self.rows.binary_search_by_key(&line, |row| row.line).ok()
     }
 
-    /// Tells this input from others, in every version of this program.
+    /// Returns a fingerprint of this input, which is the same in every version of this program.
     pub fn fingerprint(&self) -> u64 {
         fingerprint(self.text.as_bytes())
     }
 }
 
-/// FNV-1a: the same everywhere and for ever, which the standard library's hash is not.
+/// Returns the FNV-1a hash. Unlike the standard library's hash, it never changes.
 fn fingerprint(bytes: &[u8]) -> u64 {
     let mut hasher = FnvHasher::default();
     hasher.write(bytes);
     hasher.finish()
 }
 
-/// The same for all spellings of one session's id. Short, for the memory of a million.
+/// Returns a key that is the same for all spellings of a session id. It is short, to save memory for a million rows.
 fn session_key(id: &SessionId) -> u32 {
     fingerprint(id.as_str().to_ascii_lowercase().as_bytes()) as u32
 }
 
-/// What a first line begins with in which spreadsheets name the separator.
+/// How a first line starts in which a spreadsheet names the separator.
 const SEPARATOR: &str = "sep=";
 
-/// The separator that the first line of a CSV names, else the first one that is in it.
+/// Returns the separator that the first line of a CSV names, otherwise the first separator in the text.
 fn separator(text: &str) -> char {
     let named = text.strip_prefix(SEPARATOR).and_then(|rest| rest.chars().next());
     let mut is_quoted = false;
@@ -260,13 +266,13 @@ fn separator(text: &str) -> char {
     found.filter(char::is_ascii).unwrap_or(',')
 }
 
-/// Where the records begin, and on which lines.
+/// Finds the position and the line where each record starts.
 struct Records<'a> {
     text: &'a str,
     next: NextRecord<'a>,
-    /// Of a record of CSV.
+    /// The fields of the current CSV record.
     fields: StringRecord,
-    /// How much of the text was read, and on which line that ends.
+    /// How much of the text was read, and the line that it ends on.
     at: usize,
     line: u32,
 }
@@ -313,20 +319,20 @@ impl Iterator for Records<'_> {
                 Ok(_) if is_blank => {}
                 Ok(start) => return Some(Ok((self.line, start))),
                 Err((_, problem)) => {
-                    return Some(Err(format!("line {}: {problem}; nothing after it was read", self.line)));
+                    return Some(Err(format!("line {}: {problem}; the rest was not read", self.line)));
                 }
             }
         }
     }
 }
 
-/// What each column is.
+/// Returns the columns that a header names.
 fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<String>) -> Result<Vec<Column>, String> {
     let mut columns = Vec::new();
     for name in names.iter().map(str::trim) {
         let known = COLUMNS.iter().position(|known| *known == name).map(Column::Known);
         columns.push(match known {
-            Some(column) if columns.contains(&column) => return Err(format!("the column {name} is there twice")),
+            Some(column) if columns.contains(&column) => return Err(format!("the column {name} appears twice")),
             Some(column) => column,
             None if name.is_empty() => Column::Nameless,
             None if ignore_unknown => {
@@ -336,7 +342,7 @@ fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<String>)
             None => {
                 let known = COLUMNS.join(", ");
                 return Err(format!(
-                    "unknown column {name:?}; the columns are {known}; --ignore-unknown-columns skips others"
+                    "unknown column {name:?}; the columns are {known}; use --ignore-unknown-columns to ignore others"
                 ));
             }
         });
@@ -356,18 +362,18 @@ fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusU
             "a separator"
         };
         let hint = match record.len() > columns.len() {
-            true => format!("; a field with {separator} in it has to be in quotes"),
+            true => format!("; a field that contains {separator} must be in quotes"),
             false => String::new(),
         };
         let (fields, columns) = (counted(record.len(), "field"), columns.len());
-        return Err(format!("it has {fields}, and the header has {columns}{hint}"));
+        return Err(format!("this row has {fields}, but the header has {columns}{hint}"));
     }
     let mut fields = [""; COLUMNS.len()];
     for (index, (text, column)) in record.iter().zip(columns).enumerate() {
         match column {
             Column::Known(field) => fields[*field] = text,
             Column::Nameless if !text.trim().is_empty() => {
-                return Err(format!("there is {text:?} in column {}, which has no name", index + 1));
+                return Err(format!("column {} has no name, but contains {text:?}", index + 1));
             }
             _ => {}
         }
@@ -381,7 +387,7 @@ fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusU
     let nodes = nodes.map(str::parse).collect::<didit::Result<Vec<Node>>>();
     let nodes = nodes.map_err(|error| format!("nodes: {error}"))?;
     if !nodes.is_empty() && status != NewStatus::Resubmitted {
-        return Err("nodes: they go with Resubmitted only".into());
+        return Err("nodes: only valid with Resubmitted".into());
     }
     Ok((
         id,
@@ -389,7 +395,7 @@ fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusU
     ))
 }
 
-/// A field that is not left empty.
+/// Returns a field, unless it is empty.
 fn given(field: &str) -> Option<&str> {
     Some(field.trim()).filter(|field| !field.is_empty())
 }
@@ -432,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_csv_writer_writes_comes_back_with_its_line_numbers() {
+    fn rows_of_any_csv_writer_are_read_with_their_line_numbers() {
         let mut random = fastrand::Rng::with_seed(5);
         for _ in 0..300 {
             let style = [::csv::QuoteStyle::Necessary, ::csv::QuoteStyle::Always][random.usize(..2)];
@@ -468,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_makes_it_panic_or_read_a_row_that_is_not_there() {
+    fn no_text_causes_a_panic_or_a_row_that_does_not_exist() {
         let mut random = fastrand::Rng::with_seed(6);
         let letters: Vec<char> = "a,\"\n\r\0{}:é ".chars().collect();
         for _ in 0..3000 {
@@ -487,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_carriage_return_alone_ends_a_line_too() {
+    fn a_single_carriage_return_ends_a_line() {
         let (input, problems) = rows("session_id,new_status\ra,Approved\r\rb,Declined", Format::Csv);
         assert_eq!(problems, [""; 0]);
         let input = input.unwrap();

@@ -1,8 +1,8 @@
-//! The journal of a batch: what was about to be sent, and what became of it.
+//! The journal of a batch records what was sent and what came of it.
 //!
-//! NDJSON. The first line tells which input, host and credential it belongs to. Then come an
-//! intent for each request to update, which is on disk before the request goes out, and a result whenever more is known of a
-//! row, which gets there with the next intent at the latest.
+//! A journal is an NDJSON file. Its first line names the input, the host and the credential that it belongs to. An intent
+//! follows for each attempt: it is on disk before the request goes out. A result follows when more is known about a row: it is
+//! on disk with the next intent at the latest.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -20,14 +20,14 @@ use super::model::NO_ANSWER;
 use super::rows::{Outcome, RowState};
 use crate::terminal::system_message;
 
-/// What a journal belongs to.
+/// The first line of a journal: what it belongs to.
 #[derive(Deserialize, PartialEq, Serialize)]
 pub struct Header {
     /// The version of this format.
     pub didit_journal: u32,
     pub input: String,
     pub host: String,
-    /// `None` after somebody deleted it because the same application has new credentials. Then any are accepted.
+    /// `None` if someone deleted it because the same application has new credentials. Any credentials are then accepted.
     pub credential: Option<String>,
 }
 
@@ -41,7 +41,7 @@ struct Intent<'a> {
     at: u64,
 }
 
-/// An intent or a result, as it is read.
+/// An intent or a result, as read from the journal.
 #[derive(Deserialize)]
 struct Entry {
     line: u32,
@@ -53,32 +53,32 @@ struct Entry {
     cause: Option<String>,
 }
 
-/// What earlier runs wrote.
+/// What earlier runs wrote to the journal.
 pub struct History {
-    /// The state of each row, and where in the journal its last entry is.
+    /// The state of each row, and the position of its last entry in the journal.
     pub rows: Vec<(RowState, u64)>,
-    /// How the updates of rows that have not ended failed.
+    /// Why the updates failed, for rows that have not ended.
     pub causes: HashMap<usize, String>,
-    /// The length of the lines that are whole.
+    /// The length of the complete lines, in bytes.
     whole: u64,
     same_credential: bool,
 }
 
 pub struct Journal(Mutex<Result<File, String>>);
 
-/// Opens or creates a journal, for this process alone until it ends.
+/// Opens or creates a journal, and locks it until this process ends.
 ///
 /// # Errors
-/// A line that says why it cannot be used.
+/// Says why the journal cannot be used.
 pub fn open(path: &Path) -> Result<File, String> {
     if path.metadata().is_ok_and(|found| !found.is_file()) {
-        return Err("it is not a regular file: this run sent nothing; give another --journal".into());
+        return Err("a journal must be a regular file; nothing was sent; choose another file with --journal".into());
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // In place of a lock, which would keep everybody from reading it there: FILE_SHARE_READ.
+    // FILE_SHARE_READ instead of a lock: on Windows, a lock would also prevent others from reading the journal.
     #[cfg(windows)]
     std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 1);
     let file = options.open(path).map_err(|error| match error.raw_os_error() {
@@ -94,10 +94,10 @@ pub fn open(path: &Path) -> Result<File, String> {
     Ok(file)
 }
 
-/// Gives a journal another name, and returns that.
+/// Renames a journal to a free name, and returns that name.
 ///
 /// # Errors
-/// A line that says why it cannot be done.
+/// Says why the journal cannot be renamed.
 pub fn put_aside(path: &Path) -> Result<PathBuf, String> {
     let name = |number: u32| {
         let mut name = path.as_os_str().to_owned();
@@ -105,15 +105,15 @@ pub fn put_aside(path: &Path) -> Result<PathBuf, String> {
         PathBuf::from(name)
     };
     let aside = (1..).map(name).find(|aside| aside.symlink_metadata().is_err());
-    let aside = aside.expect("one of all numbers");
+    let aside = aside.expect("a free number");
     fs::rename(path, &aside).map_err(unusable)?;
     Ok(aside)
 }
 
-/// Opens a journal to look into it, without a lock. It may not be there yet.
+/// Opens a journal for reading, without a lock. Returns `None` if it does not exist.
 ///
 /// # Errors
-/// A line that says why it cannot be used.
+/// Says why the journal cannot be used.
 pub fn open_to_read(path: &Path) -> Result<Option<File>, String> {
     match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -122,15 +122,15 @@ pub fn open_to_read(path: &Path) -> Result<Option<File>, String> {
 }
 
 impl Journal {
-    /// Goes on with a journal behind the last whole line of its history, or begins it.
+    /// Resumes a journal after the last complete line of its history, or starts a new one.
     ///
     /// # Errors
-    /// A line that says why it cannot be used.
+    /// Says why the journal cannot be used.
     pub fn resume(mut file: File, path: &Path, header: &Header, history: &History) -> Result<Journal, String> {
-        // Not every file system has modes, and nothing in it is secret.
+        // An error is ignored: some file systems have no modes, and a journal holds no secret.
         #[cfg(unix)]
         let _ = file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
-        // What follows the last whole line was being written when the run ended: nothing was sent for it.
+        // The last run ended while it wrote an incomplete line. It sent no request for that line.
         file.set_len(history.whole).map_err(unusable)?;
         file.seek(SeekFrom::End(0)).map_err(unusable)?;
         if history.whole == 0 {
@@ -142,7 +142,7 @@ impl Journal {
         Ok(Journal(Mutex::new(Ok(file))))
     }
 
-    /// Returns once the intent is on disk.
+    /// Writes an intent. Returns when it is on disk.
     ///
     /// # Errors
     /// As [`append`](Journal::append).
@@ -158,15 +158,15 @@ impl Journal {
         self.sync()
     }
 
-    /// Writes a line. The next [`sync`](Journal::sync) gets it to the disk.
+    /// Writes a line. The line is on disk after the next [`sync`](Journal::sync).
     ///
     /// # Errors
-    /// A line that says why nothing can be written any more.
+    /// Says why the journal cannot be written any more.
     pub fn append(&self, line: &str) -> Result<(), String> {
         self.write(|mut file| file.write_all(format!("{line}\n").as_bytes()))
     }
 
-    /// Returns once all that was written is on disk.
+    /// Returns when everything written so far is on disk.
     ///
     /// # Errors
     /// As [`append`](Journal::append).
@@ -174,7 +174,7 @@ impl Journal {
         self.write(File::sync_data)
     }
 
-    /// After a failure nothing more is written: nobody knows what the file holds.
+    /// Writes nothing more after a failure, because the content of the file is then unknown.
     fn write(&self, what: impl Fn(&File) -> io::Result<()>) -> Result<(), String> {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = what(file.as_ref().map_err(String::clone)?) {
@@ -198,8 +198,10 @@ impl History {
         }
     }
 
+    /// Reads the history of a batch from its journal.
+    ///
     /// # Errors
-    /// A line that says why the batch cannot go on from it.
+    /// Says why the batch cannot resume from this journal.
     pub fn read(file: &File, header: &Header, input: &Input) -> Result<History, String> {
         let mut history = History::empty(input);
         let mut reader = BufReader::new(file);
@@ -208,7 +210,7 @@ impl History {
             bytes.clear();
             let length = read_line(&mut reader, &mut bytes)?;
             if number == 1 && !is_start_of_journal(&bytes) {
-                return Err(NO_JOURNAL.into());
+                return Err(NOT_A_JOURNAL.into());
             }
             if !bytes.ends_with(b"\n") {
                 break;
@@ -225,7 +227,7 @@ impl History {
             }
             history.whole += length as u64;
         }
-        // Only now, as most intents are followed by a result.
+        // After the last line, because most intents are followed by a result.
         for (row, (state, _)) in history.rows.iter().enumerate() {
             if state.is_interrupted() {
                 let (id, update) = input.row(row);
@@ -240,7 +242,7 @@ impl History {
         let (state, place) = &mut self.rows[row];
         let before = *state;
         *state = before.after(entry.result, entry.in_doubt);
-        // Once a row was applied, that is the result to be printed, whatever follows.
+        // A row that was applied keeps that result, even if other entries follow.
         if !before.is_applied() {
             *place = self.whole;
         }
@@ -250,10 +252,11 @@ impl History {
         }
     }
 
-    /// Whether it belongs to other credentials, with which nothing was applied or left in doubt: they were wrong.
+    /// Returns whether the journal belongs to other credentials that were wrong: with them, nothing was applied or left in
+    /// doubt.
     ///
     /// # Errors
-    /// If something was.
+    /// Rejects a journal of other credentials with which something was applied or left in doubt.
     pub fn is_of_wrong_credentials(&self) -> Result<bool, String> {
         let changed = |(state, _): &(RowState, u64)| state.is_applied() || state.in_doubt;
         match !self.same_credential && self.rows.iter().any(changed) {
@@ -262,7 +265,7 @@ impl History {
         }
     }
 
-    /// Reads the last result of each row whose state is wanted.
+    /// Reads the last result of each row that has a wanted outcome.
     pub fn results(
         &self,
         mut file: &File,
@@ -304,26 +307,26 @@ impl History {
 }
 
 fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> Result<usize, String> {
-    let read = reader.read_until(b'\n', bytes);
-    read.map_err(|error| format!("it cannot be read: {}", system_message(&error)))
+    reader.read_until(b'\n', bytes).map_err(unusable)
 }
 
-/// The row that a line is about, and what it says.
+/// Returns the row that a line is about, and its entry.
 fn parse(text: &str, input: &Input) -> Option<(usize, Entry)> {
     let entry: Entry = serde_json::from_str(text).ok()?;
     let row = input.at_line(entry.line)?;
     (entry.intent.is_some() || entry.result.is_some()).then_some((row, entry))
 }
 
-/// Any other file is left as it is. A power cut may leave NULs where the first line was being written.
+/// Returns whether a file starts like a journal. Any other file is left unchanged. A power failure may leave NUL bytes in the
+/// first line.
 fn is_start_of_journal(bytes: &[u8]) -> bool {
     let start = b"{\"didit_journal\":";
     let written = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     start.starts_with(&bytes[..written.min(start.len())]) && bytes[written..].iter().all(|byte| *byte == 0)
 }
 
-/// On some file systems a power cut leaves NULs in what was not synced. An intent is synced before its request is sent, so
-/// one that follows the NULs shows that they come from something else.
+/// Returns whether no intent follows. On some file systems, a power failure leaves NUL bytes in place of unsynced data. An
+/// intent is synced before its request is sent, so an intent after NUL bytes shows that they have another cause.
 fn nothing_was_sent_after(reader: &mut impl BufRead, input: &Input) -> Result<bool, String> {
     let mut bytes = Vec::new();
     while read_line(reader, &mut bytes)? > 0 {
@@ -336,46 +339,47 @@ fn nothing_was_sent_after(reader: &mut impl BufRead, input: &Input) -> Result<bo
     Ok(true)
 }
 
-/// Refuses the journal of another input or host. Returns whether the credential is the same.
+/// Returns whether the credential is the same.
+///
+/// # Errors
+/// Rejects the journal of a different input, host or version.
 fn check_header(text: &str, header: &Header) -> Result<bool, String> {
-    let found: Header = serde_json::from_str(text).map_err(|_| NO_JOURNAL)?;
-    let (other, remedy) = if found.didit_journal != header.didit_journal {
-        return Err(OTHER_VERSION.into());
+    let found: Header = serde_json::from_str(text).map_err(|_| NOT_A_JOURNAL)?;
+    let problem = if found.didit_journal != header.didit_journal {
+        OTHER_VERSION
     } else if found.input != header.input {
-        (
-            "a different input, or the input was changed since",
-            "restore its input; to correct rows, put them in a new file, which gets a journal of its own",
-        )
+        OTHER_INPUT
     } else if found.host != header.host {
-        ("another API host", "set DIDIT_BASE_URL as it was")
+        OTHER_HOST
     } else {
         return Ok(found.credential.is_none() || found.credential == header.credential);
     };
-    Err(format!(
-        "it belongs to {other}: this run sent nothing; to resume that batch, {remedy}; with another --journal, every row is \
-         sent"
-    ))
+    Err(problem.into())
 }
 
-const IN_USE: &str = "another run is using it: this run sent nothing; wait until the other has ended";
-const OTHER_VERSION: &str = "it was written by another version of this command: this run sent nothing; finish the \
-                             batch with that version. Do not delete the journal: a new one knows nothing of the rows \
-                             that were sent, and they would be sent again";
-const OTHER_CREDENTIAL: &str = "it belongs to other credentials: this run sent nothing; use those; or, if the same \
-                                application has new ones, delete \"credential\" and its value from the first line of \
-                                the journal, and run again";
-const NO_JOURNAL: &str = "this is not a journal of didit: this run sent nothing; give another --journal";
-const DAMAGED: &str = ": this run sent nothing; restore the journal from a copy, or start a new batch with the rows \
-                       that it does not mention";
+const IN_USE: &str = "another run is using this journal; nothing was sent; wait until that run has ended";
+const OTHER_VERSION: &str = "another version of this command wrote this journal; nothing was sent. Finish the batch \
+                             with that version. Keep the journal: without it, a new run sends every row again";
+const OTHER_INPUT: &str = "this journal belongs to a different input file; nothing was sent. To correct rows, put them in \
+                           a new file with its own journal; to resume this batch, restore its input. With another \
+                           --journal, every row is sent again";
+const OTHER_HOST: &str = "this journal belongs to another API host; nothing was sent. To resume this batch, set \
+                          DIDIT_BASE_URL to that host. With another --journal, every row is sent again";
+const OTHER_CREDENTIAL: &str = "this journal belongs to other credentials; nothing was sent. Use those credentials; if \
+                                the same application has new ones, delete \"credential\" and its value from the first \
+                                line of the journal, and run again";
+const NOT_A_JOURNAL: &str = "this file is not a journal of didit; nothing was sent; choose another file with --journal";
+const DAMAGED: &str = "; nothing was sent; restore the journal from a copy, or start a new batch with the rows that \
+                       the journal does not mention";
 
 fn unusable(error: io::Error) -> String {
     let remedy = match is_full(&error) {
         true => "free some space, and run the same command again",
-        // Also where a file system knows no locks.
-        false => "for a new batch, --journal FILE puts it somewhere else",
+        // Also if the file system does not support locks.
+        false => "for a new batch, choose another place with --journal FILE",
     };
     format!(
-        "it cannot be used: {}; this run sent nothing; {remedy}",
+        "this journal cannot be used: {}; nothing was sent; {remedy}",
         system_message(&error)
     )
 }
@@ -385,7 +389,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull)
 }
 
-/// So that the journal itself outlasts a power cut. Not every file system can do that.
+/// Makes sure that the new file survives a power failure, on file systems that support this.
 fn sync_directory(path: &Path) {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Ok(directory) = File::open(parent.unwrap_or(Path::new("."))) {
@@ -408,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn wherever_a_journal_is_cut_off_no_row_that_was_sent_is_forgotten() {
+    fn a_journal_that_is_cut_off_anywhere_forgets_no_row_that_was_sent() {
         let text = "session_id,new_status\na,Approved\nb,Declined\n".to_owned();
         let input = Input::parse(text, Format::Csv, false, |_| Ok(()), &mut |problem| panic!("{problem}")).unwrap();
         let lines = [
@@ -434,7 +438,7 @@ mod tests {
         ];
         for cut in 0..=whole.len() {
             let lines = ends.iter().filter(|end| **end <= cut).count();
-            // What was not synced may be there as NULs.
+            // Unsynced data may appear as NUL bytes.
             for tail in ["", "\0\0\0", "\0\0\n\0"] {
                 let mut file = tempfile::tempfile().unwrap();
                 file.write_all(&[&whole.as_bytes()[..cut], tail.as_bytes()].concat())
@@ -442,7 +446,7 @@ mod tests {
                 file.rewind().unwrap();
                 let history = History::read(&file, &header(), &input);
                 if lines == 0 && tail.contains('\n') {
-                    // Any other file is left alone.
+                    // A file that is not a journal is rejected.
                     assert!(history.is_err(), "{cut} {tail:?}");
                     continue;
                 }

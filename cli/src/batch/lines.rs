@@ -1,4 +1,4 @@
-//! The result of each row, as it is printed and journaled, and the summary of a run.
+//! The lines for results: one per row, printed and written to the journal, and the summary of a run.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ pub struct RowResult {
     pub line: u32,
     pub outcome: Outcome,
     pub reason: String,
-    /// A line of the journal, and of `--json`.
+    /// The line for the journal and for `--json`.
     pub json: String,
 }
 
@@ -43,7 +43,7 @@ struct ResultLine<'a> {
 }
 
 impl RowResult {
-    /// `error` is the failure that the record is about, if it is about one.
+    /// `error` is the failure that led to the record, if any.
     pub fn new(input: &Input, record: Record, error: Option<&Error>) -> RowResult {
         let (line, outcome) = (input.line(record.row), record.outcome);
         let result = ResultLine {
@@ -59,7 +59,7 @@ impl RowResult {
             code: error.and_then(Error::code),
             request_id: error.and_then(Error::request_id),
         };
-        // Strings, numbers and enums: there is nothing in it that JSON could refuse.
+        // Strings, numbers and enums always serialize.
         let json = serde_json::to_string(&result).unwrap_or_default();
         let reason = record.reason;
         RowResult {
@@ -82,7 +82,7 @@ pub struct Summary {
 impl Summary {
     pub fn new(counts: Counts, total: usize) -> Summary {
         let not_applied = total - counts.ended();
-        // The gravest outcome decides.
+        // The most severe outcome decides.
         let exit = match (counts.unknown, not_applied, counts.refused) {
             (1.., ..) => Exit::Unknown,
             (_, 1.., _) => Exit::NotDone,
@@ -111,7 +111,7 @@ impl fmt::Display for Summary {
         let (counts, not_applied) = (&self.counts, self.not_applied);
         write!(
             f,
-            "{}: {} applied, {} already so, {} refused, {} unknown, {not_applied} not applied",
+            "{}: {} applied, {} already set, {} refused, {} unknown, {not_applied} not applied",
             counted(counts.ended() + not_applied, "row"),
             counts.applied,
             counts.already,
@@ -121,7 +121,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// The results to be printed on standard output.
+/// The lines that wait to be printed on standard output.
 #[derive(Default)]
 pub struct Lines {
     json: bool,
@@ -137,7 +137,7 @@ impl Lines {
         }
     }
 
-    /// Adds the result of a row: with `--json` of every row, else of those that were not applied.
+    /// Adds the result of a row. Without `--json`, rows that were applied or already set are left out.
     pub fn add(&mut self, result: &RowResult) {
         let word = match result.outcome {
             _ if self.json => return self.push(&result.json),
@@ -149,7 +149,7 @@ impl Lines {
         self.push(&format!("line {}: {word}: {}", result.line, escaped(&result.reason)));
     }
 
-    /// Rows that the run did not get to.
+    /// Adds the number of rows that the run did not reach.
     pub fn add_untouched(&mut self, rows: usize) {
         let reason = "not sent before the run ended";
         self.push(&match self.json {
@@ -172,10 +172,10 @@ impl Lines {
         }
     }
 
-    /// Prints what was added. Returns whether standard output could be written so far.
+    /// Prints the added lines. Returns false once standard output could not be written.
     pub fn print(&mut self) -> bool {
         let text = std::mem::take(&mut self.text);
-        // The journal has it all: the run goes on.
+        // The run continues: the journal has every result.
         if !self.failed && !text.is_empty() {
             self.failed = print(&text).map_err(|error| unprintable(&error)).is_err();
         }
@@ -183,7 +183,7 @@ impl Lines {
     }
 }
 
-/// When something happened, in Unix seconds.
+/// Returns the current time in Unix seconds.
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gravest_end_of_a_row_decides() {
+    fn the_most_severe_outcome_decides_the_exit_status() {
         let exit = |unknown, not_applied, refused| {
             let counts = Counts {
                 applied: 3,

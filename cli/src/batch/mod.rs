@@ -1,4 +1,4 @@
-//! Many sessions: the whole input is checked, then sent as the model says.
+//! `didit batch`: checks the whole input, then sends its rows in the order that the model decides.
 
 mod csv;
 mod input;
@@ -36,7 +36,7 @@ const CREDENTIALS: [&str; 5] = [
     "DIDIT_CLIENT_SECRET_FILE",
 ];
 
-/// Only so many problems of an input are printed one by one.
+/// The number of problems in an input that are printed one by one.
 const MAX_SHOWN: usize = 20;
 
 pub fn run(options: &Batch, output: Output) -> Exit {
@@ -52,7 +52,7 @@ pub fn run(options: &Batch, output: Output) -> Exit {
     };
     run_checked(options, &client, &input, output).unwrap_or_else(|problem| {
         let journal = options.journal.as_deref().unwrap_or(Path::new(""));
-        say(&format!("journal {}: {problem}", journal.display()));
+        say(&format!("{}: {problem}", journal.display()));
         Exit::Usage
     })
 }
@@ -60,7 +60,7 @@ pub fn run(options: &Batch, output: Output) -> Exit {
 fn client(options: &Batch) -> didit::Result<Client> {
     let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let builder = match ClientBuilder::from_env() {
-        // Its check sends nothing, so any credentials will do.
+        // A dry run sends nothing, so any credentials work.
         Err(_) if options.dry_run && CREDENTIALS.iter().all(|name| set(name).is_none()) => {
             let version = set("DIDIT_API_VERSION").and_then(|version| version.parse().ok());
             let builder = Client::builder(Credentials::api_key("none")).api_version(version.unwrap_or(ApiVersion::V3));
@@ -71,11 +71,11 @@ fn client(options: &Batch) -> didit::Result<Client> {
         }
         builder => builder?,
     };
-    // The model repeats requests itself: at the pace of all workers, and with each one in the journal.
+    // The model retries requests itself: at the pace of all workers, and with an intent in the journal for each attempt.
     builder.retry(RetryPolicy::none()).build()
 }
 
-/// The input, if nothing is wrong with any row; otherwise prints what is.
+/// Returns the input if every row is valid. Otherwise prints the problems.
 fn read(options: &Batch, client: &Client) -> Option<Input> {
     let name = match &options.file {
         Some(file) => file.display().to_string(),
@@ -98,9 +98,7 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
     }
     if problems > 0 {
         let problems = counted(problems, "problem");
-        say(&format!(
-            "{problems}: nothing was sent; correct the input and run again"
-        ));
+        say(&(problems + "; nothing was sent; correct the input and run again"));
         return None;
     }
     if let Some(ignored) = input
@@ -134,13 +132,13 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
     };
     if let Some(path) = options.journal.as_ref().filter(|_| !options.dry_run) {
         if history.is_of_wrong_credentials()? {
-            // Windows renames no open file. Elsewhere it is locked until the new one is.
+            // Windows cannot rename an open file. Elsewhere the old file stays locked until the new one is.
             let _locked = file.take().filter(|_| cfg!(not(windows)));
             let aside = journal::put_aside(path)?;
             (file, history) = (Some(journal::open(path)?), History::empty(input));
             say(&format!(
-                "journal {}: it belongs to other credentials, with which nothing was applied; it is {} now, and a new \
-                 one begins",
+                "{}: this journal belongs to other credentials, with which nothing was applied; this run renamed it to \
+                 {} and starts a new journal",
                 path.display(),
                 aside.display()
             ));
@@ -176,7 +174,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
         Ok(run) => Ok(run.go(options.jobs, output, lines)),
         Err(error) => {
             say(&format!(
-                "signals cannot be handled: {}; nothing was sent",
+                "cannot handle signals: {}; nothing was sent",
                 system_message(&error)
             ));
             Ok(Exit::NotDone)
@@ -184,7 +182,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
     }
 }
 
-/// The end of a dry run: what would be sent, and what is left by the journal.
+/// Ends a dry run: prints what a run would send, and what is left according to the journal.
 fn end_dry_run(input: &Input, history: &History, output: Output, mut lines: Lines) -> Exit {
     let of = |status| (0..input.len()).filter(|row| input.status(*row) == status).count();
     let [approved, declined, resubmitted] = [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted].map(of);
@@ -205,13 +203,13 @@ fn end_dry_run(input: &Input, history: &History, output: Output, mut lines: Line
         return if lines.print() { Exit::Done } else { Exit::NotDone };
     }
     let mut text = format!(
-        "{}: {approved} to be approved, {declined} declined, {resubmitted} resubmitted; repetitions left out: {repeated}; \
-         nothing was sent\n",
-        counted(total, "row")
+        "{}: {approved} to approve, {declined} to decline, {resubmitted} to resubmit; {} left out; nothing was sent\n",
+        counted(total, "row"),
+        counted(repeated, "duplicate row")
     );
     let left = summary.not_applied + summary.counts.unknown;
     if left < total || summary.counts.unknown > 0 {
-        text += &format!("by the journal: {left} left of {summary}\n");
+        text += &format!("according to the journal, {left} left of {summary}\n");
     }
     print_all(&text)
 }

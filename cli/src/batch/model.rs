@@ -25,18 +25,19 @@ use super::outage::{Change, Circuit, Time};
 use super::pace::Pace;
 use super::rows::{Answer, Counts, Failure, FailureKind, Outcome, Record, RowState, Stop, Task};
 
-/// A row that fails this often while others get through is left for the next run.
+/// A row that fails this many times while others succeed is left for the next run.
 const MAX_FAILURES: u8 = 10;
 
-/// How long to wait for another worker's answer. News ends the wait sooner.
+/// How long a worker waits for another worker's answer. An answer ends the wait early.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why a row is in doubt whose request was about to be sent when the run ended.
-pub const NO_ANSWER: &str = "the run ended before the answer came";
+/// The cause of a doubt if a run ended before it received the answer.
+pub const NO_ANSWER: &str = "the run ended before the answer arrived";
 
 pub struct Settings {
-    /// Requests a minute.
+    /// The highest number of updates per minute.
     pub writes: u32,
+    /// The highest number of reads per minute.
     pub reads: u32,
     pub max_outage: Duration,
     pub retry_unknown: bool,
@@ -51,9 +52,9 @@ struct Row {
     in_doubt: bool,
     /// An attempt of this run may have been applied.
     doubted: bool,
-    /// The result of an earlier run, until this run does something about the row.
+    /// The result of an earlier run, until this run has tried the row.
     earlier_result: Option<Outcome>,
-    /// `--retry`: a person wants it to be sent once more, whatever its session shows.
+    /// `--retry` asks to resend this row once, even if its session has another status.
     overridden: bool,
     failures: u8,
 }
@@ -61,7 +62,7 @@ struct Row {
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
     Untouched,
-    /// It was tried, now or earlier, and has not ended.
+    /// The row was tried, in this run or an earlier one, and has not ended.
     Tried,
     Sending,
     Reading,
@@ -70,16 +71,16 @@ enum Stage {
 
 pub struct Model {
     rows: Vec<Row>,
-    /// The rows that have not had their turn, the next one first.
+    /// The rows that wait for their turn, the next one first.
     waiting: VecDeque<usize>,
-    /// What goes out before any other row has its turn: the read of a row that was just sent, or the update of one that was
-    /// just read. A pause sends these rows back to the head of the others.
+    /// Requests that go out before any waiting row: the read of a row in doubt, or the update of a row that was just read. A
+    /// pause moves these rows back to the head of `waiting`.
     begun: VecDeque<Task>,
-    /// How the update of a row that has not ended failed.
+    /// Why the update failed, for rows that have not ended.
     causes: HashMap<usize, String>,
     in_flight: usize,
     circuit: Circuit,
-    /// A pause that has just begun, and why.
+    /// A pause that has just begun, and its reason.
     new_pause: Option<(Duration, String)>,
     writes: Pace,
     reads: Pace,
@@ -88,8 +89,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// `history` is what the journal says of each row, and where its last entry is: what was tried last comes last, so that
-    /// every run gets further. `causes` says how the updates of rows that have not ended failed.
+    /// `history` holds the state of each row in the journal and the position of its last entry. Rows that were tried last come
+    /// last, so that every run makes progress. `causes` holds why the updates failed, for rows that have not ended.
     pub fn new(
         settings: &Settings,
         history: &[(RowState, u64)],
@@ -150,29 +151,29 @@ impl Model {
         self.stop.as_ref()
     }
 
-    /// How many rows were never tried.
+    /// Returns the number of rows that were never tried.
     pub fn untouched(&self) -> usize {
         self.rows.iter().filter(|row| row.stage == Stage::Untouched).count()
     }
 
-    /// What is left of a pause of all workers.
+    /// Returns what is left of a pause of all workers.
     pub fn pause(&self, now: Time) -> Option<Duration> {
         self.circuit.remaining_pause(now)
     }
 
-    /// What a run that was stopped by a signal still does: how many requests are in flight, how many rows in doubt are read
-    /// back after that, and about how long that takes.
+    /// Returns what a run still does after a signal: the number of requests in flight, the number of rows in doubt that it reads
+    /// back after them, and roughly how long that takes.
     pub fn rest(&self, now: Time) -> (usize, usize, Duration) {
         let doubts = if self.circuit.is_open() { 0 } else { self.begun.len() };
         (self.in_flight, doubts, self.reads.estimate(now, doubts))
     }
 
-    /// Why all workers pause, once for each pause.
+    /// Returns a pause of all workers that has just begun and its reason. Each pause is returned once.
     pub fn take_new_pause(&mut self) -> Option<(Duration, String)> {
         self.new_pause.take()
     }
 
-    /// The first reason stands. What this run left in doubt is still read back after a signal, and that is all.
+    /// Stops the run. Only the first reason counts. After a signal, the run still reads back the rows that it left in doubt.
     pub fn stop(&mut self, why: Stop) {
         if self.stop.is_none() {
             let left = |row: &Row| row.stage == Stage::Tried && row.in_doubt && row.earlier_result.is_none();
@@ -182,25 +183,26 @@ impl Model {
         }
     }
 
-    /// What the answer to a write or a read says about the rate limit.
+    /// Adapts the pace of updates or reads to the rate limit that an answer reports.
     pub fn heed_rate_limit(&mut self, now: Time, write: bool, limit: u64, remaining: u64, reset: Option<Duration>) {
         let pace = if write { &mut self.writes } else { &mut self.reads };
         pace.heed_rate_limit(now, limit, remaining, reset);
     }
 
+    /// Returns what a worker does next.
     pub fn next(&mut self, now: Time) -> Task {
         let open = self.circuit.is_open();
         match (&self.stop, self.circuit.remaining_pause(now)) {
             (Some(Stop::Signal), None) if !open => {}
             (Some(_), _) => return Task::Done,
             (None, Some(pause)) => {
-                // What was read before a pause is too old after it: somebody may decide meanwhile.
+                // A status that was read before a pause is too old after it: someone may decide in the meantime.
                 while let Some(Task::Send(row) | Task::Read(row)) = self.begun.pop_back() {
                     self.waiting.push_front(row);
                 }
                 return Task::Wait(pause);
             }
-            // One at a time.
+            // An open circuit lets one request through at a time.
             (None, None) if open && self.in_flight > 0 => return Task::Wait(POLL_INTERVAL),
             (None, None) => {}
         }
@@ -211,11 +213,11 @@ impl Model {
                 Stage::Untouched => (Task::Send(*row), true),
                 _ => (Task::Read(*row), true),
             },
-            // A row in flight may have to be tried again.
+            // A row in flight may need a retry.
             (None, None) if self.stop.is_none() && self.in_flight > 0 => return Task::Wait(POLL_INTERVAL),
             (None, _) => return Task::Done,
         };
-        // A row is read only when it may be sent, too, and then is sent at once: what was read is never old.
+        // A row is read only when it may also be sent. It is sent right after the read, so the status is never old.
         let read = matches!(task, Task::Read(_));
         let write = (read || is_turn) && self.stop.is_none();
         let mut paces = [read.then_some(&mut self.reads), write.then_some(&mut self.writes)];
@@ -240,21 +242,21 @@ impl Model {
         task
     }
 
-    /// Where the next row waits while the circuit is open: only an update can close it, so it is one that needs no read and
-    /// may be repeated, where there is one.
+    /// Returns the position of the row to send while the circuit is open. Only an update can close the circuit, so this prefers
+    /// a row that needs no read and may be repeated.
     fn probe(&self) -> usize {
         let suits = |row: &Row| row.stage == Stage::Untouched && row.wanted != NewStatus::Resubmitted;
         self.waiting.iter().position(|row| suits(&self.rows[*row])).unwrap_or(0)
     }
 
-    /// The intent to send a row could not be written, so it was not sent.
+    /// Handles a row that was not sent because its intent could not be written.
     pub fn not_journaled(&mut self, row: usize, reason: String) {
         self.request_ended(row);
         self.causes.entry(row).or_insert_with(|| reason.clone());
         self.stop(Stop::Failed(reason));
     }
 
-    /// How the request that a `Send` or `Read` asked for ended. Returns a result, if that decides one.
+    /// Handles the answer to a `Send` or a `Read`. Returns the row's result if the answer decides it.
     pub fn answered(&mut self, now: Time, row: usize, answer: Answer) -> Option<Record> {
         let read = self.rows[row].stage == Stage::Reading;
         self.request_ended(row);
@@ -278,13 +280,13 @@ impl Model {
         }
         match failure.kind {
             FailureKind::NoSession if in_doubt => {
-                let reason = format!("{reason}; whether it was applied before that cannot be known");
+                let reason = format!("{reason}; whether the update was applied before that is unknown");
                 Some(self.end(row, Outcome::Refused, &reason))
             }
             FailureKind::NoSession => Some(self.end(row, Outcome::Refused, &refusal)),
             FailureKind::Refused if !read && !in_doubt => Some(self.end(row, Outcome::Refused, &refusal)),
             FailureKind::Refused if !read => {
-                // It may be refused because the request before was applied.
+                // Didit may refuse it because an earlier attempt was applied.
                 self.rows[row].failures = MAX_FAILURES;
                 self.causes.insert(row, failure.reason);
                 self.begun.push_back(Task::Read(row));
@@ -321,13 +323,13 @@ impl Model {
             return None;
         }
         let advice = match decided {
-            true => "somebody may have decided that since; use --retry unknown only to override it",
-            false => "look at it, then run again with --retry unknown to send the row once more",
+            true => "someone else may have decided this; use --retry unknown only to override that decision",
+            false => "check it, then run again with --retry unknown to resend the row",
         };
-        Some(self.end(row, Outcome::Unknown, &format!("the session is {found} now; {advice}")))
+        Some(self.end(row, Outcome::Unknown, &format!("the session is now {found}; {advice}")))
     }
 
-    /// A failure that is not about the row.
+    /// Handles a failure that is not about the row.
     fn try_again(&mut self, now: Time, row: usize, failure: &Failure, read: bool) -> Option<Record> {
         let open = self.circuit.is_open();
         self.failure(now, failure);
@@ -336,17 +338,17 @@ impl Model {
         let first_doubt = failure.in_doubt && !state.doubted;
         state.doubted |= failure.in_doubt;
         state.in_doubt |= failure.in_doubt;
-        // While the circuit is open, it fails because nothing gets through.
+        // While the circuit is open, the outage is to blame and not the row.
         state.failures += u8::from(!open);
-        // Of refusals, only those of a read come here.
+        // The only refusals that arrive here are those of a read.
         let at_once = matches!(failure.kind, FailureKind::NotPermitted | FailureKind::Refused);
         let (in_doubt, left) = (state.in_doubt, at_once || state.failures >= MAX_FAILURES);
         if in_doubt && left && (read || at_once) {
-            let what = if read { "read back" } else { "sent again" };
+            let what = if read { "read back" } else { "resent" };
             let reason = format!("it cannot be {what} ({})", failure.reason);
             return Some(self.end(row, Outcome::Unknown, &reason));
         }
-        // That a repetition or a read changed nothing says nothing about the request before.
+        // A retry or a read that changed nothing does not settle an earlier attempt.
         if failure.in_doubt || !in_doubt {
             let cause = [failure.reason.as_str(), &failure.verdict].concat();
             match read && !left {
@@ -357,13 +359,13 @@ impl Model {
         if !read && (first_doubt || in_doubt && (left || self.stop.is_some())) {
             self.begun.push_back(Task::Read(row));
         } else if !left {
-            // A session that the server fails at again and again holds up no others.
+            // A session that keeps failing does not delay the other rows.
             self.waiting.push_back(row);
         }
         (!in_doubt).then(|| self.record(row, Outcome::NotApplied, ""))
     }
 
-    /// What a failure means for all workers.
+    /// Applies a failure to all workers: it may open the circuit or stop the run.
     fn failure(&mut self, now: Time, failure: &Failure) {
         let reason = || failure.reason.clone();
         if failure.kind == FailureKind::Credentials {
@@ -385,7 +387,7 @@ impl Model {
         record
     }
 
-    /// `reason` comes after how the update itself failed.
+    /// Returns the result of a row. Its reason is why the update failed, followed by `reason`.
     fn record(&self, row: usize, outcome: Outcome, reason: &str) -> Record {
         let in_doubt = self.rows[row].in_doubt && matches!(outcome, Outcome::Refused | Outcome::Unknown);
         let unsettled = matches!(outcome, Outcome::NotApplied | Outcome::Unknown);
@@ -400,7 +402,7 @@ impl Model {
                 .filter(|text| !text.is_empty())
                 .collect::<Vec<_>>()
                 .join("; "),
-            // A row that certainly was not applied has no cause to be in doubt.
+            // A row that is unknown only because of another decision is not in doubt, so it has no cause.
             cause: if in_doubt || outcome == Outcome::NotApplied {
                 cause
             } else {
@@ -410,7 +412,7 @@ impl Model {
         }
     }
 
-    /// The end of the run: the rows that were tried, now or earlier, and have not ended.
+    /// Ends the run. Returns the results of the rows that were tried, in this run or an earlier one, and have not ended.
     pub fn finish(&mut self) -> Vec<Record> {
         let mut records = Vec::new();
         for row in 0..self.rows.len() {
@@ -425,8 +427,8 @@ impl Model {
             }
             let (earlier_result, in_doubt) = (state.earlier_result, state.in_doubt);
             let mut record = match earlier_result {
-                Some(outcome) => self.end(row, outcome, "this is from an earlier run: this one did not settle it"),
-                None if in_doubt => self.end(row, Outcome::Unknown, "the run ended before that was settled"),
+                Some(outcome) => self.end(row, outcome, "reported by an earlier run; this run did not settle it"),
+                None if in_doubt => self.end(row, Outcome::Unknown, "the run ended before this was settled"),
                 None => self.record(row, Outcome::NotApplied, ""),
             };
             record.journaled = earlier_result.is_some() || !in_doubt;
@@ -460,7 +462,7 @@ mod tests {
         result: None,
         in_doubt: false,
     };
-    /// An intent was written, and then the run was killed.
+    /// The run was killed after it wrote an intent.
     const INTERRUPTED: RowState = RowState {
         result: None,
         in_doubt: true,
@@ -497,7 +499,7 @@ mod tests {
         Answer::ReadBack(SessionStatus::InReview)
     }
 
-    /// The next task, once the pace lets it go out.
+    /// Returns the next task, once the pace allows it.
     fn next(model: &mut Model, now: Time) -> Task {
         match model.next(now) {
             Task::Wait(wait) if wait < Duration::from_millis(500) => next(model, now + wait),
@@ -505,7 +507,7 @@ mod tests {
         }
     }
 
-    /// Lets so many rows fail, one after the other.
+    /// Fails this many rows, one after the other.
     fn fail(model: &mut Model, rows: usize) {
         for row in 0..rows {
             assert_eq!(next(model, at(0)), Task::Send(row));
@@ -513,14 +515,14 @@ mod tests {
         }
     }
 
-    /// The outcome of a row that has ended.
+    /// Returns the outcome of a row that has ended.
     fn outcome(record: Option<Record>) -> Option<Outcome> {
         let outcome = record.map(|record| record.outcome);
         outcome.filter(|outcome| *outcome != Outcome::NotApplied)
     }
 
     #[test]
-    fn one_write_that_gets_through_lets_all_workers_go_on() {
+    fn one_successful_update_lets_all_workers_continue() {
         let mut model = model(&[(APPROVED, UNTOUCHED); 20], |_| {});
         fail(&mut model, 8);
         assert_eq!(next(&mut model, at(0)), Task::Wait(at(1)));
@@ -538,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_works_closes_nothing() {
+    fn a_successful_read_does_not_close_the_circuit() {
         let mut model = model(&[(RESUBMITTED, UNTOUCHED); 20], |_| {});
         fail(&mut model, 8);
         assert_eq!(next(&mut model, at(1)), Task::Send(8));
@@ -550,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn the_probe_is_a_row_that_may_be_repeated_where_there_is_one() {
+    fn the_probe_is_preferably_a_row_that_may_be_repeated() {
         let mut rows = vec![(RESUBMITTED, UNTOUCHED); 20];
         rows[15].0 = APPROVED;
         let mut model = model(&rows, |_| {});
@@ -559,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_fails_ten_times_while_others_get_through_is_left_for_the_next_run() {
+    fn a_row_that_fails_ten_times_while_others_succeed_is_left_for_the_next_run() {
         let mut model = model(&[(APPROVED, UNTOUCHED); 60], |_| {});
         let mut tries = [0; 60];
         let mut failures = 0;
@@ -567,7 +569,7 @@ mod tests {
             match next(&mut model, at(0)) {
                 Task::Send(row) => {
                     tries[row] += 1;
-                    // Every sixth gets through, but never the first.
+                    // Every sixth succeeds, but never the first.
                     failures = if failures == 5 && row != 0 { 0 } else { failures + 1 };
                     let answer = if failures == 0 { Answer::Applied } else { other(false) };
                     model.answered(at(0), row, answer);
@@ -583,7 +585,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_fails_in_an_outage_is_not_given_up_for_that() {
+    fn failures_during_an_outage_do_not_count_against_a_row() {
         let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
         let (mut now, mut tries) = (at(0), 0);
         while model.stopped().is_none() {
@@ -602,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_was_tried_before_is_read_before_it_is_sent_again() {
+    fn a_row_that_was_tried_before_is_read_before_it_is_resent() {
         use SessionStatus::{Approved, Declined, InReview, Resubmitted};
         let refused = state(Outcome::Refused, false);
         for (state, found, retry, outcome) in [
@@ -610,17 +612,17 @@ mod tests {
             (NOT_APPLIED, Declined, false, Some(Outcome::Unknown)),
             (NOT_APPLIED, Resubmitted, false, Some(Outcome::Unknown)),
             (NOT_APPLIED, Approved, false, Some(Outcome::Already)),
-            // What was not told as unknown is not meant by `--retry unknown`, nor by `--retry refused`.
+            // `--retry` resends only rows that were reported as unknown or refused.
             (NOT_APPLIED, Declined, true, Some(Outcome::Unknown)),
             (UNKNOWN, InReview, false, None),
             (UNKNOWN, Declined, false, Some(Outcome::Unknown)),
             (UNKNOWN, Resubmitted, false, Some(Outcome::Unknown)),
             (UNKNOWN, Declined, true, None),
-            // What may have been applied is applied, whichever run sent it.
+            // A row that may have been applied counts as applied, even if an earlier run sent it.
             (UNKNOWN, Approved, true, Some(Outcome::Applied)),
             (INTERRUPTED, Approved, false, Some(Outcome::Applied)),
             (state(Outcome::Refused, true), Approved, true, Some(Outcome::Applied)),
-            // An earlier run found somebody else's decision.
+            // An earlier run found someone else's decision.
             (state(Outcome::Unknown, false), InReview, false, None),
             (state(Outcome::Unknown, false), Approved, false, Some(Outcome::Already)),
             (refused, Declined, true, None),
@@ -642,7 +644,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_decides_between_two_tries_of_a_row_stands() {
+    fn a_decision_made_between_two_attempts_is_not_overwritten() {
         for wanted in [APPROVED, RESUBMITTED] {
             let mut model = model(&[(wanted, UNTOUCHED)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Send(0));
@@ -655,16 +657,16 @@ mod tests {
             assert_eq!((record.outcome, record.in_doubt), (Outcome::Unknown, false));
             assert_eq!(
                 record.reason,
-                "why; nothing was changed; the session is Declined now; somebody may have decided that since; use \
-                 --retry unknown only to override it"
+                "why; nothing was changed; the session is now Declined; someone else may have decided this; use --retry \
+                 unknown only to override that decision"
             );
-            assert_eq!(record.cause, "", "a later run would say it of a row in doubt");
+            assert_eq!(record.cause, "", "a later run would report it as the cause of a doubt");
             assert_eq!(next(&mut model, at(0)), Task::Done);
         }
     }
 
     #[test]
-    fn only_an_update_that_didit_answers_shows_that_updates_get_through() {
+    fn only_an_answered_update_ends_a_series_of_failures() {
         for refused_by_read in [false, true] {
             let mut rows = vec![(APPROVED, UNTOUCHED); 20];
             rows[19].1 = INTERRUPTED;
@@ -690,7 +692,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_by_its_own_reason_whatever_happened_before() {
+    fn a_refused_row_reports_the_refusal_and_no_earlier_failure() {
         let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
         assert_eq!(next(&mut model, at(0)), Task::Send(0));
         model.answered(at(0), 0, other(false));
@@ -706,7 +708,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_is_refused_says_nothing_about_the_update() {
+    fn a_refused_read_does_not_decide_the_row() {
         let states = [NOT_APPLIED, UNKNOWN];
         for (state, outcome) in states.into_iter().zip([Outcome::NotApplied, Outcome::Unknown]) {
             let mut model = model(&[(APPROVED, state)], |_| {});
@@ -717,7 +719,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_is_how_the_update_failed_and_not_how_it_could_not_be_read_back() {
+    fn the_reason_is_why_the_update_failed_and_not_why_the_read_failed() {
         let read_failed = || {
             let Answer::Failed(mut failure) = other(false) else {
                 unreachable!()
@@ -725,33 +727,37 @@ mod tests {
             (failure.reason, failure.verdict) = ("no read".into(), String::new());
             Answer::Failed(failure)
         };
-        for (in_doubt, told) in [(false, "why; nothing was changed"), (true, "why; unknown")] {
+        for (in_doubt, expected) in [(false, "why; nothing was changed"), (true, "why; unknown")] {
             let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Send(0));
             let record = model.answered(at(0), 0, other(in_doubt));
             let cause = record.map(|record| record.cause);
-            assert_eq!(cause, (!in_doubt).then(|| told.to_owned()), "a later run says it too");
+            assert_eq!(
+                cause,
+                (!in_doubt).then(|| expected.to_owned()),
+                "a later run reports it too"
+            );
             assert_eq!(next(&mut model, at(0)), Task::Read(0));
             model.answered(at(0), 0, read_failed());
             model.stop(Stop::Signal);
             let record = model.finish().remove(0);
-            assert!(record.reason.starts_with(told), "{record:?}");
+            assert!(record.reason.starts_with(expected), "{record:?}");
             assert!(!record.reason.contains("no read"), "{record:?}");
         }
-        // Of an earlier run's row nothing is known but that it could not be read.
-        for (in_doubt, told) in [(false, "no read"), (true, "the run ended before that was settled")] {
+        // A row of an earlier run reports only that the read failed.
+        for (in_doubt, expected) in [(false, "no read"), (true, "the run ended before this was settled")] {
             let mut model = model(&[(APPROVED, state(Outcome::Refused, in_doubt))], |settings| {
                 settings.retry_refused = true;
             });
             assert_eq!(next(&mut model, at(0)), Task::Read(0));
             model.answered(at(0), 0, read_failed());
             model.stop(Stop::Signal);
-            assert_eq!(model.finish().remove(0).reason, told);
+            assert_eq!(model.finish().remove(0).reason, expected);
         }
     }
 
     #[test]
-    fn a_row_that_somebody_else_set_is_already_so_unless_it_was_in_doubt() {
+    fn a_row_that_someone_else_set_counts_as_already_set_unless_it_was_in_doubt() {
         for (in_doubt, outcome) in [(false, Outcome::Already), (true, Outcome::Applied)] {
             let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Send(0));
@@ -763,11 +769,11 @@ mod tests {
     }
 
     #[test]
-    fn tried_rows_come_behind_the_untouched_ones_and_are_sent_as_soon_as_they_were_read() {
+    fn tried_rows_follow_the_untouched_ones_and_are_sent_right_after_their_read() {
         let rows = [(APPROVED, UNKNOWN), (APPROVED, NOT_APPLIED), (APPROVED, UNTOUCHED)];
         let mut model = model(&rows, |_| {});
         let mut order = Vec::new();
-        // Reading takes so long that what was read first would be too old if all the others were read before it is sent.
+        // Reads are so slow that the first status would be too old if all rows were read before the first is sent.
         for now in [0, 8, 8, 16, 16].map(at) {
             let task = next(&mut model, now);
             match task {
@@ -790,7 +796,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_knows_how_many_requests_and_doubts_it_waits_for_and_how_long() {
+    fn a_stop_reports_requests_in_flight_and_rows_in_doubt_and_how_long_they_take() {
         let mut model = model(&[(APPROVED, UNTOUCHED); 20], |settings| settings.reads = 60);
         for row in 0..5 {
             assert_eq!(next(&mut model, at(0)), Task::Send(row));
@@ -805,7 +811,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_in_an_outage_waits_for_nothing() {
+    fn a_stop_during_an_outage_waits_for_nothing() {
         let mut model = model(&[(RESUBMITTED, UNTOUCHED); 20], |_| {});
         for row in 0..8 {
             assert_eq!(next(&mut model, at(0)), Task::Send(row));
@@ -821,13 +827,17 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_sent_as_soon_as_it_was_read_and_read_again_after_a_pause() {
+    fn a_row_is_sent_right_after_its_read_and_read_again_after_a_pause() {
         let rows = [(RESUBMITTED, UNKNOWN), (APPROVED, UNTOUCHED)];
         let mut model = model(&rows, |settings| {
             (settings.retry_unknown, settings.writes, settings.max_outage) = (true, 1, at(600));
         });
         assert_eq!(next(&mut model, at(0)), Task::Send(1));
-        assert_eq!(next(&mut model, at(0)), Task::Wait(at(60)), "it may not be sent yet");
+        assert_eq!(
+            next(&mut model, at(0)),
+            Task::Wait(at(60)),
+            "the row may not be sent yet"
+        );
         for now in [at(60), at(120)] {
             assert_eq!(next(&mut model, now), Task::Read(0));
             assert!(
@@ -843,14 +853,14 @@ mod tests {
         assert_eq!(next(&mut model, at(120)), Task::Send(0));
         model.answered(at(120), 0, other(true));
         assert_eq!(next(&mut model, at(120)), Task::Wait(at(2)));
-        // It was sent once more, and that is all.
+        // `--retry` resends the row only once.
         assert_eq!(next(&mut model, at(180)), Task::Read(0));
         let record = model.answered(at(180), 0, Answer::ReadBack(SessionStatus::InReview));
         assert_eq!(outcome(record), Some(Outcome::Unknown));
     }
 
     #[test]
-    fn what_is_not_permitted_leaves_its_row_for_the_next_run_wherever_it_stands() {
+    fn a_row_without_permission_is_left_for_the_next_run_at_any_position() {
         for row in [0, 1, 2] {
             let mut model = model(&[(APPROVED, UNTOUCHED); 3], |_| {});
             for sent in 0..3 {
@@ -870,7 +880,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_permitted_counts_as_a_failure_and_no_row_is_refused_for_it() {
+    fn missing_permission_counts_as_a_failure_and_refuses_no_row() {
         let mut model = model(&[(APPROVED, UNTOUCHED); 20], |settings| settings.max_outage = at(2));
         let mut now = at(0);
         let mut sent = 0;
@@ -886,14 +896,14 @@ mod tests {
             }
             assert!(sent < 100, "the outage has no end");
         }
-        // Eight that open the circuit, and one after each pause.
+        // Eight failures open the circuit, and one probe follows each pause.
         assert_eq!((sent, now), (8 + 2, at(2)));
         assert!(matches!(model.stopped(), Some(Stop::Outage(..))));
         assert_eq!(model.counts().ended(), 0);
     }
 
     #[test]
-    fn a_row_in_doubt_that_is_not_permitted_is_unknown_and_any_other_is_not_applied() {
+    fn without_permission_a_row_in_doubt_is_unknown_and_any_other_is_not_applied() {
         let not_permitted = || failed(FailureKind::NotPermitted, false);
         for (state, outcome) in [(INTERRUPTED, Outcome::Unknown), (NOT_APPLIED, Outcome::NotApplied)] {
             for read in [true, false] {
@@ -915,7 +925,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_doubt_is_read_before_the_next_untouched_row_and_a_later_one_waits_behind_them() {
+    fn a_first_doubt_is_read_before_the_next_untouched_row_and_a_later_doubt_after_them_all() {
         let mut model = model(&[(APPROVED, UNTOUCHED); 3], |_| {});
         let mut order = Vec::new();
         for _ in 0..5 {
@@ -940,7 +950,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_a_row_in_doubt_is_read_back_and_is_no_refusal() {
+    fn a_refused_row_in_doubt_is_read_back_and_not_reported_as_refused() {
         let mut model = model(&[(APPROVED, INTERRUPTED)], |_| {});
         assert_eq!(next(&mut model, at(0)), Task::Read(0));
         model.answered(at(0), 0, Answer::ReadBack(SessionStatus::InReview));
@@ -956,7 +966,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_row_in_doubt_it_is_never_said_that_nothing_was_changed() {
+    fn a_row_in_doubt_never_reports_that_nothing_was_changed() {
         for (kind, outcome) in [
             (FailureKind::Other, Outcome::Unknown),
             (FailureKind::Refused, Outcome::Unknown),
@@ -976,7 +986,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_a_run_did_not_get_to_are_what_they_were() {
+    fn rows_that_a_run_did_not_reach_keep_their_earlier_results() {
         let refused = state(Outcome::Refused, false);
         let rows = [
             (APPROVED, UNKNOWN),
@@ -991,7 +1001,7 @@ mod tests {
             .finish()
             .into_iter()
             .map(|record| {
-                assert!(record.journaled, "{record:?} would be written again");
+                assert!(record.journaled, "{record:?} would be written twice");
                 record.outcome
             })
             .collect();
@@ -1003,7 +1013,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_was_read_back_is_not_told_as_not_read_back() {
+    fn a_row_that_was_read_back_is_not_reported_as_not_read_back() {
         let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
         assert_eq!(next(&mut model, at(0)), Task::Send(0));
         model.answered(at(0), 0, other(true));
@@ -1017,21 +1027,21 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_certainly_was_not_applied_is_not_told_as_unknown() {
+    fn a_row_that_certainly_was_not_applied_is_not_reported_as_unknown() {
         let mut rows = vec![(APPROVED, NOT_APPLIED)];
         rows.extend([(APPROVED, UNTOUCHED); 40]);
         let mut model = model(&rows, |_| {});
-        let mut told = None;
+        let mut reported = None;
         loop {
             match next(&mut model, at(0)) {
                 Task::Send(row) => drop(model.answered(at(0), row, Answer::Applied)),
                 Task::Read(row) => {
-                    told = model.answered(at(0), row, other(false)).or(told);
+                    reported = model.answered(at(0), row, other(false)).or(reported);
                     model.circuit.got_through();
                 }
                 _ => break,
             }
         }
-        assert_eq!(told.map(|record| record.outcome), Some(Outcome::NotApplied));
+        assert_eq!(reported.map(|record| record.outcome), Some(Outcome::NotApplied));
     }
 }

@@ -1,4 +1,4 @@
-//! The shell around the model: threads that do what it says, the clock, the journal, signals, and what is printed meanwhile.
+//! Runs the model: threads that carry out its tasks, the clock, the journal, signals, and progress output.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use super::signals;
 use crate::args::Output;
 use crate::terminal::{Exit, counted, in_words, say};
 
-/// How long it may take to notice a signal.
+/// How long a signal may go unnoticed.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub struct Run<'a> {
@@ -32,7 +32,7 @@ pub struct Run<'a> {
     changed: Condvar,
 }
 
-/// What a worker has to say. The main thread prints it, so that a slow reader holds up no request.
+/// Output of a worker. The main thread prints it, so that a slow reader of the output delays no request.
 enum Message {
     Result(RowResult),
     Note(String),
@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
         let mut progress = Progress::new(self.input.len(), before, output.quiet);
         let (sender, messages) = channel();
         thread::scope(|scope| {
-            // Where there are no more threads, those that there are do all the work.
+            // If the system has no more threads, the existing ones do all the work.
             let spawn = |_: &u32| {
                 let sender = sender.clone();
                 let worker = thread::Builder::new().spawn_scoped(scope, move || self.work(&sender));
@@ -72,7 +72,7 @@ impl<'a> Run<'a> {
         self.end(before, output, lines)
     }
 
-    /// Prints what the workers have to say, until the last one is done.
+    /// Prints the output of the workers until the last one has finished.
     fn print_messages(&self, messages: &Receiver<Message>, progress: &mut Progress, lines: &mut Lines) {
         let mut stopping = false;
         loop {
@@ -80,7 +80,7 @@ impl<'a> Run<'a> {
             if matches!(message, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
-            // Said here, as all workers may be waiting for answers.
+            // The main thread reports the signal, because all workers may be waiting for answers.
             if !stopping && self.signal.load(Ordering::Relaxed) {
                 stopping = true;
                 let mut model = self.model();
@@ -151,27 +151,27 @@ impl<'a> Run<'a> {
         summary.exit
     }
 
-    /// What to do next.
+    /// Prints what to do next.
     fn advise(&self, summary: &Summary, before: usize) {
         let (rows, counts) = (self.input.len(), &summary.counts);
         if summary.not_applied > 0 {
-            say("run the same command again to resume with the rows that are left");
+            say("run the same command again to resume with the remaining rows");
         } else if before == rows && before > 0 {
             say(match counts.refused {
                 0 => "nothing is left to do",
-                _ => "nothing is left to do; --retry refused sends the refused rows once more",
+                _ => "nothing is left to do; --retry refused resends the refused rows",
             });
         }
         if counts.refused == rows && rows > 0 {
             say(
                 "all rows were refused: check whether the sessions belong to the application of these credentials; with \
-                 those of another, the same command starts over",
+                 other credentials, the same command starts over",
             );
         }
         if counts.unknown > 0 {
             say(
-                "the same command reads unknown rows back once more; look at their sessions: --retry unknown sends all \
-                 those again that have another status",
+                "run the same command again to read the unknown rows back; --retry unknown also resends every unknown row \
+                 whose session has another status, so check the sessions first",
             );
         }
     }
@@ -191,7 +191,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The next task, once there is one.
+    /// Waits for the next task.
     fn next(&self) -> Task {
         let mut model = self.model();
         loop {
@@ -239,7 +239,7 @@ impl<'a> Run<'a> {
             post(sender, Message::Note(note));
         }
         if let Some(record) = record {
-            // A row that was not applied may be sent again in this run.
+            // This run may retry a row that was not applied.
             let ended = record.outcome != Outcome::NotApplied;
             let result = self.journal_result(&mut model, record, error);
             if ended {
@@ -248,7 +248,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Puts the result of a row into the journal, if it is not there yet.
+    /// Writes the result of a row to the journal, unless it is already there.
     fn journal_result(&self, model: &mut Model, record: Record, error: Option<&Error>) -> RowResult {
         let journaled = record.journaled;
         let result = RowResult::new(self.input, record, error);
@@ -262,23 +262,23 @@ impl<'a> Run<'a> {
 }
 
 fn post(sender: &Sender<Message>, message: Message) {
-    // The main thread listens until the last worker is gone.
+    // The main thread receives until the last worker has finished.
     let _ = sender.send(message);
 }
 
-/// Why a run ended early, and when to go on.
+/// Returns why a run stopped early, and when to resume it.
 fn reason_to_stop(why: &Stop) -> String {
     match why {
         Stop::Credentials(reason) | Stop::Failed(reason) => reason.clone(),
         Stop::Outage(reason, Some(pause)) => {
-            format!("{reason}; go on in {} or later, as the server asks", in_words(*pause))
+            format!("{reason}; resume in {} or later, as the server asks", in_words(*pause))
         }
-        Stop::Outage(reason, None) => format!("nothing gets through: {reason}; go on later"),
-        Stop::Signal => "by a signal".into(),
+        Stop::Outage(reason, None) => format!("requests keep failing: {reason}; resume later"),
+        Stop::Signal => "interrupted by a signal".into(),
     }
 }
 
-/// What a failure says about its row. An error is in Didit's own words where the library found a message.
+/// Returns what a failure means for its row. If the library found a message in the answer, the answer is Didit's own.
 fn failure(error: &Error, write: bool) -> Failure {
     let kind = match (error.kind(), error.status()) {
         (ErrorKind::RateLimited, _) => FailureKind::RateLimited,
@@ -293,11 +293,11 @@ fn failure(error: &Error, write: bool) -> Failure {
     let in_doubt = error.verdict() == Verdict::Unknown;
     let reason = error.summary();
     let verdict = match write {
-        // What to do about a doubt is the model's to say.
+        // The model says what to do about a doubt.
         true if in_doubt => "; whether it was applied is unknown".into(),
-        // The text begins with the summary.
+        // The error's text begins with the summary.
         true => error.to_string()[reason.len()..].into(),
-        // That a read changed nothing says nothing about the update.
+        // A failed read means nothing for the update.
         false => String::new(),
     };
     Failure {

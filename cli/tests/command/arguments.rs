@@ -176,7 +176,7 @@ fn a_mistake_in_the_command_line_is_exit_2_prints_no_result_and_sends_nothing() 
         ),
         (
             vec!["update", "abc", "approved", "--node", "a:b"],
-            "--node goes with resubmitted only",
+            "--node is only valid with resubmitted",
         ),
         (
             vec!["update", "abc", "approved", "--email-language", "en"],
@@ -186,19 +186,19 @@ fn a_mistake_in_the_command_line_is_exit_2_prints_no_result_and_sends_nothing() 
         (vec!["status", "abc", "--ensure"], "unexpected argument '--ensure'"),
         (vec!["auth", "now"], "unexpected argument"),
         (vec!["batch"], "<FILE>"),
-        (vec!["batch", "-"], "--journal FILE is needed"),
-        (vec!["batch", "/dev/stdin"], "--journal FILE is needed"),
+        (vec!["batch", "-"], "requires --journal FILE"),
+        (vec!["batch", "/dev/stdin"], "requires --journal FILE"),
         (
             vec!["batch", "x.csv", "--rate", "fast"],
-            "it has to be a whole number from 1 to 10000000",
+            "must be a whole number from 1 to 10000000",
         ),
         (
             vec!["batch", "x.csv", "--jobs", "-1"],
-            "it has to be a whole number from 1 to 64",
+            "must be a whole number from 1 to 64",
         ),
         (
             vec!["batch", "x.csv", "--max-outage", "soon"],
-            "it has to be a number of seconds",
+            "must be a number of seconds",
         ),
         (
             vec!["batch", "x.csv", "--retry", "all"],
@@ -206,13 +206,10 @@ fn a_mistake_in_the_command_line_is_exit_2_prints_no_result_and_sends_nothing() 
         ),
         (vec!["sandbox", "bash"], "unexpected argument 'bash'"),
         (vec!["sandbox", "--port", "65536"], "65536 is not in 0..=65535"),
-        (
-            vec!["sandbox", "--fail-rate", "10"],
-            "it has to be a number from 0 to 1",
-        ),
+        (vec!["sandbox", "--fail-rate", "10"], "must be a number from 0 to 1"),
         (
             vec!["sandbox", "--rate-limit", "many"],
-            "it has to be a whole number, such as 300",
+            "must be a whole number, such as 300",
         ),
         (vec!["completions", "tcsh"], "[possible values: bash,"),
         (vec!["man", "auht"], "a similar value exists: 'auth'"),

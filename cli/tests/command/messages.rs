@@ -1,4 +1,4 @@
-//! What the command says, next to what causes it: docs/messages.md, held to the code. What the system says is Linux's.
+//! Compares docs/messages.md with the command's messages and their causes. The system's messages are those of Linux.
 
 use std::fs::{self, File, OpenOptions};
 use std::process::Command;
@@ -15,16 +15,16 @@ use crate::support::directory::Directory;
 use crate::support::page::{Rows, compare};
 use crate::support::{Server, Step, answer, in_turn};
 
-/// What was printed, standard output first.
-fn told(run: &Run) -> String {
+/// Returns the output of a run, standard output first.
+fn printed(run: &Run) -> String {
     let text = (0..20).fold(run.out.clone() + &run.err, |text, row| text.replace(&id(row), "ID"));
     text.replace("session abc", "session ID")
 }
 
-/// The lines of it that say this.
-fn only(told: &str, this: &str) -> String {
-    let lines: Vec<&str> = told.lines().filter(|line| line.contains(this)).collect();
-    assert!(!lines.is_empty(), "{this}: {told}");
+/// Returns the lines of an output that contain a text.
+fn only(output: &str, this: &str) -> String {
+    let lines: Vec<&str> = output.lines().filter(|line| line.contains(this)).collect();
+    assert!(!lines.is_empty(), "{this}: {output}");
     lines.join("\n")
 }
 
@@ -45,7 +45,7 @@ fn arguments() -> Rows {
         ),
         ("an argument is missing", mistake(&["update", "ID"])),
         ("a status that cannot be set", mistake(&["update", "ID", "expired"])),
-        ("a session id that is none", mistake(&["status", "a/b"])),
+        ("an invalid session id", mistake(&["status", "a/b"])),
         (
             "a secret as an option",
             mistake(&["auth", "--client-secret", "hunter2"]),
@@ -69,7 +69,7 @@ fn arguments() -> Rows {
             "`--max-outage soon`",
             mistake(&["batch", "rows.csv", "--max-outage", "soon"]),
         ),
-        ("rows from a pipe, and no `--journal`", mistake(&["batch", "-"])),
+        ("reading from a pipe without `--journal`", mistake(&["batch", "-"])),
         ("`--fail-rate 10`", mistake(&["sandbox", "--fail-rate", "10"])),
         ("`--rate-limit many`", mistake(&["sandbox", "--rate-limit", "many"])),
     ]
@@ -78,32 +78,29 @@ fn arguments() -> Rows {
 fn environment() -> Rows {
     let of = |variables: &[(&str, &str)]| {
         let run = Run::of(didit(&["status", "ID"]).envs(variables.iter().copied())).exits(2);
-        told(&run)
+        printed(&run)
     };
     let with_key = |name, value| of(&[("DIDIT_API_KEY", "hunter2"), (name, value)]);
     let (id, secret) = (("DIDIT_CLIENT_ID", "me"), ("DIDIT_CLIENT_SECRET", "hunter2"));
     vec![
         ("no credentials", of(&[])),
-        ("an id without a secret", of(&[id])),
-        ("a secret without an id", of(&[secret])),
+        ("a client id without a client secret", of(&[id])),
+        ("a client secret without a client id", of(&[secret])),
         (
             "both kinds of credentials",
             of(&[id, secret, ("DIDIT_API_KEY", "hunter2")]),
         ),
         (
-            "`DIDIT_API_VERSION` that is none of the three",
+            "an invalid `DIDIT_API_VERSION`",
             with_key("DIDIT_API_VERSION", "hunter2"),
         ),
+        ("`DIDIT_TIMEOUT` is not a number", with_key("DIDIT_TIMEOUT", "hunter2")),
         (
-            "`DIDIT_TIMEOUT` that is no number",
-            with_key("DIDIT_TIMEOUT", "hunter2"),
-        ),
-        (
-            "`DIDIT_MAX_RETRIES` that is no number",
+            "`DIDIT_MAX_RETRIES` is not a number",
             with_key("DIDIT_MAX_RETRIES", "hunter2"),
         ),
         (
-            "`DIDIT_CA_FILE` that is not there",
+            "`DIDIT_CA_FILE` names a missing file",
             with_key("DIDIT_CA_FILE", "/nowhere"),
         ),
     ]
@@ -124,7 +121,7 @@ fn words(status: u16, detail: &str) -> Vec<Step> {
 fn one_session() -> Rows {
     let sandbox = Sandbox::start(&[]);
     let host = sandbox.url.replace("http://", "");
-    let of = |args: &[&str]| told(&Run::of(&mut sandbox.with_key(args)).exits(0));
+    let of = |args: &[&str]| printed(&Run::of(&mut sandbox.with_key(args)).exits(0));
     let doubt = |read| {
         let server = Server::start(in_turn(vec![vec![Step::Close], read]));
         let mut command = didit(&["update", &id(0), "approved"]);
@@ -132,38 +129,44 @@ fn one_session() -> Rows {
             .env("DIDIT_API_KEY", "k")
             .env("DIDIT_BASE_URL", server.url())
             .env("DIDIT_MAX_RETRIES", "0");
-        told(&Run::of(&mut command)).replace(&server.address().to_string(), "HOST")
+        printed(&Run::of(&mut command)).replace(&server.address().to_string(), "HOST")
     };
-    let unprintable = |args: &[&str]| told(&Run::of(sandbox.with_key(args).stdout(full())));
+    let unprintable = |args: &[&str]| printed(&Run::of(sandbox.with_key(args).stdout(full())));
     let update = ["update", &id(0), "approved"];
     vec![
-        ("the update is made", of(&update)),
-        ("nothing is to be done", of(&[&update[..], &["--ensure"]].concat())),
-        ("somebody has decided, and `--unless-decided`", {
-            let args = ["update", &id(0), "declined", "--ensure", "--unless-decided"];
-            told(&Run::of(&mut sandbox.with_key(&args)).exits(6))
-        }),
-        ("no answer comes, and the session has the status", doubt(is("Approved"))),
+        ("Didit applied the update", of(&update)),
         (
-            "no answer comes, and the session has another status",
+            "`--ensure`, and the session already has the status",
+            of(&[&update[..], &["--ensure"]].concat()),
+        ),
+        ("`--unless-decided`, and the session has another decision", {
+            let args = ["update", &id(0), "declined", "--ensure", "--unless-decided"];
+            printed(&Run::of(&mut sandbox.with_key(&args)).exits(6))
+        }),
+        (
+            "no response arrives, and the session has the status",
+            doubt(is("Approved")),
+        ),
+        (
+            "no response arrives, and the session has another status",
             doubt(is("In Review")),
         ),
         (
-            "no answer comes, and the session cannot be read",
+            "no response arrives, and the session cannot be read",
             doubt(vec![Step::Close]),
         ),
-        ("the session is read", of(&["status", &id(1)])),
-        ("the credentials are accepted", of(&["auth"]).replace(&host, "HOST")),
-        ("they are refused", {
+        ("Didit returned the status", of(&["status", &id(1)])),
+        ("Didit accepts the credentials", of(&["auth"]).replace(&host, "HOST")),
+        ("Didit refuses the credentials", {
             let mut wrong = sandbox.with_key(&["auth"]);
-            told(&Run::of(wrong.env("DIDIT_API_KEY", "wrong")).exits(3))
+            printed(&Run::of(wrong.env("DIDIT_API_KEY", "wrong")).exits(3))
         }),
         (
-            "the update is made, and the disk is full that standard output goes to",
+            "Didit applied the update, and standard output is on a full disk",
             unprintable(&update),
         ),
         (
-            "anything else is done, and that disk is full",
+            "any other command, and standard output is on a full disk",
             unprintable(&["status", &id(1)]),
         ),
     ]
@@ -171,13 +174,13 @@ fn one_session() -> Rows {
 
 fn a_sandbox() -> Rows {
     let sandbox = Sandbox::start(&[]);
-    let of = |args: &[&str]| told(&Run::of(&mut didit(&[&["sandbox"], args].concat()))).replace(sandbox.port(), "N");
-    let shell = told(&Run::of(didit(&["sandbox", "--port", "0"]).env("SHELL", "/bin/sh")));
+    let of = |args: &[&str]| printed(&Run::of(&mut didit(&[&["sandbox"], args].concat()))).replace(sandbox.port(), "N");
+    let shell = printed(&Run::of(didit(&["sandbox", "--port", "0"]).env("SHELL", "/bin/sh")));
     let (before, after) = shell.split_once("127.0.0.1:").unwrap();
     let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
     vec![
-        ("a shell begins", format!("{before}127.0.0.1:N{after}")),
-        ("another program has the port", of(&["--port", sandbox.port()])),
+        ("the sandbox starts a shell", format!("{before}127.0.0.1:N{after}")),
+        ("the port is in use", of(&["--port", sandbox.port()])),
         (
             "the command is not found",
             of(&["--port", "0", "--", "no-such-command"]),
@@ -190,13 +193,13 @@ fn input() -> Rows {
     let dir = Directory::new();
     let of = |file: &str| {
         let run = Run::of(&mut didit(&["batch", file, "--dry-run"])).exits(2);
-        told(&run).replace(&dir.path(""), "")
+        printed(&run).replace(&dir.path(""), "")
     };
-    // One problem, and the line after it.
+    // Returns the only problem, without the line that follows it.
     let problem = |name: &str, content: &[u8]| {
-        let told = of(&dir.file(name, content));
-        let lines: Vec<&str> = told.lines().collect();
-        assert_eq!(lines.len(), 2, "{told}");
+        let printed = of(&dir.file(name, content));
+        let lines: Vec<&str> = printed.lines().collect();
+        assert_eq!(lines.len(), 2, "{printed}");
         lines[0].to_owned()
     };
     let header = |text: &str| problem("rows.csv", text.as_bytes());
@@ -208,46 +211,50 @@ fn input() -> Rows {
     let many = "x,Expired\n".repeat(30);
     let many = of(&dir.file("rows.csv", format!("session_id,new_status\n{many}")));
     vec![
-        ("a file that is not there", {
-            only(&of(&dir.path("none.csv")), "none.csv")
-        }),
+        ("a missing file", { only(&of(&dir.path("none.csv")), "none.csv") }),
         ("an empty file", header("")),
         ("a spreadsheet's \"Unicode text\"", problem("rows.csv", b"\xff\xfes\0")),
         (
             "another encoding",
             problem("rows.csv", b"session_id,new_status,comment\nx,Approved,caf\xe9\n"),
         ),
-        ("a column is missing", header("session_id,comment\n")),
-        ("a column is mistyped", header("session_id,new_status,coment\n")),
+        ("a missing column", header("session_id,comment\n")),
+        ("a mistyped column", header("session_id,new_status,coment\n")),
         (
             "a value in a column without a name",
             header("session_id;new_status;\nx;Approved;y\n"),
         ),
         ("a JSON array", problem("rows.json", b"[]")),
-        ("an object of JSON, read as CSV", problem("rows.json", b"{}")),
+        ("a JSON object, read as CSV", problem("rows.json", b"{}")),
         ("a workbook", problem("rows.xlsx", b"PK\x03\x04")),
         ("a compressed file", problem("rows.csv.gz", b"\x1f\x8b")),
-        ("a column twice", header("session_id,new_status,new_status\n")),
+        (
+            "a column that appears twice",
+            header("session_id,new_status,new_status\n"),
+        ),
         ("too few fields", row("ID,Approved\n")),
-        ("a comma in a text without quotes", row("ID,Approved,Yes, seen,\n")),
-        ("a session id that is none", row("a b,Approved,,\n")),
+        ("a comma in an unquoted field", row("ID,Approved,Yes, seen,\n")),
+        ("an invalid session id", row("a b,Approved,,\n")),
         ("a status that cannot be set", row("ID,Expired,,\n")),
         ("Resubmitted without a node", row("ID,Resubmitted,,\n")),
         ("a node without a feature", row("ID,Resubmitted,,x\n")),
         ("a node with another status", row("ID,Approved,,a:OCR\n")),
-        ("a quote that is not closed", row("ID,Approved,\"Yes,\n")),
+        ("an unclosed quote", row("ID,Approved,\"Yes,\n")),
         ("a quote inside quotes", row("ID,Approved,\"5\" screen\",\n")),
-        ("a quote inside a field", row("ID,Approved,5\" screen,\n")),
+        ("a quote inside an unquoted field", row("ID,Approved,5\" screen,\n")),
         ("two decisions for one session", row("ID,Approved,,\nID,Declined,,\n")),
-        ("NDJSON that breaks off", line("{\"session_id\":\"ID\",\"new_st")),
+        (
+            "NDJSON with an incomplete last line",
+            line("{\"session_id\":\"ID\",\"new_st"),
+        ),
         ("NDJSON without a status", line("{\"session_id\":\"ID\"}\n")),
         (
-            "a mistyped name in NDJSON",
+            "NDJSON with a mistyped name",
             line("{\"session_id\":\"ID\",\"new_status\":\"Approved\",\"coment\":\"x\"}\n"),
         ),
         ("CSV, read as NDJSON", line("ID,Approved\n")),
         (
-            "more than 20 problems, at the end",
+            "the last lines for more than 20 problems",
             many.lines().skip(20).collect::<Vec<_>>().join("\n"),
         ),
     ]
@@ -257,20 +264,20 @@ fn journal() -> Rows {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(1));
     let path = format!("{file}.journal");
-    let said = |command: &mut Command| told(&Run::of(command).exits(2)).replace(&dir.path(""), "");
+    let said = |command: &mut Command| printed(&Run::of(command).exits(2)).replace(&dir.path(""), "");
     let with = |more: &[&str]| said(&mut sandbox.with_key(&[&["batch", &file], more].concat()));
     Run::of(&mut sandbox.with_key(&["batch", &file])).exits(0);
     let kept = fs::read_to_string(&path).unwrap();
     let changed = |from: &str, to: &str| {
         fs::write(&path, kept.replace(from, to)).unwrap();
-        let told = with(&[]);
+        let printed = with(&[]);
         fs::write(&path, &kept).unwrap();
-        told
+        printed
     };
     let directory = dir.path("directory");
     fs::create_dir(&directory).unwrap();
     vec![
-        ("another run has it", {
+        ("another run is using the journal", {
             let locked = dir.file("locked", "");
             let held = File::open(&locked).unwrap();
             FileExt::try_lock(&held).unwrap();
@@ -278,9 +285,9 @@ fn journal() -> Rows {
         }),
         ("the input was changed", {
             dir.file("rows.csv", csv(2));
-            let told = with(&[]);
+            let printed = with(&[]);
             dir.file("rows.csv", csv(1));
-            told
+            printed
         }),
         (
             "another `DIDIT_BASE_URL`",
@@ -294,32 +301,32 @@ fn journal() -> Rows {
             "other credentials",
             said(sandbox.with_key(&["batch", &file]).env("DIDIT_API_KEY", "other")),
         ),
-        ("other credentials, and nothing was applied with these", {
+        ("other credentials, with which nothing was applied", {
             fs::write(&path, kept.lines().next().unwrap().to_owned() + "\n").unwrap();
             let mut command = sandbox.with_key(&["batch", &file, "--quiet"]);
             let run = Run::of(command.env("DIDIT_API_KEY", "other")).exits(0);
             fs::write(&path, &kept).unwrap();
-            told(&run).replace(&dir.path(""), "")
+            printed(&run).replace(&dir.path(""), "")
         }),
         (
-            "it is of version 1",
+            "a journal of another version",
             changed("\"didit_journal\":2", "\"didit_journal\":1"),
         ),
-        ("a line in it is no line of a journal", changed("intent", "intern")),
+        ("a damaged line", changed("intent", "intern")),
         (
-            "another file",
+            "a file that is not a journal",
             with(&["--journal", &dir.file("letter.txt", "Dear Ann,\n")]),
         ),
         ("a directory", with(&["--journal", &directory])),
         (
-            "a directory, on a dry run",
+            "a directory, in a dry run",
             with(&["--journal", &directory, "--dry-run"]),
         ),
         (
-            "its directory is not there",
+            "a missing directory",
             with(&["--journal", &dir.path("nowhere/journal")]),
         ),
-        ("the disk is full", {
+        ("a full disk", {
             let path = dir.path("journal");
             let command = sandbox.with_key(&["batch", &file, "--journal", &path]);
             said(&mut on_a_full_disk(&command, 0))
@@ -327,7 +334,7 @@ fn journal() -> Rows {
     ]
 }
 
-/// Rows that are sent to a server one after the other, in a run or more.
+/// A batch that sends its rows to a server one after the other, in one or more runs.
 struct Batch {
     dir: Directory,
     server: Server,
@@ -335,7 +342,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// Each row is a status, with a node where that needs one.
+    /// Creates a batch with a row for each status, and a node if the status needs one.
     fn new(statuses: &[&str], server: Server) -> Batch {
         let dir = Directory::new();
         let row = |(row, status)| match status {
@@ -347,18 +354,18 @@ impl Batch {
         Batch { dir, server, file }
     }
 
-    /// A server that gives these answers, in turn.
+    /// Creates a batch with a server that gives these responses in turn.
     fn answered(statuses: &[&str], turns: Vec<Vec<Step>>) -> Batch {
         Batch::new(statuses, Server::start(in_turn(turns)))
     }
 
     fn run(&self, more: &[&str]) -> String {
         let run = run(&self.server, &[&[&self.file, "--jobs", "1"], more].concat());
-        let told = told(&run).replace(&self.server.address().to_string(), "HOST");
-        told.replace(&self.dir.path(""), "")
+        let printed = printed(&run).replace(&self.server.address().to_string(), "HOST");
+        printed.replace(&self.dir.path(""), "")
     }
 
-    /// What a run says of its rows, one a line.
+    /// Runs the batch, and returns the lines about its rows.
     fn rows(&self) -> String {
         only(&self.run(&[]), "line ")
     }
@@ -378,7 +385,7 @@ fn rows() -> Rows {
         let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
         let file = killed(&dir, &sandbox, "Resubmitted", 0);
         let run = Run::of(&mut sandbox.with_key(&["batch", &file])).exits(5);
-        only(&told(&run), "line ")
+        only(&printed(&run), "line ")
     };
     let earlier = {
         let reads = AtomicUsize::new(0);
@@ -397,7 +404,7 @@ fn rows() -> Rows {
     let (unread, earlier) = earlier.split_once('\n').unwrap();
     vec![
         (
-            "Didit refuses it",
+            "Didit refuses the update",
             Batch::answered(&["Approved"], vec![missing()]).rows(),
         ),
         (
@@ -405,41 +412,44 @@ fn rows() -> Rows {
             Batch::answered(&["Approved"], vec![forbidden()]).rows(),
         ),
         (
-            "no answer comes, and then the session is gone",
+            "no response arrives, and then the session does not exist",
             doubt("Approved", missing()),
         ),
         (
-            "no answer comes, and the session shows the opposite",
+            "no response arrives, and the session has another decision",
             doubt("Approved", is("Declined")),
         ),
         (
-            "it was not applied, and before the next try the session shows the opposite",
+            "the update was not applied, and someone else decides before the retry",
             Batch::answered(&["Approved"], vec![throttled("0"), is("Declined")]).rows(),
         ),
         (
-            "no answer comes, and the session shows no resubmission",
+            "no response arrives, and the session is not Resubmitted",
             doubt("Resubmitted", is("In Review")),
         ),
         (
-            "no answer comes, and the session may not be read",
+            "no response arrives, and Didit refuses the read",
             doubt("Approved", forbidden()),
         ),
-        ("no answer comes, and a second attempt is answered with 402 or 403", {
+        ("no response arrives, and Didit answers the retry with 402 or 403", {
             let turns = vec![vec![Step::Close], is("In Review"), forbidden()];
             Batch::answered(&["Approved"], turns).rows()
         }),
-        ("no answer comes, and then the run stops", unread.to_owned()),
+        ("no response arrives, and then the run stops", unread.to_owned()),
         (
-            "it was unknown before, and this run stops before its turn",
+            "the row was unknown, and this run stops before it retries the row",
             earlier.to_owned(),
         ),
-        ("the last run was killed before the answer came", ended),
-        ("the run stops, and it was not applied", only(&stopped, "line ")),
-        ("the run stops before its turn", only(&stopped, "not sent before")),
+        ("the last run was killed before the response arrived", ended),
+        ("the run stops, and the row was not applied", only(&stopped, "line ")),
+        (
+            "the run stops before it sends the row",
+            only(&stopped, "not sent before"),
+        ),
     ]
 }
 
-/// A row that is to be sent again, and a journal that has no room for another line.
+/// Runs a batch that retries a row, and whose journal has no space for another line.
 fn journal_on_a_full_disk() -> String {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = killed(&dir, &sandbox, "Approved", 0);
@@ -450,7 +460,7 @@ fn journal_on_a_full_disk() -> String {
     let room = 1020 - header.len() - result(String::new()).len();
     fs::write(&path, format!("{header}\n{}\n", result("x".repeat(room)))).unwrap();
     let command = sandbox.with_key(&["batch", &file]);
-    told(&Run::of(&mut on_a_full_disk(&command, 1)).exits(6))
+    printed(&Run::of(&mut on_a_full_disk(&command, 1)).exits(6))
 }
 
 fn runs() -> Rows {
@@ -463,14 +473,17 @@ fn runs() -> Rows {
     let paused = Batch::answered(&["Approved"], vec![throttled("1"), is("Approved")]).run(&[]);
     let outage = Batch::new(&["Approved"; 9], Server::always(page(404))).run(&["--max-outage", "0.2"]);
     vec![
-        ("all went well", done),
-        ("the same once more", good.run(&[])),
-        ("once more, where a row was refused", only(&refused.run(&[]), "didit: ")),
+        ("Didit applied every row", done),
+        ("the same command again", good.run(&[])),
+        (
+            "the same command again after Didit refused a row",
+            only(&refused.run(&[]), "didit: "),
+        ),
         ("Didit asks for a pause", only(&paused, "pausing")),
         ("eight failures in a row", only(&outage, "pausing")),
-        ("an outage of `--max-outage`", only(&outage, "stopped")),
+        ("an outage that reaches `--max-outage`", only(&outage, "stopped")),
         (
-            "Didit asks for a pause that is longer than that",
+            "Didit asks for a pause longer than `--max-outage`",
             only(
                 &Batch::answered(&["Approved"], vec![throttled("3600")]).run(&[]),
                 "stopped",
@@ -484,7 +497,7 @@ fn runs() -> Rows {
             ),
         ),
         (
-            "rows are unknown at the end",
+            "rows are unknown at the end of the run",
             only(
                 &Batch::answered(&["Approved"], vec![vec![Step::Close], is("Declined")]).run(&[]),
                 "didit: ",
@@ -496,14 +509,14 @@ fn runs() -> Rows {
             held.first_signal("-TERM");
             held.end(6).0.err
         }),
-        ("the disk is full that the journal is on", journal_on_a_full_disk()),
+        ("the journal is on a full disk", journal_on_a_full_disk()),
         ("a dry run", dry),
         ("a dry run after a run", good.run(&["--dry-run"])),
     ]
 }
 
-/// What no test brings about: what the source has it say, with other placeholders.
-fn seldom() -> Rows {
+/// Messages that no test causes. They are taken from the source, with other placeholders.
+fn rare() -> Rows {
     let quoted = |source: &str, text: &str, placeholders: &[(&str, &str)]| {
         assert!(source.contains(&format!("\"{text}\"")), "{text}");
         let replaced = |text: String, (from, to): &(&str, &str)| text.replace(from, to);
@@ -511,48 +524,45 @@ fn seldom() -> Rows {
     };
     let progress = include_str!("../../src/batch/progress.rs");
     let speed = [("{}", "TIME"), ("{per_minute:.0}", "N")];
-    let speed = quoted(progress, "{} left, {per_minute:.0} a minute", &speed);
+    let speed = quoted(progress, "{} left, {per_minute:.0} per minute", &speed);
     let failed = [("{failed}", "N"), ("{speed}", speed.as_str())];
     let failed = quoted(progress, "{failed} refused or unknown, {speed}", &failed);
     let line = [("{done}", "N"), ("{}", "N"), ("{text}", failed.as_str())];
     let line = quoted(progress, "{done} of {} rows done, {text}", &line);
     let large = include_str!("../../src/batch/input.rs");
-    let large = quoted(large, "it is larger than 4 GiB: split it", &[]);
+    let large = quoted(large, "the input is larger than 4 GiB; split it", &[]);
     let signals = include_str!("../../src/batch/mod.rs");
     let signals = quoted(
         signals,
-        "signals cannot be handled: {}; nothing was sent",
+        "cannot handle signals: {}; nothing was sent",
         &[("{}", "REASON")],
     );
     let port = quoted(
         include_str!("../../src/sandbox/mod.rs"),
-        "cannot listen on port {port}: {problem}; --port 0 picks a free one",
+        "cannot listen on port {port}: {problem}; use --port 0 for a free port",
         &[("{port}", "N"), ("{problem}", "REASON")],
     );
     let bug = include_str!("../../src/terminal.rs");
     let text =
-        "stopped by a bug{place}; whether anything was applied is unknown; read the session back before anything else";
+        "stopped by a bug{place}; whether an update was applied is unknown; check the session's status before retrying";
     let bug = quoted(bug, text, &[("{place}", " at FILE:LINE:COLUMN")]);
-    let diagnosed = |text: String| format!("didit: {text}");
+    let diagnostic = |text: String| format!("didit: {text}");
     vec![
         (
-            "a batch goes on for long, every 10 s where there is no terminal",
-            diagnosed(line),
+            "the progress of a long batch, every 10 s without a terminal",
+            diagnostic(line),
         ),
-        (
-            "the input is larger than it may be",
-            diagnosed(format!("rows.csv: {large}")),
-        ),
-        ("the system refuses to tell of signals", diagnosed(signals)),
-        ("the system refuses the sandbox its port", diagnosed(port)),
-        ("a bug", diagnosed(bug)),
+        ("the input is too large", diagnostic(format!("rows.csv: {large}"))),
+        ("the system cannot report signals", diagnostic(signals)),
+        ("the system does not let the sandbox use the port", diagnostic(port)),
+        ("a bug", diagnostic(bug)),
     ]
 }
 
 type Section = fn() -> Rows;
 
 #[test]
-fn the_messages_are_those_of_the_document() {
+fn the_messages_match_the_document() {
     let sections: [(&str, Section); 9] = [
         ("Arguments", arguments),
         ("Configuration", environment),
@@ -562,17 +572,18 @@ fn the_messages_are_those_of_the_document() {
         ("The rows of a batch", rows),
         ("A batch as a whole", runs),
         ("A sandbox", a_sandbox),
-        ("Seldom", seldom),
+        ("Rare messages", rare),
     ];
-    // Side by side, as some of them wait.
+    // In parallel, because some sections wait for timeouts.
     let sections = sections.map(|(title, section)| (title, thread::spawn(section)));
     let sections = sections.map(|(title, section)| (title, section.join().unwrap()));
     for (_, message) in sections.iter().flat_map(|(_, rows)| rows) {
         assert!(!message.contains("hunter2"), "{message}");
     }
-    let introduction = "What the command itself says, next to what causes it. Messages of the library are handed on as they \
-                        are. Lines that begin\nwith `didit: ` or `error: ` go to standard error, all others to standard output. The \
-                        usage that follows an `error: ` is\nleft out. `ID` stands for a session and `HOST` for the host with its \
-                        port. This part is held to the code by\n`cli/tests/command/messages.rs`.";
+    let introduction = "The command's own messages, each with its cause. The command prints the library's messages \
+                        unchanged. Lines that start with\n`didit: ` or `error: ` go to standard error, all other lines \
+                        to standard output. The usage that follows an `error: ` is left\nout. `ID` stands for a session \
+                        and `HOST` for the host with its port. `cli/tests/command/messages.rs` compares this part\nwith \
+                        the code.";
     compare("Messages of the command", introduction, sections.into());
 }

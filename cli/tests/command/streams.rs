@@ -81,5 +81,5 @@ fn a_non_blocking_standard_input_is_read_to_its_end() {
     ours.write_all(b"roved\n").unwrap();
     drop(ours);
     let run = Run::end(child).exits(0);
-    assert!(run.out.starts_with("1 row: 1 to be approved"), "{run}");
+    assert!(run.out.starts_with("1 row: 1 to approve"), "{run}");
 }

@@ -59,7 +59,7 @@ fn ensure_sends_nothing_where_nothing_is_to_be_done() {
     let first = sandbox.run(&["update", "abc", "approved", "--ensure"]).exits(0);
     assert_eq!(first.out, "abc is Approved now\n");
     let second = sandbox.run(&["update", "abc", "approved", "--ensure"]).exits(0);
-    assert_eq!(second.out, "abc was Approved already\n");
+    assert_eq!(second.out, "abc is already Approved\n");
     let third = sandbox
         .run(&["update", "abc", "approved", "--ensure", "--json"])
         .exits(0);
@@ -72,7 +72,7 @@ fn a_decision_of_somebody_else_is_left_alone_where_that_is_asked_for() {
     let sandbox = Sandbox::start(&[]);
     sandbox.run(&["update", "abc", "declined"]).exits(0);
     let args = ["update", "abc", "approved", "--ensure", "--unless-decided"];
-    let expected = "abc is Declined: somebody has decided that, so it was left alone; nothing was changed";
+    let expected = "abc is Declined: someone has already decided, so --unless-decided left it unchanged";
     let run = sandbox.run(&args).exits(6);
     assert_eq!((run.line(), run.out.as_str()), (expected, ""));
     let run = sandbox.run(&[&args[..], &["--json", "--quiet"]].concat()).exits(6);
@@ -142,11 +142,12 @@ fn an_update_in_doubt_whose_session_has_another_status_stays_in_doubt_and_the_st
         assert!(run.line().contains("whether it was applied is unknown"), "{run}");
         assert!(
             run.line()
-                .contains(&format!("Read back just now, the session is {status}, but")),
+                .contains(&format!("The session was just read back and is {status}, but")),
             "{run}"
         );
         assert!(
-            run.line().ends_with("look again in a minute with `didit status abc`"),
+            run.line()
+                .ends_with("check it again in a minute with `didit status abc`"),
             "{run}"
         );
         assert!(!run.line().contains("nothing was changed"), "{run}");
@@ -170,7 +171,8 @@ fn an_update_in_doubt_that_cannot_be_read_back_stays_in_doubt_and_says_so() {
         let run = run(&server, &["approved", "--json"]).exits(5);
         assert!(run.line().contains("whether it was applied is unknown"), "{run}");
         assert!(
-            run.line().contains("It cannot be read back (reading session abc: "),
+            run.line()
+                .contains("The session could not be read back (reading session abc: "),
             "{run}"
         );
         assert!(!run.line().contains("nothing was changed"), "{run}");

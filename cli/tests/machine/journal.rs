@@ -73,11 +73,11 @@ fn a_file_system_without_locks_is_told_with_a_way_out() {
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{line}");
     assert!(
-        line.contains("it cannot be used: Function not implemented; this run sent nothing; "),
+        line.contains("this journal cannot be used: Function not implemented; nothing was sent; "),
         "{line}"
     );
     assert!(
-        line.ends_with("; for a new batch, --journal FILE puts it somewhere else\n"),
+        line.ends_with("; for a new batch, choose another place with --journal FILE\n"),
         "{line}"
     );
     assert_eq!(server.requests().len(), 0);
@@ -91,7 +91,7 @@ fn results_that_do_not_get_to_the_disk_leave_no_rows_to_resume_with() {
     let output = run(&server, &dir.file("rows.csv", ROWS), &inject);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    let expected = "didit: 3 rows: 3 applied, 0 already so, 0 refused, 0 unknown, 0 not applied\n\
+    let expected = "didit: 3 rows: 3 applied, 0 already set, 0 refused, 0 unknown, 0 not applied\n\
                     didit: stopped: the journal cannot be written: Input/output error\n";
     assert_eq!(text, expected);
 }

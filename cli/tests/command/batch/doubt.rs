@@ -22,7 +22,7 @@ fn a_row_in_doubt_is_read_back_and_sent_only_if_it_was_not_applied() {
         // The same row, when it had been applied.
         let file = killed(&dir, &sandbox, status, unix_time() - 86_400);
         let run = batch(&sandbox, &file, &[]).exits(0);
-        assert!(run.line().starts_with("1 row: 1 applied, 0 already so"), "{run}");
+        assert!(run.line().starts_with("1 row: 1 applied, 0 already set"), "{run}");
         assert_eq!(sandbox.updates().len(), 1);
     }
 }
@@ -34,8 +34,8 @@ fn a_resubmission_in_doubt_is_never_sent_again_by_itself() {
         let file = killed(&dir, &sandbox, "Resubmitted", unix_time() - age);
         for _ in 0..2 {
             let run = batch(&sandbox, &file, &[]).exits(5);
-            let expected = "line 2: unknown: setting session abc to Resubmitted: the run ended before the answer came; the session \
-                            is In Review now";
+            let expected = "line 2: unknown: setting session abc to Resubmitted: the run ended before the answer arrived; the session \
+                            is now In Review";
             assert!(run.out.starts_with(expected), "{run}");
         }
     }
@@ -48,7 +48,7 @@ fn a_resubmission_in_doubt_is_never_sent_again_by_itself() {
     // It was applied: nothing is left to be sent.
     let file = killed(&dir, &sandbox, "Resubmitted", unix_time());
     let run = batch(&sandbox, &file, &["--retry", "unknown"]).exits(0);
-    assert!(run.err.contains("1 row: 1 applied, 0 already so"), "{run}");
+    assert!(run.err.contains("1 row: 1 applied, 0 already set"), "{run}");
     assert_eq!(sandbox.updates().len(), 1);
 }
 
@@ -65,12 +65,12 @@ fn what_a_person_decided_since_is_not_overridden() {
         let run = batch(&sandbox, &file, &[]).exits(5);
         assert!(
             run.out
-                .contains("the session is Declined now; somebody may have decided that since"),
+                .contains("the session is now Declined; someone else may have decided this"),
             "{run}"
         );
         assert!(
             run.err
-                .contains("didit: the same command reads unknown rows back once more; "),
+                .contains("didit: run the same command again to read the unknown rows back; "),
             "{run}"
         );
     }
@@ -99,7 +99,7 @@ fn what_a_person_decides_between_two_tries_of_a_row_is_not_overridden() {
             assert!(run.out.starts_with("line 2: unknown: "), "{run}");
             assert!(
                 run.out
-                    .contains("the session is Declined now; somebody may have decided that since"),
+                    .contains("the session is now Declined; someone else may have decided this"),
                 "{run}"
             );
         }
@@ -121,7 +121,8 @@ fn a_session_that_is_gone_ends_its_row_without_a_word_that_nothing_was_changed()
     let run = run(&missing, &[&file]).exits(1);
     assert!(run.out.starts_with("line 2: refused: reading session abc: "), "{run}");
     assert!(
-        run.out.contains("whether it was applied before that cannot be known"),
+        run.out
+            .contains("whether the update was applied before that is unknown"),
         "{run}"
     );
     assert!(!run.out.contains("nothing was changed"), "{run}");
@@ -146,7 +147,7 @@ fn the_reason_of_a_doubt_is_the_updates_own() {
         "{run}"
     );
     assert!(
-        line.contains("whether it was applied is unknown; the run ended before that was settled"),
+        line.contains("whether it was applied is unknown; the run ended before this was settled"),
         "{run}"
     );
     let text = fs::read_to_string(format!("{file}.journal")).unwrap();
@@ -208,7 +209,7 @@ fn reads_have_a_pace_of_their_own_on_v1() {
     let intents = text.lines().filter(|line| !line.contains("result"));
     fs::write(&journal, intents.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     let run = Run::of(&mut sandbox.didit(&args)).exits(0);
-    assert!(run.err.contains("4 rows: 4 applied, 0 already so"), "{run}");
+    assert!(run.err.contains("4 rows: 4 applied, 0 already set"), "{run}");
     let mut reads = sandbox.log();
     reads.retain(|entry| entry["method"] == "GET");
     let at = |index: usize| reads[index]["at"].as_f64().unwrap();

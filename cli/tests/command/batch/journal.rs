@@ -57,7 +57,10 @@ fn a_journal_knows_a_key_that_is_in_a_file() {
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert!(run.err.contains("nothing is left to do"), "{run}");
     let run = with_file("other\n").exits(2);
-    assert!(run.line().contains("it belongs to other credentials"), "{run}");
+    assert!(
+        run.line().contains("this journal belongs to other credentials"),
+        "{run}"
+    );
 }
 
 #[test]
@@ -72,7 +75,7 @@ fn a_second_run_on_the_same_journal_is_told_so() {
     let run = batch(&sandbox, &file, &[]).exits(2);
     assert!(
         run.line().ends_with(
-            "rows.csv.journal: another run is using it: this run sent nothing; wait until the other has ended"
+            "rows.csv.journal: another run is using this journal; nothing was sent; wait until that run has ended"
         ),
         "{run}"
     );
@@ -93,24 +96,24 @@ fn a_journal_of_something_else_is_not_gone_on_with() {
     let refused = |run: Run, expected: &str| {
         let run = run.exits(2);
         assert!(run.line().contains(expected), "{run}");
-        assert!(run.line().starts_with(&format!("journal {journal}: ")), "{run}");
+        assert!(run.line().starts_with(&format!("{journal}: ")), "{run}");
         assert_eq!(fs::read_to_string(&journal).unwrap(), kept);
     };
     let mut other = sandbox.with_key(&["batch", &file]);
     refused(
         Run::of(other.env("DIDIT_API_KEY", "other")),
-        "it belongs to other credentials",
+        "this journal belongs to other credentials",
     );
     let mut other = sandbox.with_key(&["batch", &file]);
     refused(
         Run::of(other.env("DIDIT_BASE_URL", format!("{}/eu", sandbox.url))),
-        "it belongs to another API host",
+        "this journal belongs to another API host",
     );
     dir.file("rows.csv", csv(4));
     refused(
         batch(&sandbox, &file, &[]),
-        "it belongs to a different input, or the input was changed since: this run sent nothing; to resume that batch, restore \
-         its input; to correct rows, put them in a new file",
+        "this journal belongs to a different input file; nothing was sent. To correct rows, put them in a new file with its \
+         own journal; to resume this batch, restore its input.",
     );
 
     // A file that is no journal is left as it is, whole line or not.
@@ -129,7 +132,7 @@ fn a_journal_of_something_else_is_not_gone_on_with() {
             b"{" => drop(run.exits(0)),
             _ => {
                 let run = run.exits(2);
-                assert!(run.line().contains("this is not a journal of didit"), "{run}");
+                assert!(run.line().contains("this file is not a journal of didit"), "{run}");
                 assert_eq!(fs::read(&precious).unwrap(), content);
             }
         }
@@ -149,7 +152,7 @@ fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert_eq!(
         run.line(),
-        "3 rows: 3 applied, 0 already so, 0 refused, 0 unknown, 0 not applied"
+        "3 rows: 3 applied, 0 already set, 0 refused, 0 unknown, 0 not applied"
     );
     assert_eq!(sandbox.updates().len(), 3);
     assert_eq!(results(&file).len(), 3);
@@ -164,7 +167,7 @@ fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
     fs::write(&path, &damaged).unwrap();
     let sent = sandbox.updates().len();
     let run = batch(&sandbox, &file, &[]).exits(2);
-    assert!(run.line().contains("line 2 is damaged: this run sent nothing"), "{run}");
+    assert!(run.line().contains("line 2 is damaged; nothing was sent"), "{run}");
     assert_eq!(sandbox.updates().len(), sent);
 }
 
@@ -173,14 +176,17 @@ fn a_journal_that_cannot_be_written_is_exit_2() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     let run = batch(&sandbox, &file, &["--journal", &dir.path("none/journal")]).exits(2);
-    assert!(run.line().contains("none/journal: it cannot be used"), "{run}");
+    assert!(
+        run.line().contains("none/journal: this journal cannot be used"),
+        "{run}"
+    );
     assert!(
         run.line()
-            .ends_with("; for a new batch, --journal FILE puts it somewhere else"),
+            .ends_with("; for a new batch, choose another place with --journal FILE"),
         "{run}"
     );
     let run = batch(&sandbox, &file, &["--journal", &dir.path("")]).exits(2);
-    assert!(run.line().contains("it is not a regular file"), "{run}");
+    assert!(run.line().contains("a journal must be a regular file"), "{run}");
     assert!(sandbox.log().is_empty());
 }
 
@@ -196,7 +202,7 @@ fn nuls_that_a_power_cut_left_at_its_end_are_forgotten_and_elsewhere_they_are_da
     for tail in ["\0\0\0\0\0\0\n", "\0\0\0\0\0\0", "{\"line\":4,\"ses\0\0\0\0\n\0\0\0\n"] {
         fs::write(&path, format!("{}\n{tail}", lines[..6].join("\n"))).unwrap();
         let run = batch(&sandbox, &file, &[]).exits(0);
-        assert!(run.err.contains("3 rows: 3 applied, 0 already so"), "{run}");
+        assert!(run.err.contains("3 rows: 3 applied, 0 already set"), "{run}");
         assert!(!fs::read(&path).unwrap().contains(&0));
     }
     // A row was sent after them: they were not the end.
@@ -204,7 +210,7 @@ fn nuls_that_a_power_cut_left_at_its_end_are_forgotten_and_elsewhere_they_are_da
     let run = batch(&sandbox, &file, &[]).exits(2);
     assert!(
         run.line()
-            .contains("line 6 is damaged: this run sent nothing; restore the journal"),
+            .contains("line 6 is damaged; nothing was sent; restore the journal"),
         "{run}"
     );
     assert_eq!(sandbox.updates().len(), 3);
@@ -226,7 +232,7 @@ fn a_journal_of_another_version_is_refused_in_words_that_lead_to_no_second_sendi
         let run = batch(&sandbox, &file, more).exits(2);
         assert!(
             run.line()
-                .contains("finish the batch with that version. Do not delete the journal"),
+                .contains("Finish the batch with that version. Keep the journal"),
             "{run}"
         );
         assert_eq!(run.out, "");
@@ -245,7 +251,7 @@ fn a_result_that_stands_there_twice_counts_once() {
     let run = batch(&sandbox, &file, &["--json"]).exits(0);
     assert!(
         run.err
-            .contains("2 rows: 2 applied, 0 already so, 0 refused, 0 unknown, 0 not applied"),
+            .contains("2 rows: 2 applied, 0 already set, 0 refused, 0 unknown, 0 not applied"),
         "{run}"
     );
     assert_eq!(run.objects().len(), 3, "{run}");

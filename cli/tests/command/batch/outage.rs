@@ -26,7 +26,7 @@ fn a_read_only_maintenance_leaves_few_resubmissions_in_doubt_and_none_twice() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", resubmissions(60));
     let stopped = run(&server, &[&file, "--max-outage", "1.5"]).exits(5);
-    assert!(stopped.err.contains("stopped: nothing gets through: "), "{stopped}");
+    assert!(stopped.err.contains("stopped: requests keep failing: "), "{stopped}");
     let unknown = results(&file).values().filter(|result| *result == "unknown").count();
     assert!((8..=20).contains(&unknown), "{unknown} are unknown: {stopped}");
     assert_eq!(writes(&server), unknown);
@@ -34,7 +34,7 @@ fn a_read_only_maintenance_leaves_few_resubmissions_in_doubt_and_none_twice() {
     closed.store(false, SeqCst);
     let open = run(&server, &[&file]).exits(5);
     let expected = format!(
-        "60 rows: {} applied, 0 already so, 0 refused, {unknown} unknown, 0 not applied",
+        "60 rows: {} applied, 0 already set, 0 refused, {unknown} unknown, 0 not applied",
         60 - unknown
     );
     assert!(open.err.contains(&expected), "{open}");
@@ -56,7 +56,10 @@ fn a_page_that_is_not_didits_stops_a_run_whatever_its_status() {
         let dir = Directory::new();
         let file = dir.file("rows.csv", csv(100));
         let away = run(&server, &[&file, "--max-outage", "0.2"]).exits(exit);
-        assert!(away.err.contains("stopped: nothing gets through: "), "{status}: {away}");
+        assert!(
+            away.err.contains("stopped: requests keep failing: "),
+            "{status}: {away}"
+        );
         assert!(away.err.contains(" 0 refused"), "{status}: {away}");
         assert!(server.requests().len() <= 30, "{status}: {}", server.requests().len());
 
@@ -87,7 +90,7 @@ fn a_429_without_a_time_has_an_end() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(50));
     let run = run(&server, &[&file, "--max-outage", "0.3"]).exits(6);
-    assert!(run.err.contains("stopped: nothing gets through: "), "{run}");
+    assert!(run.err.contains("stopped: requests keep failing: "), "{run}");
     assert!(writes(&server) <= 4 + 2, "{}", writes(&server));
 }
 
@@ -98,7 +101,7 @@ fn a_pause_of_a_day_stops_the_run_at_once_and_says_when_to_go_on() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(50));
     let run = run(&server, &[&file, "--jobs", "1"]).exits(6);
-    assert!(run.err.contains("go on in 24 h or later, as the server asks"), "{run}");
+    assert!(run.err.contains("resume in 24 h or later, as the server asks"), "{run}");
     assert_eq!(writes(&server), 1);
 }
 

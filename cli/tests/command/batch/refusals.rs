@@ -19,13 +19,19 @@ fn refused_credentials_stop_a_batch_at_once() {
 
     // With the right ones the same command starts over: nothing was ever done with the wrong ones.
     let started = batch(&sandbox, &file, &[]).exits(0);
-    assert!(started.err.contains("rows.csv.journal.1 now"), "{started}");
+    assert!(
+        started.err.contains("rows.csv.journal.1 and starts a new journal"),
+        "{started}"
+    );
     assert_eq!(sandbox.sessions().len(), 200);
 
     // From then on the journal is theirs, until somebody says that the application has new ones.
     let mut command = sandbox.with_key(&["batch", &file]);
     let run = Run::of(command.env("DIDIT_API_KEY", "another")).exits(2);
-    assert!(run.line().contains("it belongs to other credentials"), "{run}");
+    assert!(
+        run.line().contains("this journal belongs to other credentials"),
+        "{run}"
+    );
     let journal = format!("{file}.journal");
     let kept = fs::read_to_string(&journal).unwrap();
     let (head, rest) = kept.split_once('\n').unwrap();
@@ -59,7 +65,8 @@ fn the_credentials_of_another_application_are_no_dead_end() {
 
     let run = with_key("key-hunter2").exits(0);
     let notice = format!(
-        "didit: journal {journal}: it belongs to other credentials, with which nothing was applied; it is {aside} now"
+        "didit: {journal}: this journal belongs to other credentials, with which nothing was applied; this run renamed it to \
+         {aside} and starts a new journal\n"
     );
     assert!(run.err.starts_with(&notice), "{run}");
     assert!(run.err.contains("3 rows: 3 applied"), "{run}");
@@ -86,7 +93,7 @@ fn what_is_in_doubt_belongs_to_its_credentials() {
     let run = with_key("another").exits(2);
     assert!(
         run.line()
-            .contains("it belongs to other credentials: this run sent nothing"),
+            .contains("this journal belongs to other credentials; nothing was sent"),
         "{run}"
     );
 }
@@ -99,7 +106,7 @@ fn a_batch_stops_where_the_account_may_not_do_this() {
     let stop = ["--jobs", "1", "--max-outage", "0"];
     let run = batch(&sandbox, &file, &stop).exits(6);
     assert!(run.err.contains("0 refused, 0 unknown, 50 not applied"), "{run}");
-    assert!(run.err.contains("stopped: nothing gets through: "), "{run}");
+    assert!(run.err.contains("stopped: requests keep failing: "), "{run}");
     assert_eq!(sandbox.updates().len(), 9);
 
     // Each run gets further.
@@ -125,7 +132,7 @@ fn a_row_that_is_not_permitted_is_left_for_the_next_run_wherever_it_stands() {
         lines.insert(1 + place, "forbidden-0,Approved");
         let file = dir.file("rows.csv", lines.join("\n"));
         for run in 1..=2 {
-            let summary = "21 rows: 20 applied, 0 already so, 0 refused, 0 unknown, 1 not applied\n";
+            let summary = "21 rows: 20 applied, 0 already set, 0 refused, 0 unknown, 1 not applied\n";
             // A refusal is nothing that `--retry refused` would repeat: the row goes out by itself.
             let left = batch(&sandbox, &file, &["--jobs", "1"]).exits(6);
             assert!(left.err.contains(summary), "{left}");
@@ -159,7 +166,7 @@ fn a_row_in_doubt_that_is_not_permitted_is_unknown() {
         let dir = Directory::new();
         let file = dir.file("rows.csv", csv(1));
         let run = run(&server, &[&file]).exits(5);
-        let why = ["it cannot be read back (", "it cannot be sent again ("][permitted_reads];
+        let why = ["it cannot be read back (", "it cannot be resent ("][permitted_reads];
         assert!(run.out.starts_with("line 2: unknown: setting session"), "{run}");
         assert!(run.out.contains(why) && run.out.contains("Didit answered 403"), "{run}");
         assert!(!run.out.contains("nothing was changed"), "{run}");
@@ -225,9 +232,9 @@ fn credits_that_run_out_stop_the_run_and_refuse_no_row() {
         let dir = Directory::new();
         let file = dir.file("rows.csv", csv(200));
         let stopped = run(&server, &[&file, "--jobs", "1", "--max-outage", "0"]).exits(6);
-        let summary = "20 applied, 0 already so, 0 refused, 0 unknown, 180 not applied";
+        let summary = "20 applied, 0 already set, 0 refused, 0 unknown, 180 not applied";
         assert!(stopped.err.contains(summary), "{stopped}");
-        assert!(stopped.err.contains("stopped: nothing gets through: "), "{stopped}");
+        assert!(stopped.err.contains("stopped: requests keep failing: "), "{stopped}");
         assert!(stopped.err.contains(detail), "{stopped}");
         // Eight open the circuit, and one shows that it stays so.
         assert_eq!(server.requests().len(), 20 + 9);

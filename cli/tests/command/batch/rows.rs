@@ -79,7 +79,7 @@ fn columns_that_are_not_known_are_skipped_where_that_is_asked_for() {
     let file = dir.file("rows.csv", text);
     let strict = batch(&sandbox, &file, &[]).exits(2);
     let expected = "rows.csv: line 1: unknown column \"Ticket\"; the columns are session_id, new_status, comment, nodes, \
-                    email, email_language; --ignore-unknown-columns skips others\n";
+                    email, email_language; use --ignore-unknown-columns to ignore others\n";
     assert!(strict.err.contains(expected), "{strict}");
 
     let run = batch(&sandbox, &file, &["--ignore-unknown-columns"]).exits(0);
@@ -87,7 +87,10 @@ fn columns_that_are_not_known_are_skipped_where_that_is_asked_for() {
     assert!(run.err.starts_with(&notice), "{run}");
     assert_eq!(bodies(&sandbox).len(), 2);
     let run = batch(&sandbox, &file, &["--ignore-unknown-columns", "--format", "ndjson"]).exits(2);
-    assert!(run.err.contains("--ignore-unknown-columns goes with CSV only"), "{run}");
+    assert!(
+        run.err.contains("--ignore-unknown-columns is only valid with CSV"),
+        "{run}"
+    );
 }
 
 #[test]
@@ -111,7 +114,11 @@ fn ndjson_may_have_blank_lines_and_no_end_of_line_at_its_end() {
 fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let cases: [(&str, &[u8], &[&str]); 36] = [
-        ("a.csv", b"", &["it is empty: the first line has to name the columns"]),
+        (
+            "a.csv",
+            b"",
+            &["the input is empty; the first line must name the columns"],
+        ),
         (
             "a.csv",
             b"\n\nsession_id\nabc\n",
@@ -125,7 +132,7 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
         (
             "a.csv",
             b"session_id;new_status\nabc;Approved;\n",
-            &["line 2: it has 3 fields, and the header has 2; a field with a separator in it"],
+            &["line 2: this row has 3 fields, but the header has 2; a field that contains a separator"],
         ),
         (
             "a.csv",
@@ -135,59 +142,59 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
         (
             "a.csv",
             b"sep=;\n",
-            &["it is empty: the first line has to name the columns"],
+            &["the input is empty; the first line must name the columns"],
         ),
         (
             "a.csv",
             b"session_id,new_status,,\nabc,Approved,,\ndef,Approved,,x\n",
-            &["line 3: there is \"x\" in column 4, which has no name"],
+            &["line 3: column 4 has no name, but contains \"x\""],
         ),
         (
             "a.csv",
             b"[{\"session_id\":\"abc\",\"new_status\":\"Approved\"}]",
-            &["it is a JSON array: `jq -c '.[]'` makes NDJSON of it"],
+            &["the input is a JSON array; convert it to NDJSON with `jq -c '.[]'`"],
         ),
         (
             "a.ndjson",
             b"\n [\n{\"session_id\":\"abc\",\"new_status\":\"Approved\"}]",
-            &["it is a JSON array: `jq -c '.[]'` makes NDJSON of it"],
+            &["the input is a JSON array; convert it to NDJSON with `jq -c '.[]'`"],
         ),
         (
             "a.json",
             b"{\"session_id\":\"abc\",\"new_status\":\"Approved\"}\n",
-            &["it is JSON: if it has one object a line, add --format ndjson"],
+            &["the input is JSON; if it has one object per line, add --format ndjson"],
         ),
         (
             "a.xlsx",
             b"PK\x03\x04\x14\0\x06\0",
-            &["it is a workbook, not a text file: save it as CSV"],
+            &["the input is a workbook; save it as CSV"],
         ),
         (
             "a.xls",
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-            &["it is a workbook, not a text file: save it as CSV"],
+            &["the input is a workbook; save it as CSV"],
         ),
         (
             "a.csv",
             b"\x1f\x8b\x08\0\0",
-            &["it is compressed with gzip: decompress it first"],
+            &["the input is compressed with gzip; decompress it first"],
         ),
         (
             "a.ndjson",
             b"\x1f\x8b\x08\0\0",
-            &["it is compressed with gzip: decompress it first"],
+            &["the input is compressed with gzip; decompress it first"],
         ),
         (
             "a.csv",
             b"session_id,new_status,session_id\n",
-            &["line 1: the column session_id is there twice"],
+            &["line 1: the column session_id appears twice"],
         ),
         (
             "a.csv",
             b"session_id,new_status\r\nabc,Approved,x\r\ndef\r\n",
             &[
-                "line 2: it has 3 fields, and the header has 2; a field with a comma",
-                "line 3: it has 1 field, and the header has 2",
+                "line 2: this row has 3 fields, but the header has 2; a field that contains a comma",
+                "line 3: this row has 1 field, but the header has 2",
             ],
         ),
         (
@@ -202,17 +209,17 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
         (
             "a.csv",
             b"session_id,new_status,comment\nabc,Approved,caf\xe9\ndef,Approved,x\n",
-            &["line 2: it is not UTF-8; nothing after it was read"],
+            &["line 2: not UTF-8; the rest was not read"],
         ),
         (
             "a.csv",
             b"session_id,new_status,comment\nabc,Approved,\"a\nb\"\ndef,Approved,\"c\nghi,Declined,\n",
-            &["line 4: a quote is opened here and never closed; nothing after it was read"],
+            &["line 4: a quote opens here and is never closed; the rest was not read"],
         ),
         (
             "a.csv",
             b"session_id,new_status,comment\nabc,Approved,5\" pipe\n",
-            &["line 2: a quote in a field that does not begin"],
+            &["line 2: a quote inside an unquoted field"],
         ),
         (
             "a.csv",
@@ -225,7 +232,7 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
             &[
                 "line 2: Resubmitted needs at least one node",
                 "line 3: nodes: not a node: use NODE_ID:FEATURE",
-                "line 4: nodes: they go with Resubmitted only",
+                "line 4: nodes: only valid with Resubmitted",
             ],
         ),
         (
@@ -239,16 +246,24 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
         (
             "a.csv",
             b"session_id,new_status\nabc,Approved\ndef,Approved\nABC,Declined\n",
-            &["line 4: it contradicts line 2 about session abc"],
+            &["line 4: this row contradicts line 2 about session abc"],
         ),
         (
             "a.csv",
             b"session_id,new_status,comment\nabc,Approved,x\nabc,Approved,y\n",
-            &["line 3: it contradicts line 2"],
+            &["line 3: this row contradicts line 2"],
         ),
-        ("a.csv", b"\xff\xfes\0e\0s\0", &["it is UTF-16: save it as UTF-8"]),
-        ("a.csv", b"\xfe\xff\0s\0e\0s", &["it is UTF-16: save it as UTF-8"]),
-        ("a.csv", b"s\0e\0s\0", &["it is UTF-16: save it as UTF-8"]),
+        (
+            "a.csv",
+            b"\xff\xfes\0e\0s\0",
+            &["the input is UTF-16; save it as UTF-8"],
+        ),
+        (
+            "a.csv",
+            b"\xfe\xff\0s\0e\0s",
+            &["the input is UTF-16; save it as UTF-8"],
+        ),
+        ("a.csv", b"s\0e\0s\0", &["the input is UTF-16; save it as UTF-8"]),
         (
             "a.ndjson",
             b"{\"session_id\":\"abc\",\"new_status\":\"Approved\"}\n\n{\"session_id\":\"def\",\"new_st",
@@ -281,7 +296,7 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
         (
             "a.ndjson",
             b"{\"session_id\":\"\xe9\",\"new_status\":\"Approved\"}\n",
-            &["line 1: it is not UTF-8; nothing after it was read"],
+            &["line 1: not UTF-8; the rest was not read"],
         ),
         (
             "a.ndjson",
@@ -314,7 +329,7 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
 fn a_file_that_is_not_there_is_exit_2() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let run = batch(&sandbox, &dir.path("none.csv"), &[]).exits(2);
-    assert!(run.err.contains("none.csv: it cannot be read"), "{run}");
+    assert!(run.err.contains("none.csv: the input cannot be read"), "{run}");
 }
 
 #[test]
@@ -324,7 +339,7 @@ fn a_header_alone_is_no_rows_and_no_error() {
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert_eq!(
         run.line(),
-        "0 rows: 0 applied, 0 already so, 0 refused, 0 unknown, 0 not applied"
+        "0 rows: 0 applied, 0 already set, 0 refused, 0 unknown, 0 not applied"
     );
 }
 
@@ -385,7 +400,7 @@ fn two_spellings_of_one_session_may_not_contradict_each_other() {
     let plain = id(7).replace('-', "").to_uppercase();
     let text = format!("session_id,new_status\n{},Approved\n{plain},Declined\n", id(7));
     let run = batch(&sandbox, &dir.file("rows.csv", text), &[]).exits(2);
-    let expected = format!("line 3: it contradicts line 2 about session {}", id(7));
+    let expected = format!("line 3: this row contradicts line 2 about session {}", id(7));
     assert!(run.err.contains(&expected), "{run}");
     assert!(sandbox.log().is_empty());
 }
@@ -395,7 +410,7 @@ fn a_dry_run_sends_nothing_and_leaves_nothing() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(5));
     let run = batch(&sandbox, &file, &["--dry-run"]).exits(0);
-    let expected = "5 rows: 3 to be approved, 2 declined, 0 resubmitted; repetitions left out: 0; nothing was sent\n";
+    let expected = "5 rows: 3 to approve, 2 to decline, 0 to resubmit; 0 duplicate rows left out; nothing was sent\n";
     assert_eq!(run.out, expected);
     assert!(sandbox.log().is_empty());
     assert!(!fs::exists(format!("{file}.journal")).unwrap());
@@ -421,7 +436,7 @@ fn of_many_problems_the_first_are_told_and_the_others_counted() {
     let run = batch(&sandbox, &file, &[]).exits(2);
     assert_eq!(run.err.lines().count(), 22, "{run}");
     assert!(run.err.contains("rows.csv: and 4980 more\n"), "{run}");
-    assert!(run.err.contains("5000 problems: nothing was sent"), "{run}");
+    assert!(run.err.contains("5000 problems; nothing was sent"), "{run}");
 }
 
 #[test]

@@ -103,11 +103,11 @@ fn the_first_signal_lets_what_is_under_way_end_and_starts_nothing_else() {
         assert!(run.err.starts_with(notice), "{run}");
         assert!(
             run.err
-                .contains("40 rows: 3 applied, 0 already so, 0 refused, 0 unknown, 37 not applied"),
+                .contains("40 rows: 3 applied, 0 already set, 0 refused, 0 unknown, 37 not applied"),
             "{run}"
         );
         let summary = run.objects().pop().unwrap()["summary"].take();
-        assert_eq!(summary["stopped"], "by a signal");
+        assert_eq!(summary["stopped"], "interrupted by a signal");
         assert_eq!(sessions.applied(), [1; 3]);
         assert_eq!(server.requests().len(), 3);
         assert_eq!(results(&file).len(), 3);
@@ -123,7 +123,7 @@ fn what_a_signal_finds_in_doubt_is_read_back_before_the_end() {
     let (run, ..) = held.end(6);
     assert!(
         run.err
-            .contains("20 rows: 2 applied, 0 already so, 0 refused, 0 unknown, 18 not applied"),
+            .contains("20 rows: 2 applied, 0 already set, 0 refused, 0 unknown, 18 not applied"),
         "{run}"
     );
 }
@@ -162,7 +162,7 @@ fn a_stop_says_how_many_doubts_it_reads_back_and_about_how_long_that_takes() {
     assert!((seconds - rows * 0.6).abs() <= 1.6, "{line}");
     assert!(
         run.err
-            .contains("20 rows: 6 applied, 0 already so, 0 refused, 0 unknown, 14 not applied"),
+            .contains("20 rows: 6 applied, 0 already set, 0 refused, 0 unknown, 14 not applied"),
         "{run}"
     );
 }

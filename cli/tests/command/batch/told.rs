@@ -10,7 +10,7 @@ fn every_row_is_applied_once_and_a_second_run_has_nothing_to_do() {
     assert_eq!(run.out, "");
     assert_eq!(
         run.line(),
-        "20 rows: 20 applied, 0 already so, 0 refused, 0 unknown, 0 not applied"
+        "20 rows: 20 applied, 0 already set, 0 refused, 0 unknown, 0 not applied"
     );
     assert_eq!(sandbox.updates().len(), 20);
     let sessions = sandbox.sessions();
@@ -51,12 +51,12 @@ fn refused_rows_are_told_with_their_reasons_and_are_exit_1_on_every_run() {
     assert!(lines.iter().all(|line| line.contains("nothing was changed")), "{first}");
     assert_eq!(
         first.line(),
-        "3 rows: 1 applied, 0 already so, 2 refused, 0 unknown, 0 not applied"
+        "3 rows: 1 applied, 0 already set, 2 refused, 0 unknown, 0 not applied"
     );
 
     let again = batch(&sandbox, &file, &["--jobs", "1"]).exits(1);
     assert_eq!(again.out, first.out);
-    let advice = "nothing is left to do; --retry refused sends the refused rows once more";
+    let advice = "nothing is left to do; --retry refused resends the refused rows";
     assert_eq!(again.err, format!("{}didit: {advice}\n", first.err));
     assert_eq!(sandbox.updates().len(), 3);
 }
@@ -102,7 +102,7 @@ fn rows_that_were_not_applied_count_more_than_one_that_was_refused() {
     assert!(run.err.contains("1 refused, 0 unknown, 801 not applied\n"), "{run}");
     assert!(
         run.err
-            .ends_with("didit: run the same command again to resume with the rows that are left\n"),
+            .ends_with("didit: run the same command again to resume with the remaining rows\n"),
         "{run}"
     );
 }
@@ -139,7 +139,8 @@ fn a_dry_run_needs_no_credentials_and_tells_what_is_left() {
     batch(&sandbox, &file, &[]).exits(1);
     let kept = fs::read(format!("{file}.journal")).unwrap();
     let run = dry(&[]);
-    let expected = "by the journal: 0 left of 2 rows: 1 applied, 0 already so, 1 refused, 0 unknown, 0 not applied\n";
+    let expected =
+        "according to the journal, 0 left of 2 rows: 1 applied, 0 already set, 1 refused, 0 unknown, 0 not applied\n";
     assert!(run.out.ends_with(expected), "{run}");
     let told = dry(&["--json"]).objects();
     let results: Vec<&Value> = told[..2].iter().map(|object| &object["result"]).collect();
