@@ -1,5 +1,6 @@
-//! Random days, driven through the model from seeds: faults, outages, pauses asked for, other people's decisions, requests
-//! that arrive long after they were given up, kills at every step, and resumes from what was written by then.
+//! Drives the model through random days, each generated from a seed. A day has several runs of one batch, with faults, outages,
+//! requested pauses, decisions by others, requests that arrive long after they timed out, kills at any step, and resumes from
+//! the journal as written by then.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -21,69 +22,70 @@ enum Status {
     Approved,
     Declined,
     Resubmitted,
-    /// The person is at it: no decision may change it.
+    /// The person is using the session, so that Didit rejects every update.
     InProgress,
 }
 
 use Status::{Approved, Declined, InProgress, InReview, Resubmitted};
 
-/// What is the matter with a row's session.
+/// A fault of a row's session that lasts.
 #[derive(Clone, Copy, PartialEq)]
-enum Quirk {
+enum Fault {
     None,
     Missing,
     Forbidden,
-    /// The server fails at it.
+    /// Every update of the session fails.
     Poison,
-    /// It cannot be read back.
+    /// The session cannot be read.
     Unreadable,
 }
 
 struct Session {
     wanted: Status,
-    quirk: Quirk,
+    fault: Fault,
     status: Status,
     had_wanted: bool,
-    /// How often the update was applied, where a Resubmitted counts each time.
+    /// How many times the update was applied. A Resubmitted counts each time.
     applied: u32,
-    /// Sends that were applied, or may still be: the truth that the client cannot know.
-    loose: u32,
-    /// An attempt may have been applied, for all that the journal and this run's answers say; and this run's was confirmed.
+    /// How many updates were applied or may still be applied. The client cannot know this number.
+    possibly_applied: u32,
+    /// Whether an attempt may have been applied, according to the journal and to this run's answers, and whether Didit confirmed
+    /// an attempt of this run.
     in_doubt: bool,
     confirmed: bool,
-    /// What a read of this run showed last, and when it was answered.
+    /// The status that the last read of this run returned, and when.
     read: Option<(Status, Time)>,
-    /// How often this run sent it, and read it back, and whether a read was the last of them.
+    /// How many times this run sent the row and read it back, and whether its last request was a read.
     sent: u32,
     reads: u32,
     read_last: bool,
-    /// This run put it in doubt; and it has to be read before the next untouched row.
+    /// Whether this run left the row in doubt, and whether the row must be read before the next untouched row is sent.
     doubted: bool,
     read_first: bool,
-    /// It had ended before this run, which was not asked to take it up again.
+    /// Whether the row had ended before this run, and `--retry` did not select it.
     ended: bool,
-    /// A person wants this run to send it once more, whatever its session shows.
+    /// Whether `--retry` selected the row, so that this run resends it even if its session has another status.
     retry: bool,
 }
 
-/// What the network and the server are like for a while.
+/// The state of the network and the server for a while.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Weather {
+enum Network {
     Good,
-    /// A share of all requests fails in some way.
+    /// Some requests fail, in various ways.
     Flaky,
-    /// Read-only maintenance.
+    /// Updates fail during read-only maintenance.
     WritesFail,
     ReadsFail,
-    /// Nothing is reached.
+    /// The server cannot be reached.
     Down,
-    /// A maintenance page, with status 200 or 404.
+    /// Every answer is a maintenance page, with status 200 or 404.
     Page,
-    /// 429, with or without a pause that is asked for.
+    /// Every answer is 429, with or without a requested pause.
     Limited(Option<u32>),
 }
 
-/// What stands in the journal.
+/// An entry of the journal.
 #[derive(Clone, Copy)]
 enum Entry {
     Intent(usize),
@@ -91,7 +93,7 @@ enum Entry {
 }
 
 enum Event {
-    /// A worker is free.
+    /// A worker asks for its next task.
     Free,
     Sent {
         row: usize,
@@ -103,15 +105,15 @@ enum Event {
         row: usize,
         answer: Answer,
     },
-    /// A request that was given up arrives all the same.
+    /// An update arrives after its request timed out.
     Late {
         row: usize,
     },
-    Person {
+    Decision {
         row: usize,
         status: Status,
     },
-    Weather(Weather),
+    Network(Network),
     Signal,
 }
 
@@ -121,36 +123,36 @@ struct Day {
     now: Time,
     sessions: Vec<Session>,
     journal: Vec<Entry>,
-    /// How much of it would outlast a power cut.
+    /// How many entries would survive a power failure.
     synced: usize,
-    weather: Weather,
+    network: Network,
     events: BinaryHeap<Reverse<(Time, u64)>>,
     payloads: HashMap<u64, Event>,
     sequence: u64,
-    /// No request may leave before this.
-    asked_until: Time,
+    /// The end of a requested pause. No request may be sent before it.
+    paused_until: Time,
+    /// Whether the network stays good.
     fixed: bool,
 }
 
-/// What happened in a run.
-struct Course {
+/// Facts about a run that decide which rules apply to it.
+struct Facts {
     start: Time,
     max_outage: Duration,
-    /// The weather at its beginning, and whether it stayed so, and was good throughout.
-    weather: Weather,
-    steady: bool,
+    /// The network at the start of the run, whether it stayed the same, and whether it was always good.
+    network: Network,
+    unchanged: bool,
     good: bool,
     /// The server asked for a pause.
-    asked: bool,
+    pause_requested: bool,
     failures: u32,
-    /// A write got through.
-    through: bool,
+    /// Whether Didit answered an update.
+    succeeded: bool,
     signalled: bool,
-    /// A worker failed.
-    broken: bool,
+    worker_failed: bool,
 }
 
-macro_rules! hold {
+macro_rules! check {
     ($day:expr, $cond:expr, $($text:tt)+) => {
         assert!($cond, "seed {}, {:?}: {}", $day.seed, $day.now, format!($($text)+))
     };
@@ -159,29 +161,29 @@ macro_rules! hold {
 impl Day {
     fn new(seed: u64) -> Day {
         let mut random = Rng::with_seed(seed);
-        // Some days begin with a head of rows that are not permitted.
+        // On some days, the first rows have no permission or cannot be read.
         let head = if random.u8(..8) == 0 { random.usize(..24) } else { 0 };
-        let bad = [Quirk::Forbidden, Quirk::Unreadable][random.usize(..2)];
+        let bad = [Fault::Forbidden, Fault::Unreadable][random.usize(..2)];
         let rows = head + random.usize(1..10);
         let mut sessions = Vec::new();
         for row in 0..rows {
             let wanted = [Approved, Declined, Resubmitted][random.usize(..3)];
-            let quirk = match random.u8(..20) {
+            let fault = match random.u8(..20) {
                 _ if row < head => bad,
-                0 => Quirk::Missing,
-                1 => Quirk::Forbidden,
-                2 => Quirk::Poison,
-                3 => Quirk::Unreadable,
-                _ => Quirk::None,
+                0 => Fault::Missing,
+                1 => Fault::Forbidden,
+                2 => Fault::Poison,
+                3 => Fault::Unreadable,
+                _ => Fault::None,
             };
             let status = [InReview, InReview, Approved, Declined, InProgress][random.usize(..5)];
             sessions.push(Session {
                 wanted,
-                quirk,
+                fault,
                 status,
                 had_wanted: status == wanted,
                 applied: 0,
-                loose: 0,
+                possibly_applied: 0,
                 in_doubt: false,
                 confirmed: false,
                 read: None,
@@ -201,11 +203,11 @@ impl Day {
             sessions,
             journal: Vec::new(),
             synced: 0,
-            weather: Weather::Good,
+            network: Network::Good,
             events: BinaryHeap::new(),
             payloads: HashMap::new(),
             sequence: 0,
-            asked_until: Time::ZERO,
+            paused_until: Time::ZERO,
             fixed: false,
         }
     }
@@ -220,21 +222,21 @@ impl Day {
         Duration::from_millis(self.random.u64(1..=most))
     }
 
-    fn go(&mut self) {
+    fn run_all(&mut self) {
         let runs = self.random.usize(1..5);
         for _ in 0..runs {
             let retry = self.random.u8(..6) == 0;
             let kill = self.random.bool().then(|| self.random.u32(..120));
-            self.weather = self.any_weather();
+            self.network = self.any_network();
             for _ in 0..self.random.usize(..4) {
-                let (wait, weather) = (self.millis(90_000), self.any_weather());
-                self.after(wait, Event::Weather(weather));
+                let (wait, network) = (self.millis(90_000), self.any_network());
+                self.after(wait, Event::Network(network));
             }
             for _ in 0..self.random.usize(..4) {
                 let row = self.random.usize(..self.sessions.len());
                 let status = [Approved, Declined, Resubmitted, InReview, InProgress][self.random.usize(..5)];
                 let wait = self.millis(30_000);
-                self.after(wait, Event::Person { row, status });
+                self.after(wait, Event::Decision { row, status });
             }
             if self.random.u8(..6) == 0 {
                 let wait = self.millis(5_000);
@@ -242,19 +244,19 @@ impl Day {
             }
             self.run(retry, kill);
             let rest = self.millis(3_600_000 * 2);
-            self.let_pass(rest);
+            self.idle(rest);
         }
         self.settle();
     }
 
-    /// In good weather the day comes to an end.
+    /// Runs the batch in a good network until every row has an outcome.
     fn settle(&mut self) {
-        self.let_pass(HOUR * 48);
-        self.weather = Weather::Good;
+        self.idle(HOUR * 48);
+        self.network = Network::Good;
         self.fixed = true;
         for session in &mut self.sessions {
-            if session.quirk == Quirk::Poison {
-                session.quirk = Quirk::None;
+            if session.fault == Fault::Poison {
+                session.fault = Fault::None;
             }
         }
         let mut left = usize::MAX;
@@ -264,15 +266,15 @@ impl Day {
             if unsettled == 0 {
                 break;
             }
-            // A long head of rows that are not permitted may stop it, but each run gets further.
-            hold!(
+            // Many rows without permission may stop a run, but each run makes progress.
+            check!(
                 self,
                 unsettled < left,
-                "run {round} got no further: {unsettled} of {left}"
+                "run {round} made no progress: {unsettled} of {left}"
             );
             left = unsettled;
         }
-        // Rows that cannot be read stop a run, too: what was tried last comes last in the next.
+        // Rows that cannot be read may stop a run, too. The next run tries the last ones last.
         for _ in 0..4 {
             self.run(false, None);
         }
@@ -280,32 +282,28 @@ impl Day {
             let session = &self.sessions[row];
             let listed = match state.outcome() {
                 Some(Outcome::Applied | Outcome::Already) => session.had_wanted,
-                Some(Outcome::Refused) => session.quirk != Quirk::Forbidden,
-                // Not permitted, or it cannot be read.
-                Some(Outcome::NotApplied) => matches!(session.quirk, Quirk::Forbidden | Quirk::Unreadable),
-                Some(Outcome::Unknown) => !state.is_interrupted() && session.quirk != Quirk::Missing,
+                Some(Outcome::Refused) => session.fault != Fault::Forbidden,
+                // The row has no permission, or its session cannot be read.
+                Some(Outcome::NotApplied) => matches!(session.fault, Fault::Forbidden | Fault::Unreadable),
+                Some(Outcome::Unknown) => !state.is_interrupted() && session.fault != Fault::Missing,
                 None => false,
             };
-            hold!(self, listed, "row {row} is {state:?}");
+            check!(self, listed, "row {row} is {state:?}");
             let open = state.outcome() == Some(Outcome::Unknown);
-            let repeatable = (session.wanted != Resubmitted || !state.in_doubt) && session.quirk == Quirk::None;
+            let repeatable = (session.wanted != Resubmitted || !state.in_doubt) && session.fault == Fault::None;
             let decided =
                 matches!(session.status, Approved | Declined | Resubmitted) && session.status != session.wanted;
             let why = session.status == InProgress || decided;
-            hold!(
-                self,
-                !(open && repeatable) || why,
-                "row {row} could have been sent again"
-            );
+            check!(self, !(open && repeatable) || why, "row {row} could have been resent");
         }
         for _ in 0..4 {
             self.run(true, None);
         }
         for (row, state) in self.states().into_iter().enumerate() {
             let session = &self.sessions[row];
-            let stuck = session.status == InProgress || matches!(session.quirk, Quirk::Forbidden | Quirk::Unreadable);
+            let stuck = session.status == InProgress || matches!(session.fault, Fault::Forbidden | Fault::Unreadable);
             let open = state.outcome() == Some(Outcome::Unknown);
-            hold!(
+            check!(
                 self,
                 !open || stuck,
                 "row {row} is still {state:?}: {:?}",
@@ -314,26 +312,26 @@ impl Day {
         }
     }
 
-    fn any_weather(&mut self) -> Weather {
+    fn any_network(&mut self) -> Network {
         match self.random.u8(..12) {
-            0..=3 => Weather::Good,
-            4..=6 => Weather::Flaky,
-            7 => Weather::WritesFail,
-            8 => Weather::ReadsFail,
-            9 => Weather::Down,
-            10 => Weather::Page,
-            _ => Weather::Limited(self.random.bool().then(|| self.random.u32(1..90))),
+            0..=3 => Network::Good,
+            4..=6 => Network::Flaky,
+            7 => Network::WritesFail,
+            8 => Network::ReadsFail,
+            9 => Network::Down,
+            10 => Network::Page,
+            _ => Network::Limited(self.random.bool().then(|| self.random.u32(1..90))),
         }
     }
 
-    /// What goes on while no run does: people decide, and requests that were given up arrive.
-    fn let_pass(&mut self, time: Duration) {
+    /// Lets time pass without a run. Others decide, and late updates arrive.
+    fn idle(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(Reverse((at, sequence))) = self.events.pop_until(until) {
             self.now = self.now.max(at);
             match self.payloads.remove(&sequence) {
                 Some(Event::Late { row }) => drop(self.apply(row, true)),
-                Some(Event::Person { row, status }) => self.decide(row, status),
+                Some(Event::Decision { row, status }) => self.decide(row, status),
                 _ => {}
             }
         }
@@ -394,19 +392,19 @@ impl Day {
             (session.doubted, session.read_first, session.read) = (false, false, None);
             (session.sent, session.reads, session.read_last) = (0, 0, false);
         }
-        let mut course = Course {
+        let mut facts = Facts {
             start: self.now,
             max_outage,
-            weather: self.weather,
-            steady: true,
-            good: self.weather == Weather::Good,
-            asked: false,
+            network: self.network,
+            unchanged: true,
+            good: self.network == Network::Good,
+            pause_requested: false,
             failures: 0,
-            through: false,
+            succeeded: false,
             signalled: false,
-            broken: false,
+            worker_failed: false,
         };
-        self.asked_until = self.now;
+        self.paused_until = self.now;
         let jobs = self.random.usize(1..5);
         let (mut workers, mut steps) = (jobs, 0);
         for _ in 0..jobs {
@@ -414,16 +412,16 @@ impl Day {
         }
         while workers > 0 {
             let Some(Reverse((at, sequence))) = self.events.pop() else {
-                hold!(self, false, "{workers} workers wait for nothing");
+                check!(self, false, "{workers} workers wait forever");
                 break;
             };
             let Some(event) = self.payloads.remove(&sequence) else {
                 continue;
             };
             self.now = self.now.max(at);
-            let now = self.now - course.start;
+            let now = self.now - facts.start;
             steps += 1;
-            hold!(self, steps < 20_000, "the run has no end");
+            check!(self, steps < 20_000, "the run has no end");
             if kill == Some(steps) {
                 self.kill(event);
                 return;
@@ -441,16 +439,16 @@ impl Day {
                         self.sessions[row].reads += 1;
                         self.sessions[row].read_last = true;
                         self.sessions[row].read_first = false;
-                        hold!(
+                        check!(
                             self,
-                            self.now >= self.asked_until,
-                            "row {row} is read in a pause that was asked for"
+                            self.now >= self.paused_until,
+                            "row {row} is read during a requested pause"
                         );
                         let wait = self.millis(20);
                         self.after(wait, Event::Read { row });
                     }
                     Task::Wait(wait) => {
-                        hold!(self, !wait.is_zero(), "a wait of nothing would spin");
+                        check!(self, !wait.is_zero(), "a wait of zero would loop");
                         self.after(wait, Event::Free);
                     }
                     Task::Done => workers -= 1,
@@ -463,26 +461,26 @@ impl Day {
                     let (wait, answer) = self.read(row);
                     self.after(wait, Event::Answered { row, answer });
                 }
-                // A worker fails, and nobody knows what came of its row.
+                // A worker fails, and the outcome of its row is unknown.
                 Event::Answered { .. } if !self.fixed && self.random.u16(..3000) == 0 => {
                     model.stop(Stop::Failed("it failed".into()));
-                    (course.broken, workers) = (true, workers - 1);
+                    (facts.worker_failed, workers) = (true, workers - 1);
                 }
                 Event::Answered { row, answer } => {
                     match &answer {
                         Answer::Failed(failure) => {
                             let wait = failure.retry_after.unwrap_or_default();
-                            self.asked_until = self.asked_until.max(self.now + wait);
-                            course.failures += 1;
-                            course.asked |= !wait.is_zero() || failure.kind == FailureKind::RateLimited;
-                            course.through |= matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
+                            self.paused_until = self.paused_until.max(self.now + wait);
+                            facts.failures += 1;
+                            facts.pause_requested |= !wait.is_zero() || failure.kind == FailureKind::RateLimited;
+                            facts.succeeded |= matches!(failure.kind, FailureKind::Refused | FailureKind::NoSession);
                             let session = &mut self.sessions[row];
                             session.read_first = failure.in_doubt && !session.doubted;
                             session.doubted |= failure.in_doubt;
                             session.in_doubt |= failure.in_doubt;
                         }
                         Answer::Applied => {
-                            course.through = true;
+                            facts.succeeded = true;
                             self.sessions[row].confirmed = true;
                         }
                         Answer::ReadBack(_) => {}
@@ -490,42 +488,42 @@ impl Day {
                     if let Some(record) = model.answered(now, row, answer) {
                         self.record(&record);
                     }
-                    // After a pause an untouched row may go first, to show whether updates get through.
+                    // After a pause, an untouched row may go first, to test whether updates succeed.
                     if model.pause(now).is_some() {
                         self.sessions.iter_mut().for_each(|session| session.read_first = false);
                     }
                     self.after(Duration::ZERO, Event::Free);
                 }
                 Event::Late { row } => drop(self.apply(row, true)),
-                Event::Person { row, status } => self.decide(row, status),
-                Event::Weather(weather) => {
+                Event::Decision { row, status } => self.decide(row, status),
+                Event::Network(network) => {
                     if !self.fixed {
-                        self.weather = weather;
-                        course.steady = false;
-                        course.good &= weather == Weather::Good;
+                        self.network = network;
+                        facts.unchanged = false;
+                        facts.good &= network == Network::Good;
                     }
                 }
                 Event::Signal => {
-                    course.signalled = true;
+                    facts.signalled = true;
                     model.stop(Stop::Signal);
                 }
             }
         }
         for record in model.finish() {
             match record.journaled {
-                true => self.check_told(&record),
+                true => self.check_record(&record),
                 false => self.record(&record),
             }
         }
         self.synced = self.journal.len();
-        self.check_run(&model, &course);
+        self.check_run(&model, &facts);
     }
 
-    fn check_run(&self, model: &Model, course: &Course) {
+    fn check_run(&self, model: &Model, facts: &Facts) {
         let states = self.states();
         let of = |is: fn(&RowState) -> bool| states.iter().filter(|state| is(state)).count();
         let counts = model.counts();
-        let told = [
+        let reported = [
             counts.applied + counts.already,
             counts.refused,
             counts.unknown,
@@ -537,82 +535,80 @@ impl Day {
             of(|state| state.outcome() == Some(Outcome::Unknown)),
             of(|state| state.outcome().is_none()),
         ];
-        hold!(
+        check!(
             self,
-            told == written,
-            "{told:?} are told, and the journal says {states:?}"
+            reported == written,
+            "the run reports {reported:?}, but the journal says {states:?}"
         );
         let stopped = model.stopped();
-        hold!(
+        check!(
             self,
             stopped.is_some() || model.untouched() == 0,
-            "it ended with rows untouched"
+            "the run ended with untouched rows"
         );
 
         let sent: u32 = self.sessions.iter().map(|session| session.sent).sum();
-        let nothing_works = matches!(course.weather, Weather::WritesFail | Weather::Down | Weather::Page);
-        if course.steady && nothing_works && !course.through {
-            // Eight that open the circuit, what the other workers have in flight by then, and the probes.
-            hold!(self, sent <= 8 + 3 + 8, "{sent} were sent, and nothing got through");
+        let nothing_works = matches!(facts.network, Network::WritesFail | Network::Down | Network::Page);
+        if facts.unchanged && nothing_works && !facts.succeeded {
+            // Eight failures open the circuit. Up to three more requests are in flight by then, and the probes follow.
+            check!(self, sent <= 8 + 3 + 8, "{sent} updates were sent, and none succeeded");
         }
-        if let (Weather::Limited(Some(pause)), true, false) = (course.weather, course.steady, course.through) {
-            let (took, limit) = (
-                self.now - course.start,
-                course.max_outage * 2 + SECOND * (3 * pause + 60),
-            );
-            hold!(
+        if let (Network::Limited(Some(pause)), true, false) = (facts.network, facts.unchanged, facts.succeeded) {
+            let (took, limit) = (self.now - facts.start, facts.max_outage * 2 + SECOND * (3 * pause + 60));
+            check!(
                 self,
                 took <= limit,
-                "it took {took:?} to give up on pauses of {pause} s"
+                "the run stopped after {took:?} of pauses of {pause} s"
             );
         }
 
-        let quirks = self
+        let faults = self
             .sessions
             .iter()
-            .filter(|session| session.quirk != Quirk::None)
+            .filter(|session| session.fault != Fault::None)
             .count();
-        let undisturbed = course.good && !course.signalled && !course.broken;
-        hold!(
+        let undisturbed = facts.good && !facts.signalled && !facts.worker_failed;
+        check!(
             self,
-            stopped.is_none() || !undisturbed || quirks > 0,
-            "{stopped:?} on a good day"
+            stopped.is_none() || !undisturbed || faults > 0,
+            "{stopped:?} in a good network"
         );
-        // With fewer than eight failures and no pause that was asked for, the circuit was never open.
-        let closed = !course.broken && !course.asked && course.failures < 8;
+        // With fewer than eight failures and no requested pause, the circuit was never open.
+        let closed = !facts.worker_failed && !facts.pause_requested && facts.failures < 8;
         for (row, state) in states.iter().enumerate() {
             let session = &self.sessions[row];
             let in_doubt = state.outcome() == Some(Outcome::Unknown) && state.in_doubt;
             let unread = in_doubt && session.sent > 0 && !session.read_last;
-            hold!(
+            check!(
                 self,
                 !(unread && closed && stopped == Some(&Stop::Signal)),
                 "row {row} was left in doubt by a signal"
             );
 
             let requests = session.sent + session.reads;
-            let read = session.read.is_some() || matches!(session.quirk, Quirk::Forbidden | Quirk::Missing);
-            let not_applied = state.outcome() == Some(Outcome::NotApplied) && session.quirk != Quirk::Forbidden;
+            let read = session.read.is_some() || matches!(session.fault, Fault::Forbidden | Fault::Missing);
+            let not_applied = state.outcome() == Some(Outcome::NotApplied) && session.fault != Fault::Forbidden;
             let left = (in_doubt && !read) || not_applied;
-            hold!(
+            check!(
                 self,
                 stopped.is_some() || !left || requests >= 10,
                 "row {row} is {state:?} after {requests} requests"
             );
 
-            // No row fails more than twice before the others had their turn.
+            // Fewer than four faulty sessions cannot open the circuit: no row fails more than twice before the others have
+            // their turn.
             let open = state.is_interrupted() || matches!(state.outcome(), None | Some(Outcome::NotApplied));
-            let good = undisturbed && quirks < 4 && session.quirk == Quirk::None;
-            hold!(
+            let good = undisturbed && faults < 4 && session.fault == Fault::None;
+            check!(
                 self,
                 !(good && open),
-                "row {row} could have been settled, and is {state:?}"
+                "row {row} could have been settled, but is {state:?}"
             );
         }
     }
 
     fn kill(&mut self, event: Event) {
-        // The process is gone; what it sent is not.
+        // The process is gone, but its requests may still arrive.
         self.payloads.insert(0, event);
         let mut late = Vec::new();
         self.payloads.retain(|_, event| match event {
@@ -620,17 +616,17 @@ impl Day {
                 late.push(*row);
                 false
             }
-            Event::Late { .. } | Event::Person { .. } => true,
+            Event::Late { .. } | Event::Decision { .. } => true,
             _ => false,
         });
         for row in late {
             if self.random.bool() {
-                self.sessions[row].loose += 1;
+                self.sessions[row].possibly_applied += 1;
                 let wait = self.millis(60_000);
                 self.after(wait, Event::Late { row });
             }
         }
-        // A power cut takes what was not synced, or the end of it, with a torn line.
+        // A power failure loses some of the unsynced entries.
         if self.random.bool() {
             let kept = self.random.usize(self.synced..=self.journal.len());
             self.journal.truncate(kept);
@@ -639,92 +635,92 @@ impl Day {
     }
 
     fn check_send(&mut self, row: usize) {
-        hold!(
+        check!(
             self,
-            self.now >= self.asked_until,
-            "row {row} is sent in a pause that was asked for"
+            self.now >= self.paused_until,
+            "row {row} is sent during a requested pause"
         );
         let tried = self
             .journal
             .iter()
             .any(|entry| matches!(entry, Entry::Intent(tried) if *tried == row));
         let first = self.sessions.iter().position(|session| session.read_first);
-        hold!(
+        check!(
             self,
             tried || first.is_none(),
-            "row {row} is sent before {first:?} is read, which has just been in doubt"
+            "row {row} is sent before row {first:?}, a new doubt, is read"
         );
         let session = &mut self.sessions[row];
         session.sent += 1;
         session.read_last = false;
-        let (wanted, retry, loose) = (session.wanted, session.retry, session.loose);
+        let (wanted, retry, possibly_applied) = (session.wanted, session.retry, session.possibly_applied);
         let (ended, read) = (session.ended, session.read);
-        hold!(self, !ended, "row {row} is sent after its end");
+        check!(self, !ended, "row {row} is sent after it ended");
         if retry || !tried {
             return;
         }
-        hold!(
+        check!(
             self,
-            wanted != Resubmitted || loose == 0,
+            wanted != Resubmitted || possibly_applied == 0,
             "row {row} is resubmitted twice"
         );
         let Some((status, at)) = read else {
-            panic!("seed {}: row {row} is sent again without having been read", self.seed);
+            panic!("seed {}: row {row} is resent without a read", self.seed);
         };
-        hold!(self, self.now - at <= 11 * SECOND, "row {row} was read too long ago");
+        check!(self, self.now - at <= 11 * SECOND, "row {row} was read too long ago");
         let decided = matches!(status, Approved | Declined | Resubmitted) && status != wanted;
-        hold!(self, !decided, "row {row} is sent over {status:?}");
+        check!(self, !decided, "row {row} is sent over {status:?}");
     }
 
     fn record(&mut self, record: &Record) {
-        self.check_told(record);
+        self.check_record(record);
         self.journal
             .push(Entry::Result(record.row, record.outcome, record.in_doubt));
     }
 
-    /// Nothing is told that is not so.
-    fn check_told(&self, record: &Record) {
+    /// Checks that a result is true.
+    fn check_record(&self, record: &Record) {
         let unchanged = record.reason.contains("nothing was changed");
-        hold!(self, !(record.in_doubt && unchanged), "{record:?} contradicts itself");
+        check!(self, !(record.in_doubt && unchanged), "{record:?} contradicts itself");
         let session = &self.sessions[record.row];
-        let told = match record.outcome {
+        let is_true = match record.outcome {
             Outcome::Applied => session.had_wanted && (session.confirmed || session.in_doubt),
-            Outcome::Already => session.had_wanted && !session.in_doubt && session.loose == 0,
-            Outcome::Refused if record.in_doubt => session.quirk == Quirk::Missing,
-            Outcome::Refused | Outcome::NotApplied => session.loose == 0,
-            // It is in doubt, or its session shows another decision or cannot be read.
-            Outcome::Unknown => record.in_doubt || session.loose == 0,
+            Outcome::Already => session.had_wanted && !session.in_doubt && session.possibly_applied == 0,
+            Outcome::Refused if record.in_doubt => session.fault == Fault::Missing,
+            Outcome::Refused | Outcome::NotApplied => session.possibly_applied == 0,
+            // The row is in doubt, or its session has another decision or cannot be read.
+            Outcome::Unknown => record.in_doubt || session.possibly_applied == 0,
         };
-        hold!(
+        check!(
             self,
-            told,
-            "{record:?} is told, and {} of it were applied or may be",
-            session.loose
+            is_true,
+            "{record:?} is reported, and {} updates of the row were or may be applied",
+            session.possibly_applied
         );
     }
 
-    /// The server takes an update, or refuses it.
+    /// Lets the server apply an update, or refuse it.
     fn apply(&mut self, row: usize, late: bool) -> Result<(), FailureKind> {
         let session = &mut self.sessions[row];
         if late {
-            session.loose -= 1;
+            session.possibly_applied -= 1;
         }
-        match session.quirk {
-            Quirk::Missing => return Err(FailureKind::NoSession),
-            Quirk::Forbidden => return Err(FailureKind::NotPermitted),
+        match session.fault {
+            Fault::Missing => return Err(FailureKind::NoSession),
+            Fault::Forbidden => return Err(FailureKind::NotPermitted),
             _ => {}
         }
         if session.status == InProgress || (session.wanted == Resubmitted && session.status == Resubmitted) {
             return Err(FailureKind::Refused);
         }
-        session.loose += 1;
+        session.possibly_applied += 1;
         session.applied += 1;
         session.status = session.wanted;
         session.had_wanted = true;
         Ok(())
     }
 
-    /// What comes of a request to update, and when the client has its answer.
+    /// Returns the answer to an update, and when it arrives.
     fn send(&mut self, row: usize) -> (Duration, Answer) {
         let soon = self.millis(300);
         let fails = |kind, in_doubt, retry_after| {
@@ -738,19 +734,19 @@ impl Day {
             })
         };
         let other = FailureKind::Other;
-        let poison = self.sessions[row].quirk == Quirk::Poison;
-        match self.weather {
-            Weather::Down => return (soon, fails(other, false, None)),
-            Weather::Page => {
+        let poison = self.sessions[row].fault == Fault::Poison;
+        match self.network {
+            Network::Down => return (soon, fails(other, false, None)),
+            Network::Page => {
                 let ok = self.random.bool();
                 return (soon, fails(other, ok, None));
             }
-            Weather::Limited(wait) => {
+            Network::Limited(wait) => {
                 let wait = wait.map(|seconds| SECOND * seconds);
                 return (soon, fails(FailureKind::RateLimited, false, wait));
             }
-            Weather::WritesFail => return (soon, fails(other, true, None)),
-            Weather::Flaky if self.random.u8(..3) == 0 => {}
+            Network::WritesFail => return (soon, fails(other, true, None)),
+            Network::Flaky if self.random.u8(..3) == 0 => {}
             _ if poison => return (soon, fails(other, true, None)),
             _ => {
                 return match self.apply(row, false) {
@@ -760,17 +756,17 @@ impl Day {
             }
         }
         match self.random.u8(..5) {
-            // It never arrives.
+            // The request never arrives.
             0 => (SECOND * 30, fails(other, true, None)),
-            // It arrives later, perhaps much later.
+            // The request arrives later, perhaps much later.
             1 => {
-                self.sessions[row].loose += 1;
+                self.sessions[row].possibly_applied += 1;
                 let most = [1_000, 40_000, 3_600_000][self.random.usize(..3)];
                 let wait = self.millis(most);
                 self.after(wait, Event::Late { row });
                 (SECOND * 5, fails(other, true, None))
             }
-            // It is applied, and the answer is lost.
+            // The update is applied, and the answer is lost.
             2 if !poison => {
                 let _ = self.apply(row, false);
                 (soon, fails(other, true, None))
@@ -792,21 +788,21 @@ impl Day {
                 retry_after,
             })
         };
-        match self.weather {
-            Weather::Down | Weather::Page | Weather::ReadsFail => return (soon, fails(FailureKind::Other, None)),
-            Weather::Limited(wait) => {
+        match self.network {
+            Network::Down | Network::Page | Network::ReadsFail => return (soon, fails(FailureKind::Other, None)),
+            Network::Limited(wait) => {
                 let wait = wait.map(|seconds| SECOND * seconds);
                 return (soon, fails(FailureKind::RateLimited, wait));
             }
-            Weather::Flaky if self.random.u8(..3) == 0 => return (soon, fails(FailureKind::Other, None)),
+            Network::Flaky if self.random.u8(..3) == 0 => return (soon, fails(FailureKind::Other, None)),
             _ => {}
         }
         let now = self.now;
         let session = &mut self.sessions[row];
-        match session.quirk {
-            Quirk::Missing => return (soon, fails(FailureKind::NoSession, None)),
-            Quirk::Forbidden => return (soon, fails(FailureKind::NotPermitted, None)),
-            Quirk::Unreadable => return (soon, fails(FailureKind::Other, None)),
+        match session.fault {
+            Fault::Missing => return (soon, fails(FailureKind::NoSession, None)),
+            Fault::Forbidden => return (soon, fails(FailureKind::NotPermitted, None)),
+            Fault::Unreadable => return (soon, fails(FailureKind::Other, None)),
             _ => {}
         }
         session.read = Some((session.status, now));
@@ -835,11 +831,11 @@ impl PopUntil for BinaryHeap<Reverse<(Time, u64)>> {
 }
 
 #[test]
-fn random_days() {
+fn random_days_keep_every_rule() {
     let days = std::env::var("SIMULATED_DAYS").ok().and_then(|days| days.parse().ok());
     let first = std::env::var("SIMULATED_SEED").ok().and_then(|seed| seed.parse().ok());
     let first = first.unwrap_or(0);
     for seed in first..first + days.unwrap_or(5_000) {
-        Day::new(seed).go();
+        Day::new(seed).run_all();
     }
 }
