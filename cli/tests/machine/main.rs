@@ -12,7 +12,7 @@ mod addresses;
 mod calls;
 mod child;
 mod delivery;
+mod dns;
 mod journal;
 mod limits;
-mod names;
 mod stopped;

@@ -6,10 +6,10 @@ mod kills;
 mod outage;
 mod pace;
 mod refusals;
+mod reports;
 mod rows;
 #[cfg(unix)]
 pub mod stop;
-mod told;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

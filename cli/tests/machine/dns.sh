@@ -15,5 +15,5 @@ exec unshare --net --mount bash -euo pipefail -c '
     mount -t tmpfs tmpfs /mnt
     printf "nameserver 127.0.0.53\noptions timeout:1 attempts:2\n" >/mnt/resolv.conf
     mount --bind /mnt/resolv.conf /etc/resolv.conf
-    cargo test --locked --offline -p didit-cli --test machine -- names:: --test-threads=1 --nocapture
+    cargo test --locked --offline -p didit-cli --test machine -- dns:: --test-threads=1 --nocapture
 '

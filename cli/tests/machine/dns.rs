@@ -1,4 +1,4 @@
-//! A real name server, killed, stopped, and told that a host has moved. Run by `names.sh` in a namespace of its own.
+//! A real name server, killed, stopped, and told that a host has moved. Run by `dns.sh` in a namespace of its own.
 
 use std::fs;
 use std::io::{BufReader, Write};
