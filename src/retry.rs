@@ -108,7 +108,8 @@ pub(crate) fn retry_after(header: Option<&str>, reset: Option<&str>, now: System
 pub(crate) fn reset_moment(value: &str) -> Option<SystemTime> {
     let since_epoch = match whole_number(value)? {
         seconds @ ..100_000_000_000 => Duration::from_secs(seconds),
-        millis => Duration::from_millis(millis),
+        // The year 9999 at most: the clock of Windows ends in the year 30828.
+        millis => Duration::from_millis(millis.min(253_402_300_799_000)),
     };
     UNIX_EPOCH.checked_add(since_epoch)
 }
