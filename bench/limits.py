@@ -39,9 +39,10 @@ def compare(figures: dict) -> list[str]:
         first, later = dead.get(count, (None, None))
         rows.append((f"first update with {count} dead, s", first, limit))
         rows.append((f"later updates with {count} dead, s", later, LATER_UPDATE))
-    kept = lambda value, limit: "yes" if value <= limit else "**no**"
-    cells = [
-        [name, *((f"{value:.3g}", f"{limit:.3g}", kept(value, limit)) if value is not None else ("", f"{limit:.3g}", ""))]
-        for name, value, limit in rows
-    ]
+    cells = []
+    for name, value, limit in rows:
+        # The figures are compared as they are shown.
+        shown, most = "" if value is None else f"{value:.3g}", f"{limit:.3g}"
+        kept = "" if value is None else "yes" if float(shown) <= float(most) else "**no**"
+        cells.append([name, shown, most, kept])
     return table("Limits", ["", "measured", "at most", "kept"], cells)

@@ -53,7 +53,8 @@ def warm(server: Server, rounds: int, seconds: float, figures: dict) -> list[str
         base = statistics.median(times[SOCKET, "z"])
         own, of_ureq = instructions_[DIDIT, "z"], instructions_[LIMITED, "z"]
         figures["instructions", title] = own / of_ureq if own and of_ureq else None
-        figures["system calls", title] = calls[DIDIT, "z"]
+        called = calls[DIDIT, "z"]
+        figures["system calls", title] = called and round(called)
         rows = []
         for key, values in times.items():
             name, opt = key
