@@ -812,7 +812,7 @@ fn a_redirect_to_plain_http_is_not_followed() {
     assert_eq!(plain.connections(), 0);
 }
 
-/// Writes each answer as a TLS record of its own, but all that it is given in one segment.
+/// Writes each response as a TLS record of its own, and all of them in one segment.
 struct OneSegment {
     connection: ServerConnection,
     stream: TcpStream,
@@ -845,7 +845,7 @@ impl Write for OneSegment {
 }
 
 #[test]
-fn a_second_answer_to_an_update_never_answers_the_next_update() {
+fn a_second_response_never_answers_the_next_update() {
     let authority = Authority::new("private");
     for padding in [0, 3000, 6000, 15_000, 40_000] {
         let config = authority.certify("127.0.0.1");
@@ -857,7 +857,7 @@ fn a_second_answer_to_an_update_never_answers_the_next_update() {
                 let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
                 match answer(200, &[("x-padding", &"p".repeat(padding))], body).remove(0) {
                     Step::Send(bytes) => bytes,
-                    step => panic!("{step:?} is not a whole answer"),
+                    step => panic!("{step:?} is not a whole response"),
                 }
             };
             vec![Step::Send([confirmed(0), confirmed(padding)].concat())]
