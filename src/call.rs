@@ -13,7 +13,7 @@ pub(crate) struct Call {
     pub(crate) token_replaced: bool,
 }
 
-/// A call without a limit may take a year.
+/// The longest deadline, a year. A call without a deadline has this one.
 const MAX_LIMIT: Duration = Duration::from_secs(31_536_000);
 
 /// The moment when a call must have ended.

@@ -109,8 +109,8 @@ impl Client {
     /// a minute ([Didit's API, §7](crate::didit_api#7-rate-limits)).
     ///
     /// [`Ensured::Already`] means that the session had the status before this call, and that the comment of `update`
-    /// was not added. [`Ensured::Updated`] means that this call set the status: either Didit confirmed the update, or
-    /// an attempt may have been applied and the session now has the status.
+    /// was not added. [`Ensured::Updated`] means that the session has the status now: either Didit confirmed the
+    /// update, or an attempt may have been applied.
     ///
     /// # Errors
     /// The same as for [`update_status`](Client::update_status). The verdict is `Unknown` only if an attempt may have
@@ -350,14 +350,12 @@ impl Shared {
             });
             updated.map(|_| Ensured::Updated)
         });
-        let in_doubt = |error: &Error| error.verdict() == Verdict::Unknown;
+        let is_unknown = matches!(&result, Err(error) if error.verdict() == Verdict::Unknown);
         let is_wanted = |session: Session| session.status == update.new_status();
-        match result {
-            Err(error) if in_doubt(&error) && self.read(id, None, &mut call).is_ok_and(is_wanted) => {
-                Ok(Ensured::Updated)
-            }
-            result => result,
+        if is_unknown && self.read(id, None, &mut call).is_ok_and(is_wanted) {
+            return Ok(Ensured::Updated);
         }
+        result
     }
 
     fn update(&self, id: &SessionId, update: &StatusUpdate, body: &[u8], call: &mut Call) -> Result<UpdatedSession> {
@@ -378,7 +376,7 @@ impl Shared {
         })
     }
 
-    /// Reads a session, for the purpose that errors name.
+    /// Reads a session. Errors name the purpose instead of the session, if there is one.
     fn read(&self, id: &SessionId, purpose: Option<&str>, call: &mut Call) -> Result<Session> {
         let subject = || purpose.map_or_else(|| format!("reading session {id}"), str::to_owned);
         with_retries(&self.retry, call.deadline, &subject, || {

@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_taken_or_refused_by_name() {
+    fn an_invalid_url_is_refused_with_the_name_of_its_variable() {
         let both = [
             ("DIDIT_CLIENT_ID", "me"),
             ("DIDIT_CLIENT_SECRET", "s"),

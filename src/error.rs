@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-/// A result whose error carries a [`Verdict`].
+/// Represents the result of a call. Its [`Error`] carries a [`Verdict`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Tells whether the decision may have been applied. Check this first: [`ErrorKind`] only says what failed last.
@@ -62,7 +62,7 @@ pub enum ErrorKind {
     Config,
     /// The session id or the update is invalid. Nothing was sent.
     InvalidInput,
-    /// 401: Didit rejected the credentials. Or the client could not get an access token with them.
+    /// 401: Didit rejected the credentials, or the client could not get an access token with them.
     Authentication,
     /// 403: the application lacks a permission or credits.
     Forbidden,

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::http::Response;
 use crate::retry::{reset_moment, whole_number};
 
-/// The rate limit from the headers of an answer ([Didit's API, §7](crate::didit_api#7-rate-limits)).
+/// Holds the rate limit from the headers of an answer ([Didit's API, §7](crate::didit_api#7-rate-limits)).
 ///
 /// Didit advises clients to slow down once `remaining` is below 15 % of `limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

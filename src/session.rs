@@ -180,7 +180,7 @@ impl fmt::Debug for UpdatedSession {
     }
 }
 
-/// Lists the statuses of a session ([Didit's API, §5](crate::didit_api#5-reading-a-session)).
+/// Represents the status of a session ([Didit's API, §5](crate::didit_api#5-reading-a-session)).
 ///
 /// A status is displayed and serialized as Didit writes it. Parsing is case-sensitive and never fails: an unknown
 /// status becomes `Other`. Two statuses are equal if Didit writes them the same way.
@@ -366,7 +366,7 @@ impl Session {
 pub enum Ensured {
     /// The session already had the status. This call changed nothing.
     Already,
-    /// This call set the status.
+    /// The session has the status now: Didit confirmed the update, or an attempt of this call may have been applied.
     Updated,
     /// The session has this status, which `may_replace` rejected. This call changed nothing.
     LeftAlone(SessionStatus),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::error::{Error, Result};
 use crate::secret::hidden;
 
-/// Lists the statuses that an update can set ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+/// Represents a status that an update can set ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// A status is displayed and serialized as Didit writes it. Parsing and deserializing ignore letter case.
 ///
@@ -122,7 +122,7 @@ impl FromStr for Node {
     }
 }
 
-/// Lists the versions of Didit's session API ([Didit's API, §3](crate::didit_api#3-update-v1),
+/// Selects the version of Didit's session API ([Didit's API, §3](crate::didit_api#3-update-v1),
 /// [§4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// All versions accept both kinds of credentials. The default is [`V1`](ApiVersion::V1) for client credentials and

@@ -31,8 +31,8 @@ type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 /// The largest body that is read: 64 KiB, far more than any documented answer.
 pub(crate) const MAX_BODY: u64 = 64 * 1024;
 const MAX_HEADERS: usize = 64 * 1024;
-/// ureq's default is 128 KiB, and filling that with zeros takes half of the instructions of an update. One byte more
-/// than the largest head of an answer, or ureq would report a larger head as a lost connection.
+/// ureq's default is 128 KiB, and filling that with zeros is half of the work of an update. One byte more than the
+/// largest head of an answer, or ureq would report a larger head as a lost connection.
 const INPUT_BUFFER: usize = MAX_HEADERS + 1;
 /// Enough for the largest head of a request: 8 KiB of base URL, 16 KiB of token, 1 KiB of user agent, and the rest.
 const OUTPUT_BUFFER: usize = 32 * 1024;
@@ -196,10 +196,10 @@ impl Http {
                 let limit = if status == 200 { request.max_response } else { MAX_BODY };
                 // Enough to read an ordinary response at once.
                 let mut bytes = Vec::with_capacity(1024);
-                let result = body.into_with_config().limit(limit).reader().read_to_end(&mut bytes);
+                let read = body.into_with_config().limit(limit).reader().read_to_end(&mut bytes);
                 let failed = |error: io::Error| self.failure(request, &error.into(), Stage::Reading, timeout);
                 let headers = head.headers;
-                Ok((Response { status, headers }, result.map(|_| bytes).map_err(failed)))
+                Ok((Response { status, headers }, read.map(|_| bytes).map_err(failed)))
             }
             Err(error) => {
                 let stage = match request.body {

@@ -1,4 +1,4 @@
-//! Chooses the proxy for a host: the configured one, or the one of the environment, which is read as curl does.
+//! Chooses the proxy for a host: the configured one, or the one of the environment, which it reads as curl does.
 
 use std::net::IpAddr;
 

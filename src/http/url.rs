@@ -1,4 +1,4 @@
-//! Checks and parts of URLs.
+//! Checks base URLs, and returns parts of URLs.
 
 use std::net::IpAddr;
 
@@ -43,16 +43,12 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     match scheme {
         "https" => tls::available().map_err(Error::config)?,
         "http" if allow_insecure || is_loopback(host) => {}
-        "http" => {
-            return refuse("http is allowed for loopback hosts only, unless allow_insecure_http is set: use https");
-        }
+        "http" => return refuse("http is for loopback hosts only, unless allow_insecure_http is set: use https"),
         _ => return refuse("it must start with https:// or http://"),
     }
     let path = uri.path().trim_end_matches('/');
     if ["/v1", "/v2", "/v3"].iter().any(|version| path.ends_with(version)) {
-        return refuse(
-            "it ends in an API version: remove the version, and set api_version (DIDIT_API_VERSION) instead",
-        );
+        return refuse("it ends in an API version: remove it, and set api_version (DIDIT_API_VERSION) instead");
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -95,7 +91,7 @@ mod tests {
     #[test]
     fn an_invalid_base_url_is_refused_with_a_reason() {
         for (url, reason) in [
-            ("http://example.org", "http is allowed for loopback hosts only"),
+            ("http://example.org", "http is for loopback hosts only"),
             ("ftp://example.org", "it must start with https:// or http://"),
             ("example.org", "not an absolute URL"),
             ("http://user@localhost", "contain credentials"),
@@ -107,7 +103,7 @@ mod tests {
             ("http://localhost/prefix/v1/", "ends in an API version"),
             (
                 "http://localhost/auth/v2//",
-                "remove the version, and set api_version (DIDIT_API_VERSION) instead",
+                "remove it, and set api_version (DIDIT_API_VERSION) instead",
             ),
         ] {
             let error = base_url(url, false).unwrap_err().to_string();
