@@ -1,4 +1,4 @@
-//! The command line: help, mistakes, and what is made from its definition.
+//! The command line: help is complete, mistakes send nothing, and completions and manual pages are valid.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 const COMMON: [&str; 5] = ["--json", "--quiet", "--verbose", "--help", "--version"];
 
-/// Each command with the options and arguments that are its own.
+/// Each command with its own options and arguments.
 const COMMANDS: [(&str, &[&str]); 7] = [
     (
         "update",
@@ -80,7 +80,7 @@ const VARIABLES: [&str; 14] = [
     "NO_PROXY",
 ];
 
-/// The help that all the ways to ask for it print.
+/// Returns the help text, which all given ways to ask for it must print.
 fn help(ways: &[Vec<&str>]) -> String {
     let texts = ways.iter().map(|args| {
         let run = Run::of(&mut didit(args)).exits(0);
@@ -127,21 +127,21 @@ fn help_says_what_each_exit_status_means() {
 }
 
 #[test]
-fn the_version_is_printed() {
+fn version_prints_the_version() {
     let run = Run::of(&mut didit(&["--version"])).exits(0);
     assert_eq!(run.out, concat!("didit ", env!("CARGO_PKG_VERSION"), "\n"));
     assert_eq!(Run::of(&mut didit(&["-V"])).exits(0).out, run.out);
 }
 
 #[test]
-fn without_a_command_the_help_is_a_mistakes_answer() {
+fn without_a_command_the_help_is_printed_as_an_error() {
     let run = Run::of(&mut didit(&[])).exits(2);
     assert_eq!(run.out, "");
     assert!(run.err.contains("Usage: didit [OPTIONS] <COMMAND>"), "{run}");
 }
 
 #[test]
-fn a_mistake_in_the_command_line_is_exit_2_prints_no_result_and_sends_nothing() {
+fn an_invalid_command_line_exits_2_prints_no_result_and_sends_nothing() {
     let sandbox = Sandbox::start(&[]);
     for (args, expected) in [
         (vec!["upgrade"], "a similar subcommand exists: 'update'"),
@@ -205,6 +205,10 @@ fn a_mistake_in_the_command_line_is_exit_2_prints_no_result_and_sends_nothing() 
             "[possible values: unknown, refused]",
         ),
         (vec!["sandbox", "bash"], "unexpected argument 'bash'"),
+        (
+            vec!["sandbox", "--credential=hunter2"],
+            "a similar argument exists: '--credentials'",
+        ),
         (vec!["sandbox", "--port", "65536"], "65536 is not in 0..=65535"),
         (vec!["sandbox", "--fail-rate", "10"], "must be a number from 0 to 1"),
         (
@@ -217,13 +221,14 @@ fn a_mistake_in_the_command_line_is_exit_2_prints_no_result_and_sends_nothing() 
         let run = sandbox.run(&[&["--json"], &args[..]].concat()).exits(2);
         assert!(run.err.starts_with("error: "), "{args:?}: {run}");
         assert!(run.err.contains(expected), "{args:?}: {run}");
+        assert!(!run.err.contains("hunter2"), "{args:?}: {run}");
         assert_eq!(run.out, "", "{args:?}");
     }
     assert_eq!(sandbox.log(), Vec::<serde_json::Value>::new());
 }
 
 #[test]
-fn what_this_api_version_cannot_carry_is_exit_2_and_sends_nothing() {
+fn an_update_that_this_api_version_does_not_support_exits_2_and_sends_nothing() {
     let sandbox = Sandbox::start(&[]);
     for (args, expected) in [
         (
@@ -243,7 +248,7 @@ fn what_this_api_version_cannot_carry_is_exit_2_and_sends_nothing() {
 }
 
 #[test]
-fn missing_or_wrong_configuration_is_exit_2_and_names_the_variable_but_no_value() {
+fn a_missing_or_invalid_configuration_exits_2_and_names_the_variable_but_no_value() {
     let of = |vars: &[(&str, &str)], expected: &str| {
         let run = Run::of(didit(&["status", "abc"]).envs(vars.iter().copied())).exits(2);
         assert!(run.line().contains(expected), "{vars:?}: {run}");
@@ -259,7 +264,7 @@ fn missing_or_wrong_configuration_is_exit_2_and_names_the_variable_but_no_value(
 }
 
 #[test]
-fn credentials_are_no_options_and_are_not_repeated() {
+fn credentials_are_not_accepted_as_options_and_not_repeated() {
     for option in ["--api-key", "--secret", "--client-secret", "--token", "--client-id"] {
         let joined = format!("{option}=hunter2");
         for args in [
@@ -289,13 +294,13 @@ fn credentials_are_no_options_and_are_not_repeated() {
 }
 
 #[test]
-fn a_mistake_cannot_steer_the_terminal() {
+fn an_error_cannot_control_the_terminal() {
     let run = Run::of(&mut didit(&["status", "a\u{1b}[2Jb"])).exits(2);
     assert!(!run.err.contains('\u{1b}'), "{run}");
 }
 
 #[test]
-fn the_last_of_a_repeated_option_is_sent_and_may_begin_with_a_hyphen() {
+fn the_last_value_of_a_repeated_option_is_sent_and_may_start_with_a_hyphen() {
     let sandbox = Sandbox::start(&[]);
     let args = ["--comment", "one", "--comment", "-v two"];
     sandbox
@@ -305,7 +310,7 @@ fn the_last_of_a_repeated_option_is_sent_and_may_begin_with_a_hyphen() {
     assert_eq!(sandbox.updates()[0]["body"], expected);
 }
 
-/// Runs a program on a text, where there is such a program.
+/// Passes a text to a program, if that is installed.
 fn through(program: &str, args: &[&str], input: &str) -> Option<Run> {
     let mut command = Command::new(program);
     command
@@ -314,13 +319,13 @@ fn through(program: &str, args: &[&str], input: &str) -> Option<Run> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().ok()?;
-    // One that does not read to its end says why on its standard error.
+    // A program that stops reading prints why to its standard error.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     Some(Run::end(child))
 }
 
 #[test]
-fn completions_for_each_shell_know_the_commands_and_are_well_formed() {
+fn completions_for_each_shell_contain_the_commands_and_are_valid() {
     for (shell, check) in [
         ("bash", Some(["-n"])),
         ("zsh", Some(["-n"])),
@@ -336,7 +341,7 @@ fn completions_for_each_shell_know_the_commands_and_are_well_formed() {
             } else {
                 word
             };
-            // What the last two complete is options and commands, not values.
+            // The last two shells complete options and commands, but no values.
             let values = !matches!(shell, "powershell" | "elvish");
             assert!(
                 run.out.contains(word) || (word == "resubmitted" && !values),
@@ -350,7 +355,7 @@ fn completions_for_each_shell_know_the_commands_and_are_well_formed() {
 }
 
 #[test]
-fn a_manual_page_for_each_command_can_be_read() {
+fn every_command_has_a_readable_manual_page() {
     let pages = COMMANDS.map(|(command, own)| (vec!["man", command], own));
     for (args, own) in pages.into_iter().chain([(vec!["man"], &VARIABLES[..])]) {
         let page = Run::of(&mut didit(&args)).exits(0).out;

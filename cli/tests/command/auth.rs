@@ -1,4 +1,4 @@
-//! `didit auth`: whether Didit accepts the credentials.
+//! `didit auth` tells whether Didit accepts the credentials.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use crate::support::{Server, answer};
 use serde_json::json;
 
 #[test]
-fn accepted_credentials_are_named_with_the_host_and_the_api_version() {
+fn auth_prints_the_accepted_credentials_the_host_and_the_api_version() {
     let sandbox = Sandbox::start(&[]);
     let host = sandbox.url.strip_prefix("http://").unwrap();
     let text = |command: &mut Command| Run::of(command).exits(0).out;
@@ -30,7 +30,7 @@ fn accepted_credentials_are_named_with_the_host_and_the_api_version() {
 }
 
 #[test]
-fn a_failed_check_is_not_reported_as_the_read_of_a_session() {
+fn a_failed_check_of_credentials_is_not_reported_as_a_failed_read() {
     let sandbox = Sandbox::start(&[]);
     let mut wrong = sandbox.with_key(&["auth", "--json"]);
     let run = Run::of(wrong.env("DIDIT_API_KEY", "wrong")).exits(3);
@@ -42,7 +42,7 @@ fn a_failed_check_is_not_reported_as_the_read_of_a_session() {
 }
 
 #[test]
-fn refused_credentials_are_exit_3_for_every_command() {
+fn every_command_exits_3_if_the_credentials_are_refused() {
     let sandbox = Sandbox::start(&[]);
     for (args, result) in [
         (vec!["auth", "--json"], "refused"),
@@ -63,7 +63,7 @@ fn refused_credentials_are_exit_3_for_every_command() {
 }
 
 #[test]
-fn a_host_that_is_not_didits_accepts_nothing() {
+fn only_an_answer_of_didit_accepts_the_credentials() {
     for (status, body, exit) in [
         (404, r#"{"detail":"Not found."}"#, 0),
         (403, r#"{"detail":"You do not have permission."}"#, 0),
@@ -81,7 +81,7 @@ fn a_host_that_is_not_didits_accepts_nothing() {
 }
 
 #[test]
-fn a_token_that_is_not_accepted_is_replaced_once_and_then_it_is_exit_3() {
+fn a_rejected_token_is_replaced_once_and_then_exits_3() {
     let server = Server::start(|request| match request.method.as_str() {
         "POST" => answer(200, &[], r#"{"access_token":"t","expires_in":86400}"#),
         _ => answer(401, &[], r#"{"detail":"Given token not valid for any token type"}"#),

@@ -1,4 +1,4 @@
-//! What the exit status says: whose word it is, and what is certain.
+//! The exit status tells what is certain, and only Didit's own answers count as refusals.
 
 use crate::sandbox::{Run, Sandbox, didit};
 use crate::support::{Server, Step, answer};
@@ -9,7 +9,7 @@ use std::process::Command;
 const HTML: &str = "<html><h1>Sign in</h1></html>";
 const WORDS: &str = r#"{"detail": "No."}"#;
 
-/// The command against a server, with an API key and no retries.
+/// Returns the command for a server, with an API key and without retries.
 fn with_key(url: &str, args: &[&str]) -> Command {
     let mut command = didit(args);
     command
@@ -20,14 +20,14 @@ fn with_key(url: &str, args: &[&str]) -> Command {
 }
 
 #[test]
-fn only_didits_own_words_are_a_refusal_by_didit() {
+fn only_an_answer_of_didit_is_a_refusal() {
     for (status, body, exit) in [
         (401, WORDS, 3),
         (403, WORDS, 4),
         (404, WORDS, 4),
         (400, WORDS, 4),
         (402, WORDS, 4),
-        // A proxy's status, whatever it says.
+        // 407 is a proxy's status, even with a message.
         (407, WORDS, 6),
         (401, HTML, 6),
         (403, HTML, 6),
@@ -58,7 +58,7 @@ fn only_didits_own_words_are_a_refusal_by_didit() {
 }
 
 #[test]
-fn a_token_host_that_is_not_didits_says_nothing_about_the_credentials() {
+fn only_an_answer_of_didits_token_host_refuses_the_credentials() {
     for (status, body, exit) in [
         (401, r#"{"error": "invalid_client"}"#, 3),
         (400, r#"{"error": "invalid_client"}"#, 3),
@@ -86,19 +86,19 @@ fn a_token_host_that_is_not_didits_says_nothing_about_the_credentials() {
 }
 
 #[test]
-fn what_is_no_http_is_exit_6_for_a_read_and_in_doubt_for_an_update() {
+fn an_answer_that_is_not_http_exits_6_for_a_read_and_5_for_an_update() {
     let server = Server::always(vec![
         Step::Send(b"220 mail.example ready\r\n\r\n".to_vec()),
         Step::Close,
     ]);
     Run::of(&mut with_key(&server.url(), &["status", "abc"])).exits(6);
-    // It reads first, and goes no further.
+    // `--ensure` reads first, and stops when the read fails.
     Run::of(&mut with_key(&server.url(), &["update", "abc", "approved", "--ensure"])).exits(6);
     Run::of(&mut with_key(&server.url(), &["update", "abc", "approved"])).exits(5);
 }
 
 #[test]
-fn what_could_not_be_sent_is_exit_6() {
+fn a_request_that_was_not_sent_exits_6() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -119,7 +119,7 @@ fn what_could_not_be_sent_is_exit_6() {
 }
 
 #[test]
-fn a_rate_limit_that_asks_for_too_long_a_wait_is_exit_6() {
+fn a_rate_limit_with_too_long_a_wait_exits_6() {
     let sandbox = Sandbox::start(&["--rate-limit", "1/600"]);
     Run::of(&mut sandbox.with_key(&["update", "abc", "approved"])).exits(0);
     let run = Run::of(&mut sandbox.with_key(&["update", "def", "approved", "--json"])).exits(6);
@@ -128,7 +128,7 @@ fn a_rate_limit_that_asks_for_too_long_a_wait_is_exit_6() {
 }
 
 #[test]
-fn a_refusal_says_that_nothing_was_changed() {
+fn a_refusal_reports_that_nothing_was_changed() {
     let sandbox = Sandbox::start(&[]);
     let run = sandbox.run(&["update", "unknown-1", "approved"]).exits(4);
     assert!(run.line().contains("unknown-1"), "{run}");

@@ -1,4 +1,4 @@
-//! The command, one module per promise.
+//! Tests of the command, one module per promise.
 
 #[path = "../../../tests/support/mod.rs"]
 mod support;

@@ -264,8 +264,8 @@ fn journal() -> Rows {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(1));
     let path = format!("{file}.journal");
-    let said = |command: &mut Command| printed(&Run::of(command).exits(2)).replace(&dir.path(""), "");
-    let with = |more: &[&str]| said(&mut sandbox.with_key(&[&["batch", &file], more].concat()));
+    let rejected = |command: &mut Command| printed(&Run::of(command).exits(2)).replace(&dir.path(""), "");
+    let with = |more: &[&str]| rejected(&mut sandbox.with_key(&[&["batch", &file], more].concat()));
     Run::of(&mut sandbox.with_key(&["batch", &file])).exits(0);
     let kept = fs::read_to_string(&path).unwrap();
     let changed = |from: &str, to: &str| {
@@ -291,7 +291,7 @@ fn journal() -> Rows {
         }),
         (
             "another `DIDIT_BASE_URL`",
-            said(
+            rejected(
                 sandbox
                     .with_key(&["batch", &file])
                     .env("DIDIT_BASE_URL", "http://127.0.0.1:1"),
@@ -299,7 +299,7 @@ fn journal() -> Rows {
         ),
         (
             "other credentials",
-            said(sandbox.with_key(&["batch", &file]).env("DIDIT_API_KEY", "other")),
+            rejected(sandbox.with_key(&["batch", &file]).env("DIDIT_API_KEY", "other")),
         ),
         ("other credentials, with which nothing was applied", {
             fs::write(&path, kept.lines().next().unwrap().to_owned() + "\n").unwrap();
@@ -329,7 +329,7 @@ fn journal() -> Rows {
         ("a full disk", {
             let path = dir.path("journal");
             let command = sandbox.with_key(&["batch", &file, "--journal", &path]);
-            said(&mut on_a_full_disk(&command, 0))
+            rejected(&mut on_a_full_disk(&command, 0))
         }),
     ]
 }

@@ -1,4 +1,4 @@
-//! How results are printed: as text or JSON, to whom, and never with a secret.
+//! Results are printed as text or JSON, and never contain a secret.
 
 #[cfg(target_os = "linux")]
 use std::fs::{File, OpenOptions};
@@ -43,7 +43,7 @@ fn a_failure_as_json_always_has_the_same_keys() {
 }
 
 #[test]
-fn quiet_prints_only_what_was_asked_for_and_errors() {
+fn quiet_prints_only_errors_and_requested_data() {
     let sandbox = Sandbox::start(&[]);
     for args in [vec!["update", "abc", "approved", "-q"], vec!["auth", "--quiet"]] {
         let run = sandbox.run(&args).exits(0);
@@ -89,9 +89,9 @@ fn verbose_reports_each_request() {
 }
 
 #[test]
-fn no_secret_is_printed_whatever_happens() {
+fn no_output_contains_a_secret() {
     let echo = Server::start(|request| {
-        // What the server was sent, sent back as its error.
+        // The server returns the request's headers as its error.
         let sent: Vec<_> = request.headers.iter().map(|(_, value)| value.as_str()).collect();
         let body = json!({"detail": sent.join(" "), "code": sent.join(" ")});
         answer(403, &[], body.to_string())
@@ -125,7 +125,7 @@ fn no_secret_is_printed_whatever_happens() {
 }
 
 #[test]
-fn what_the_server_says_cannot_steer_the_terminal() {
+fn the_servers_text_cannot_control_the_terminal() {
     let server = Server::start(|request| match request.method.as_str() {
         "GET" => answer(200, &[], r#"{"session_id":"abc","status":"In\u001b[2J Review"}"#),
         _ => answer(400, &[], r#"{"detail":"It is In\u001b[2J Review."}"#),
@@ -140,12 +140,12 @@ fn what_the_server_says_cannot_steer_the_terminal() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_error() {
+fn a_closed_standard_output_is_not_an_error() {
     let mut command = didit(&["batch", "-", "--dry-run"]);
     command.env("DIDIT_API_KEY", "k").stdin(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(child.stdout.take());
-    // It prints once it has read all of its input.
+    // The command prints after it has read all of its input.
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"session_id,new_status\nabc,Approved\n").unwrap();
     drop(stdin);
@@ -160,7 +160,7 @@ fn full() -> File {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_result_that_cannot_be_printed_is_not_done() {
+fn a_result_that_cannot_be_printed_exits_6() {
     let sandbox = Sandbox::start(&[]);
     for args in [
         vec!["status", "abc"],
@@ -179,10 +179,10 @@ fn a_result_that_cannot_be_printed_is_not_done() {
     }
 }
 
-/// A script that took another status for a failure would decide again.
+/// With another status, a script would repeat the decision.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_applied_update_is_exit_0_whoever_can_be_told() {
+fn an_applied_update_exits_0_even_if_it_cannot_be_printed() {
     let sandbox = Sandbox::start(&[]);
     for args in [
         vec!["update", "abc", "approved"],

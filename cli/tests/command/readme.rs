@@ -1,4 +1,4 @@
-//! The README's commands in the sandbox, played as they are printed.
+//! The README's commands in the sandbox print what the README shows.
 
 use std::env;
 use std::process::Command;
@@ -8,11 +8,11 @@ use crate::support::directory::Directory;
 
 const README: &str = include_str!("../../../README.md");
 
-/// Without the port, which is that of a test.
+/// The start of the command. The test replaces it to use another port.
 const FROM_A_CLONE: &str = "cargo run -q -- sandbox -- ";
 
 #[test]
-fn the_command_for_a_clone_prints_what_the_readme_says() {
+fn the_command_for_a_clone_prints_the_readmes_output() {
     let lines = README.lines().map(|line| line.trim().trim_start_matches("$ "));
     let mut rest = lines.skip_while(|line| !line.starts_with(FROM_A_CLONE));
     let command = rest.next().expect("a command for a clone");
@@ -23,7 +23,7 @@ fn the_command_for_a_clone_prints_what_the_readme_says() {
     assert_eq!((run.out, run.err.as_str()), (format!("{printed}\n"), ""));
 }
 
-/// The commands of the transcript, with what each prints.
+/// Returns the commands of the transcript, each with its output.
 fn transcript() -> Vec<(String, String)> {
     let (_, rest) = README
         .split_once("\n$ didit sandbox\n")
@@ -42,7 +42,7 @@ fn transcript() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_transcript_prints_what_the_readme_says_as_many_times_as_it_is_typed() {
+fn the_transcript_prints_the_readmes_output_each_time() {
     const END: &str = "-- end of step --";
     let steps = transcript();
     assert!(steps.len() >= 5, "{steps:?}");

@@ -1,4 +1,4 @@
-//! What the tests of the command share: the built binary, and a `didit sandbox` that it talks to.
+//! Shared by the tests of the command: the built binary, and a `didit sandbox` for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -12,10 +12,10 @@ use std::{env, iter, thread};
 
 use serde_json::Value;
 
-/// How long the command, or the sandbox's answer to a test, may take before the test fails.
+/// The limit on a run of the command, and on the sandbox's answer to a test.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The command, with nothing of this process's environment.
+/// Returns the command with an empty environment.
 pub fn didit(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_didit"));
     command.args(args).env_clear();
@@ -26,7 +26,7 @@ pub fn didit(args: &[&str]) -> Command {
     command
 }
 
-/// How a run of the command ended.
+/// The exit status and the output of a run of the command.
 pub struct Run {
     pub code: Option<i32>,
     pub out: String,
@@ -38,7 +38,7 @@ impl Run {
         Run::end(command.spawn().unwrap())
     }
 
-    /// Waits for a child to end, and kills one that does not.
+    /// Waits for a child to exit, and kills it after a time limit.
     pub fn end(mut child: Child) -> Run {
         let (sender, texts) = mpsc::channel();
         let out = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
@@ -68,7 +68,7 @@ impl Run {
         Run::from(Output { status, stdout, stderr })
     }
 
-    /// Its standard error, if that is one line.
+    /// Returns the message on standard error, which must be a single line.
     #[track_caller]
     pub fn line(&self) -> &str {
         let line = self
@@ -86,7 +86,7 @@ impl Run {
         self
     }
 
-    /// Its standard output, an object a line.
+    /// Returns the JSON objects on standard output, one per line.
     #[track_caller]
     pub fn objects(&self) -> Vec<Value> {
         self.out
@@ -112,13 +112,13 @@ impl fmt::Display for Run {
     }
 }
 
-/// `didit sandbox`, running until it is dropped.
+/// A running `didit sandbox`, which stops when it is dropped.
 pub struct Sandbox {
     pub url: String,
     process: Child,
 }
 
-/// Tells where the sandbox is, and runs until its standard input ends.
+/// A command that prints the sandbox's URL, and runs until its standard input ends.
 const WAIT: [&str; 3] = if cfg!(windows) {
     ["cmd", "/c", "echo %DIDIT_BASE_URL%& more"]
 } else {
@@ -149,7 +149,7 @@ impl Sandbox {
         Sandbox { url, process }
     }
 
-    /// A port for two sandboxes, one after the other. From 32768 on, the system might give it to another test meanwhile.
+    /// Returns a port for two sandboxes, one after the other. The system gives ports from 32768 on to other tests.
     pub fn fixed_port() -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let port = || 20_000 + (std::process::id() + NEXT.fetch_add(1, SeqCst)) % 12_000;
@@ -161,7 +161,7 @@ impl Sandbox {
         self.url.rsplit(':').next().unwrap()
     }
 
-    /// The command, with client credentials that the sandbox takes.
+    /// Returns the command with client credentials for the sandbox.
     pub fn didit(&self, args: &[&str]) -> Command {
         let mut command = didit(args);
         command
@@ -177,7 +177,7 @@ impl Sandbox {
         Run::of(&mut self.didit(args))
     }
 
-    /// The command, with an API key, and so v3.
+    /// Returns the command with an API key for the sandbox, which selects v3.
     pub fn with_key(&self, args: &[&str]) -> Command {
         let mut command = didit(args);
         command
@@ -186,19 +186,19 @@ impl Sandbox {
         command
     }
 
-    /// What it received and answered.
+    /// Returns the requests that the sandbox received, and its answers.
     pub fn log(&self) -> Vec<Value> {
         self.get("/__log")
     }
 
-    /// The updates in it.
+    /// Returns the updates in the log.
     pub fn updates(&self) -> Vec<Value> {
         let mut log = self.log();
         log.retain(|entry| entry["method"] == "PATCH");
         log
     }
 
-    /// The status of each session, and how often each was applied.
+    /// Returns the status of each session, and how many times each status was applied.
     pub fn sessions(&self) -> HashMap<String, (String, BTreeMap<String, u32>)> {
         let session = |mut line: Value| {
             let applied = serde_json::from_value(line["applied"].take()).unwrap();
@@ -218,7 +218,7 @@ impl Sandbox {
         body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// A request that does not go through the command; all of the answer, or nothing.
+    /// Sends a request directly. Returns the whole answer, or an empty text.
     pub fn request(&self, method: &str, path: &str, body: &str) -> String {
         let length = body.len();
         self.raw(&format!(
@@ -226,7 +226,7 @@ impl Sandbox {
         ))
     }
 
-    /// What comes back for these bytes until the connection is closed.
+    /// Sends bytes. Returns everything that the sandbox sends before it closes the connection.
     pub fn raw(&self, bytes: &str) -> String {
         let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();

@@ -1,4 +1,4 @@
-//! `didit sandbox`: what the command in it gets, what it is answered, and how it ends.
+//! `didit sandbox` runs a command with its own variables, answers like Didit, and exits with the command's status.
 
 use std::env;
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::sandbox::{Run, Sandbox, didit};
 use crate::support::directory::Directory;
 use serde_json::json;
 
-/// `didit sandbox` on a free port, with the caller's PATH.
+/// Returns `didit sandbox` on a free port, with the caller's PATH.
 fn in_sandbox(options: &[&str], command: &[&str]) -> Command {
     let mut sandbox = didit(&[&["sandbox", "--port", "0"], options, &["--"], command].concat());
     sandbox.env("PATH", env::var_os("PATH").unwrap());
@@ -20,7 +20,7 @@ fn run(options: &[&str], command: &[&str]) -> Run {
 }
 
 #[test]
-fn a_decision_is_made_in_the_sandbox_and_nothing_else_is_printed() {
+fn a_command_in_the_sandbox_prints_only_its_own_output() {
     const SESSION: &str = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10";
     let update = run(&[], &["didit", "update", SESSION, "declined"]).exits(0);
     assert_eq!(update.out, format!("{SESSION} is Declined now\n"));
@@ -30,13 +30,13 @@ fn a_decision_is_made_in_the_sandbox_and_nothing_else_is_printed() {
 }
 
 #[test]
-fn the_command_may_be_the_only_one_in_its_path() {
+fn didit_runs_in_the_sandbox_without_a_path() {
     let mut command = didit(&["sandbox", "--port", "0", "--", "didit", "auth"]);
     Run::of(&mut command).exits(0);
 }
 
 #[test]
-fn two_sandboxes_with_port_0_are_apart() {
+fn two_sandboxes_with_port_0_are_independent() {
     let (one, other) = (Sandbox::start(&[]), Sandbox::start(&[]));
     assert_ne!(one.port(), other.port());
     one.run(&["update", "abc", "approved"]).exits(0);
@@ -47,7 +47,7 @@ fn two_sandboxes_with_port_0_are_apart() {
 }
 
 #[test]
-fn a_port_in_use_is_exit_2_and_nothing_runs() {
+fn a_port_in_use_exits_2_and_runs_no_command() {
     let first = Sandbox::start(&[]);
     let second = run(&["--port", first.port()], &["didit", "auth"]).exits(2);
     assert!(
@@ -78,7 +78,7 @@ fn a_batch_resumes_in_another_sandbox_on_the_same_port() {
 }
 
 #[test]
-fn client_credentials_are_for_v1_and_a_key_for_v3() {
+fn client_credentials_select_v1_and_a_key_selects_v3() {
     for (kind, path) in [("client", "/v1/session/abc/"), ("key", "/v3/session/abc/")] {
         let run = run(&["--credentials", kind], &["didit", "update", "abc", "approved", "-v"]).exits(0);
         assert!(run.err.contains(path), "{run}");
@@ -87,7 +87,7 @@ fn client_credentials_are_for_v1_and_a_key_for_v3() {
 }
 
 #[test]
-fn requests_are_shown_without_their_secrets() {
+fn show_requests_hides_secrets() {
     let update = ["didit", "update", "abc", "approved", "--comment", "Zo\u{eb}: \u{1b}[2J"];
     let client = run(&["--credentials", "client", "--show-requests"], &update).exits(0);
     assert_eq!(client.out, "abc is Approved now\n");
@@ -112,7 +112,7 @@ fn requests_are_shown_without_their_secrets() {
     assert!(key.err.contains("\n< {\"detail\":\"Session not found.\"}\n"), "{key}");
     let lost = run(&["--show-requests"], &["didit", "update", "lost-1", "approved"]).exits(0);
     assert!(lost.err.contains("\n< (the connection closes)\n"), "{lost}");
-    // The Basic credentials are in base64.
+    // One of the secrets is the Base64 form of the Basic credentials.
     for secret in ["sandbox-key", "sandbox-secret", "c2FuZGJveC", "sandbox-token"] {
         assert!(
             !format!("{client}{key}{lost}").contains(secret),
@@ -122,7 +122,7 @@ fn requests_are_shown_without_their_secrets() {
 }
 
 #[test]
-fn some_session_ids_cause_failures() {
+fn listed_session_ids_cause_failures() {
     let sandbox = Sandbox::start(&[]);
     let run = |args: &[&str], exit| {
         let mut command = sandbox.with_key(args);
@@ -131,7 +131,7 @@ fn some_session_ids_cause_failures() {
         }
         Run::of(command.env("DIDIT_MAX_RETRIES", "0")).exits(exit)
     };
-    for (id, update, read, said) in [
+    for (id, update, read, expected) in [
         ("unknown-1", 4, 4, "404"),
         ("forbidden-1", 4, 4, "403"),
         ("unfinished-1", 4, 0, "400"),
@@ -140,7 +140,7 @@ fn some_session_ids_cause_failures() {
         ("slow-1", 5, 6, "did not answer within"),
     ] {
         let updated = run(&["update", id, "approved"], update);
-        assert!(updated.line().contains(said), "{updated}");
+        assert!(updated.line().contains(expected), "{updated}");
         run(&["status", id], read);
     }
     let lost = run(&["update", "lost-1", "approved"], 0);
@@ -155,7 +155,7 @@ fn some_session_ids_cause_failures() {
     );
     assert!(!sessions.contains_key("unknown-1") && !sessions.contains_key("forbidden-1"));
 
-    // A rate limit passes.
+    // The rate limit ends, so a retry succeeds.
     let mut patient = sandbox.with_key(&["update", "throttled-2", "approved"]);
     Run::of(&mut patient).exits(0);
     let of = |entry: &&serde_json::Value| entry["path"] == "/v3/session/throttled-2/update-status/";
@@ -165,7 +165,7 @@ fn some_session_ids_cause_failures() {
 }
 
 #[test]
-fn a_share_of_the_requests_fails_and_the_same_ones_in_each_sandbox() {
+fn a_share_of_requests_fails_and_every_sandbox_fails_the_same_ones() {
     const REQUESTS: usize = 400;
     let faults = |rate: &str| {
         let sandbox = Sandbox::start(&["--fail-rate", rate]);
@@ -178,7 +178,7 @@ fn a_share_of_the_requests_fails_and_the_same_ones_in_each_sandbox() {
         }
         let log = sandbox.log();
         assert_eq!(log.len(), REQUESTS);
-        // What failed before the update was not applied, and what failed after it was.
+        // Requests with a fault before the update were not applied. All others were.
         let before = log.iter().filter(|entry| entry["fault"].to_string().contains("Before"));
         assert_eq!(sandbox.sessions().len(), REQUESTS - before.count());
         log.into_iter().map(|entry| entry["fault"].clone()).collect::<Vec<_>>()
@@ -196,7 +196,7 @@ fn a_share_of_the_requests_fails_and_the_same_ones_in_each_sandbox() {
 }
 
 #[test]
-fn any_http_client_is_understood_and_none_can_stop_the_sandbox() {
+fn any_http_client_can_use_the_sandbox_and_none_can_stop_it() {
     let sandbox = Sandbox::start(&[]);
     let head = "PATCH /v3/session/abc/update-status/ HTTP/1.1\r\nX-API-Key: k\r\n";
     for end in [
@@ -205,7 +205,7 @@ fn any_http_client_is_understood_and_none_can_stop_the_sandbox() {
         "Transfer-Encoding: chunked\r\n\r\nx\r\n",
         "\r\n\r\n",
     ] {
-        // An update without its body is none.
+        // An update without a body is rejected.
         let answer = sandbox.raw(&format!("{head}Connection: close\r\n{end}"));
         assert!(
             answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
@@ -238,7 +238,7 @@ mod unix {
     use crate::support::words;
 
     #[test]
-    fn the_command_gets_the_variables_of_the_sandbox_and_none_of_the_callers() {
+    fn the_command_gets_the_sandboxs_variables_and_none_of_the_callers() {
         for (kind, credentials) in [
             ("key", &["DIDIT_API_KEY=sandbox-key"][..]),
             (
@@ -281,7 +281,7 @@ mod unix {
     }
 
     #[test]
-    fn the_exit_status_is_the_commands() {
+    fn the_sandbox_exits_with_the_status_of_its_command() {
         for (script, exit) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137)] {
             let run = run(&[], &["sh", "-c", script]).exits(exit);
             assert_eq!(run.err, "", "{script}");
@@ -289,7 +289,7 @@ mod unix {
     }
 
     #[test]
-    fn a_command_that_cannot_be_run_is_exit_127_or_126() {
+    fn a_command_that_cannot_be_run_exits_127_or_126() {
         let dir = Directory::new();
         let file = dir.file("file", "");
         let missing = run(&[], &["no-such-command"]).exits(127);
@@ -301,7 +301,7 @@ mod unix {
     }
 
     #[test]
-    fn the_command_finds_this_didit_before_any_other() {
+    fn this_didit_is_first_in_the_path_of_the_command() {
         let dir = Directory::new();
         let other = dir.file("didit", "#!/bin/sh\necho another didit\n");
         fs::set_permissions(other, fs::Permissions::from_mode(0o755)).unwrap();
@@ -314,7 +314,7 @@ mod unix {
     }
 
     #[test]
-    fn without_a_command_a_shell_runs_and_one_line_says_how_to_leave_it() {
+    fn without_a_command_a_shell_runs_and_a_line_says_how_to_leave() {
         let shell = |args: &[&str], shell: Option<&str>| {
             let mut command = didit(&[&["sandbox", "--port", "0"], args].concat());
             command.env("PATH", env::var_os("PATH").unwrap()).stdin(Stdio::piped());
@@ -338,7 +338,7 @@ mod unix {
     }
 
     #[test]
-    fn a_signal_from_the_terminal_is_left_to_the_command() {
+    fn only_the_command_reacts_to_a_signal_from_the_terminal() {
         let mut command = in_sandbox(&[], &["sh", "-c", "echo ready; read line; didit auth; exit 7"]);
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -348,7 +348,7 @@ mod unix {
             let kill = Command::new("kill").args([signal, &child.id().to_string()]).status();
             assert!(kill.unwrap().success());
         }
-        child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+        child.stdin.take().unwrap().write_all(b"continue\n").unwrap();
         out.read_line(&mut line).unwrap();
         assert!(
             line.starts_with("ready\nDidit accepts the API key at 127.0.0.1:"),

@@ -1,10 +1,10 @@
-//! `didit status`.
+//! `didit status` prints the status of a session.
 
 use crate::sandbox::Sandbox;
 use serde_json::json;
 
 #[test]
-fn the_status_is_read_back() {
+fn status_prints_the_status() {
     let sandbox = Sandbox::start(&[]);
     assert_eq!(sandbox.run(&["status", "abc"]).exits(0).out, "In Review\n");
     let run = sandbox.run(&["status", "abc", "--json"]).exits(0);
@@ -14,7 +14,7 @@ fn the_status_is_read_back() {
 }
 
 #[test]
-fn a_session_that_is_not_there_is_refused_by_didit() {
+fn a_missing_session_is_reported_as_refused() {
     let sandbox = Sandbox::start(&[]);
     let run = sandbox.run(&["status", "unknown-1"]).exits(4);
     assert_eq!(run.out, "");

@@ -1,4 +1,4 @@
-//! Standard streams that take or give nothing for a while.
+//! Standard streams that block for a while lose no line and delay no request.
 
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
@@ -15,19 +15,19 @@ use crate::sandbox::{Run, didit};
 use crate::support::Server;
 use crate::support::directory::Directory;
 
-/// With `-v`, the lines that the workers write and the results that nobody reads have one terminal's bar between them.
+/// With `-v`, the workers log to the terminal that shows the progress bar, while the results wait for a reader.
 #[test]
-fn standard_output_that_is_not_read_holds_up_no_request_beside_a_progress_bar() {
+fn unread_standard_output_delays_no_request_even_with_a_progress_bar() {
     const ROWS: usize = 1_500;
     let sessions = Sessions::default();
     let server = Server::start(move |request| sessions.serve(request));
     let dir = Directory::new();
     let (file, pipe) = (dir.file("rows.csv", csv(ROWS)), dir.path("pipe"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    // Open for reading, and never read.
+    // Opened for reading, but never read.
     let _unread = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     let command = against(&server, &[&file, "--json", "-v", "--journal", &dir.path("journal")]);
-    // Its standard error is a terminal.
+    // Standard error is a terminal.
     let args: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
     let line = format!("{} >{pipe}", args.join(OsStr::new(" ")).into_string().unwrap());
     let mut script = Command::new("script");
@@ -44,9 +44,9 @@ fn standard_output_that_is_not_read_holds_up_no_request_beside_a_progress_bar() 
     assert_eq!(sent, ROWS);
 }
 
-/// Node.js and others make their pipes non-blocking, for the command at the other end as well.
+/// Node.js and other programs make their pipes non-blocking, and so also the streams of the commands they start.
 #[test]
-fn a_non_blocking_standard_output_that_is_full_loses_and_cuts_no_line() {
+fn a_full_non_blocking_standard_output_loses_and_truncates_no_line() {
     const ROWS: usize = 3_000;
     let sessions = Sessions::default();
     let server = Server::start(move |request| sessions.serve(request));
@@ -61,7 +61,7 @@ fn a_non_blocking_standard_output_that_is_full_loses_and_cuts_no_line() {
     while server.requests().len() < ROWS && start.elapsed() < Duration::from_secs(30) {
         thread::sleep(Duration::from_millis(20));
     }
-    // Only now somebody reads.
+    // Start reading only now.
     let mut text = String::new();
     ours.read_to_string(&mut text).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -70,7 +70,7 @@ fn a_non_blocking_standard_output_that_is_full_loses_and_cuts_no_line() {
 }
 
 #[test]
-fn a_non_blocking_standard_input_is_read_to_its_end() {
+fn non_blocking_standard_input_is_read_to_its_end() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut command = didit(&["batch", "-", "--dry-run"]);

@@ -1,11 +1,11 @@
-//! `didit update`: what is sent, and what is said of it.
+//! `didit update` sends one update, and reports whether it was applied.
 
 use crate::sandbox::{Run, Sandbox, didit};
 use crate::support::{Server, Step, answer, in_turn};
 use serde_json::json;
 
 #[test]
-fn an_update_is_sent_and_told() {
+fn an_update_is_sent_and_its_result_printed() {
     let sandbox = Sandbox::start(&[]);
     let run = sandbox
         .run(&["update", "abc", "DECLINED", "--comment", "Duplicated user"])
@@ -20,8 +20,8 @@ fn an_update_is_sent_and_told() {
     );
 
     let run = sandbox.run(&["--json", "update", "abc", "approved"]).exits(0);
-    let told = json!({"session_id": "abc", "new_status": "Approved", "result": "applied"});
-    assert_eq!(run.objects(), [told]);
+    let expected = json!({"session_id": "abc", "new_status": "Approved", "result": "applied"});
+    assert_eq!(run.objects(), [expected]);
     assert_eq!(sandbox.status("abc"), "Approved");
 }
 
@@ -54,7 +54,7 @@ fn nodes_and_an_email_are_sent_with_a_resubmission() {
 }
 
 #[test]
-fn ensure_sends_nothing_where_nothing_is_to_be_done() {
+fn ensure_sends_nothing_if_the_session_has_the_status() {
     let sandbox = Sandbox::start(&[]);
     let first = sandbox.run(&["update", "abc", "approved", "--ensure"]).exits(0);
     assert_eq!(first.out, "abc is Approved now\n");
@@ -68,7 +68,7 @@ fn ensure_sends_nothing_where_nothing_is_to_be_done() {
 }
 
 #[test]
-fn a_decision_of_somebody_else_is_left_alone_where_that_is_asked_for() {
+fn unless_decided_leaves_another_decision_unchanged() {
     let sandbox = Sandbox::start(&[]);
     sandbox.run(&["update", "abc", "declined"]).exits(0);
     let args = ["update", "abc", "approved", "--ensure", "--unless-decided"];
@@ -80,24 +80,24 @@ fn a_decision_of_somebody_else_is_left_alone_where_that_is_asked_for() {
     assert_eq!((run.line(), run.objects()), (expected, vec![object]));
     assert_eq!(sandbox.updates().len(), 1);
 
-    // Nobody has decided on this one, and the other is replaced where that is not asked for.
+    // An undecided session is updated. Without `--unless-decided`, a decision is replaced.
     sandbox
         .run(&["update", "def", "approved", "--ensure", "--unless-decided"])
         .exits(0);
     sandbox.run(&args[..4]).exits(0);
     assert_eq!(sandbox.status("abc"), "Approved");
-    // It says nothing of an update that does not read first.
+    // `--unless-decided` requires `--ensure`, which reads first.
     sandbox.run(&["update", "abc", "declined", "--unless-decided"]).exits(2);
 }
 
 #[test]
-fn an_empty_comment_is_none() {
+fn an_empty_comment_is_left_out() {
     let sandbox = Sandbox::start(&[]);
     sandbox.run(&["update", "abc", "approved", "--comment", ""]).exits(0);
     assert_eq!(sandbox.updates()[0]["body"], json!({"new_status": "Approved"}));
 }
 
-/// A server that is asked for an update, which it leaves in doubt, and then for the status.
+/// Returns a server that leaves an update in doubt, and then answers a read.
 fn doubt(read: Vec<Step>) -> Server {
     Server::start(in_turn(vec![vec![Step::Close], read]))
 }
@@ -117,7 +117,7 @@ fn methods(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn an_update_in_doubt_is_read_back_and_done_where_the_session_has_the_status() {
+fn an_update_in_doubt_is_done_if_the_session_has_the_status() {
     let server = doubt(is("Approved"));
     let ended = run(&server, &["approved"]).exits(0);
     assert_eq!(
@@ -135,7 +135,7 @@ fn an_update_in_doubt_is_read_back_and_done_where_the_session_has_the_status() {
 }
 
 #[test]
-fn an_update_in_doubt_whose_session_has_another_status_stays_in_doubt_and_the_status_is_said() {
+fn an_update_in_doubt_stays_unknown_if_the_session_has_another_status() {
     for status in ["In Review", "Declined"] {
         let server = doubt(is(status));
         let run = run(&server, &["approved", "--json"]).exits(5);
@@ -162,7 +162,7 @@ fn an_update_in_doubt_whose_session_has_another_status_stays_in_doubt_and_the_st
 }
 
 #[test]
-fn an_update_in_doubt_that_cannot_be_read_back_stays_in_doubt_and_says_so() {
+fn an_update_in_doubt_stays_unknown_if_the_session_cannot_be_read() {
     for read in [
         vec![Step::Close],
         answer(404, &[], r#"{"detail": "Session not found."}"#),
@@ -186,7 +186,7 @@ fn an_update_in_doubt_that_cannot_be_read_back_stays_in_doubt_and_says_so() {
 }
 
 #[test]
-fn ensure_settles_its_own_doubt() {
+fn ensure_reads_the_session_back_after_a_doubt() {
     let server = Server::start(in_turn(vec![is("In Review"), vec![Step::Close], is("In Review")]));
     let run = run(&server, &["approved", "--ensure", "--json"]).exits(5);
     assert_eq!(methods(&server), ["GET", "PATCH", "GET"]);

@@ -1,4 +1,4 @@
-//! Hosts with addresses that do not answer. Run by `network.sh` with a hosts file of its own.
+//! A host with dead addresses is reached through its live one. `network.sh` runs these tests with a special hosts file.
 
 use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{API_KEY, Step, confirmed, read_request, session_id};
 
-/// A listener whose queue is full: it answers no SYN.
+/// A listener with a full queue, which answers no SYN.
 struct Dead {
     _listener: Socket,
     _queue: Vec<TcpStream>,
@@ -33,10 +33,10 @@ impl Dead {
     }
 }
 
-/// The system sorts it behind 127.0.0.1 to 127.0.0.7.
+/// The system returns this address after 127.0.0.1 to 127.0.0.7.
 const LIVE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 8);
 
-/// How long the first update of a client takes, and the slowest of ten more over new connections.
+/// Returns how long a client's first update takes, and the slowest of ten more over new connections.
 fn times(host: &str, dead: u8) -> (Duration, Duration) {
     let listener = TcpListener::bind((LIVE, 0)).unwrap();
     let live = listener.local_addr().unwrap();
@@ -63,7 +63,7 @@ fn times(host: &str, dead: u8) -> (Duration, Duration) {
         .unwrap();
     let update = || {
         let start = Instant::now();
-        // Each has a connection of its own.
+        // A Resubmitted always uses a new connection.
         let resubmitted = StatusUpdate::resubmitted([Node::new("node", "OCR")]);
         client.update_status(&session_id(), &resubmitted).unwrap();
         start.elapsed()
@@ -76,7 +76,7 @@ fn times(host: &str, dead: u8) -> (Duration, Duration) {
 }
 
 #[test]
-fn dead_addresses_cost_the_first_connection_little_and_later_ones_nothing() {
+fn dead_addresses_delay_only_the_first_connection() {
     for (host, dead, limit) in [("one.test", 1, 1200), ("three.test", 3, 3000), ("seven.test", 7, 7000)] {
         let (first, slowest) = times(host, dead);
         assert!(first < Duration::from_millis(limit), "{dead} dead: {first:?}");

@@ -1,4 +1,4 @@
-//! How many system calls an update takes. Run by `network.sh`.
+//! An update over a kept connection takes at most nine system calls. `network.sh` runs this test.
 
 use std::env;
 use std::fs;
@@ -8,7 +8,7 @@ use crate::child;
 use crate::support::directory::Directory;
 use crate::support::{Server, confirmed};
 
-/// Of a process that makes so many updates over one connection.
+/// Returns the number of system calls of a process that sends this many updates over one connection.
 fn system_calls(updates: u32) -> u32 {
     let server = Server::always(confirmed());
     let directory = Directory::new();
@@ -24,10 +24,10 @@ fn system_calls(updates: u32) -> u32 {
 }
 
 #[test]
-fn an_update_over_a_kept_connection_takes_nine_system_calls_at_most() {
+fn an_update_over_a_kept_connection_takes_at_most_nine_system_calls() {
     let (few, many) = (20, 220);
     let each = f64::from(system_calls(many) - system_calls(few)) / f64::from(many - few);
     println!("{each} system calls");
-    // What the process does besides is never quite the same.
+    // Start and exit of the process take a slightly different number each time.
     assert!(each < 9.5, "{each}");
 }

@@ -1,4 +1,4 @@
-//! Updates in a process of its own, so that the process can be stopped, killed and traced.
+//! Sends updates in a separate process, which can be stopped, killed and traced.
 
 use std::env;
 use std::process::{Child, Command, Output, Stdio};
@@ -8,7 +8,7 @@ use didit::{Client, Credentials, Node, RetryPolicy, StatusUpdate};
 
 use crate::support::{API_KEY, session_id};
 
-/// How long its only attempt may take.
+/// The limit on the only attempt.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts a process that sets the session to `status`.
@@ -17,7 +17,7 @@ pub fn start(url: &str, status: &str) -> Child {
     prepare(&mut command, url, status, 1).spawn().unwrap()
 }
 
-/// Makes a command run this program, which sets the session to `status` so many times.
+/// Makes a command run this program, which sets the session to `status` this many times.
 pub fn prepare<'a>(command: &'a mut Command, url: &str, status: &str, count: u32) -> &'a mut Command {
     command
         .args(["child::update", "--exact", "--nocapture"])
@@ -33,14 +33,14 @@ pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
 }
 
-/// What became of the update: `applied`, or the verdict and the message.
+/// Returns the outcome of the update: `applied`, or the verdict and the message.
 pub fn end(output: &Output) -> String {
     let stdout = String::from_utf8_lossy(&output.stdout);
-    let (_, end) = stdout.split_once("END ").expect("it told its end");
+    let (_, end) = stdout.split_once("END ").expect("a line with END");
     end.lines().next().unwrap().to_owned()
 }
 
-/// In the child.
+/// Runs in the child process.
 #[test]
 fn update() {
     let (Ok(url), Ok(status)) = (env::var("TEST_BASE_URL"), env::var("TEST_STATUS")) else {

@@ -1,4 +1,5 @@
-//! What was given up is not delivered later, when the network lets it through again. Run by `network.sh`.
+//! A request that timed out or was interrupted is not delivered later, when the network works again. `network.sh` runs these
+//! tests.
 
 use std::io::BufReader;
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +11,7 @@ use crate::child::{self, TIMEOUT, signal};
 use crate::support::directory::Directory;
 use crate::support::{API_KEY, read_request};
 
-/// A firewall that lets connections be made, but no request be sent.
+/// A firewall that allows connections, but drops requests.
 struct Firewall;
 
 impl Firewall {
@@ -32,7 +33,7 @@ fn nft(rule: &str) {
     assert!(Command::new("nft").arg(rule).status().expect("nft").success(), "{rule}");
 }
 
-/// Whether the server receives the request of a process that gives it up, or is killed.
+/// Returns whether the server receives a request after its process timed out, or was killed.
 fn is_delivered(status: &str, kill: bool) -> bool {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -51,28 +52,28 @@ fn is_delivered(status: &str, kill: bool) -> bool {
     arrives(stream)
 }
 
-/// Whether a request comes over the connection before it ends.
+/// Returns whether a request arrives before the connection ends.
 fn arrives(stream: TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     read_request(&mut BufReader::new(stream), 0, None).is_some()
 }
 
 #[test]
-fn a_request_that_was_given_up_never_arrives() {
+fn a_request_that_timed_out_never_arrives() {
     for status in ["approved", "resubmitted"] {
         assert!(!is_delivered(status, false), "{status}");
     }
 }
 
 #[test]
-fn a_request_of_a_process_that_was_killed_never_arrives() {
+fn a_request_of_a_killed_process_never_arrives() {
     for status in ["approved", "resubmitted"] {
         assert!(!is_delivered(status, true), "{status}");
     }
 }
 
 #[test]
-fn a_row_of_a_batch_that_was_interrupted_twice_never_arrives() {
+fn a_row_of_a_batch_interrupted_twice_never_arrives() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = Directory::new();
     let rows = directory.file("rows.csv", "session_id,new_status\na,Approved\n");
@@ -87,7 +88,7 @@ fn a_row_of_a_batch_that_was_interrupted_twice_never_arrives() {
     let (stream, _) = listener.accept().unwrap();
     let start = Instant::now();
     while batch.try_wait().unwrap().is_none() {
-        // The first one waits for the request in flight, up to 30 s.
+        // After the first signal, the batch would wait up to 30 s for the request in flight.
         thread::sleep(TIMEOUT / 4);
         signal(&batch, "-INT");
     }
@@ -97,7 +98,7 @@ fn a_row_of_a_batch_that_was_interrupted_twice_never_arrives() {
 }
 
 #[test]
-fn the_firewall_lets_a_request_through_when_it_is_open_again() {
+fn the_opened_firewall_delivers_a_request() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let firewall = Firewall::close();

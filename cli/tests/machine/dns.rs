@@ -1,4 +1,4 @@
-//! A real name server, killed, stopped, and told that a host has moved. Run by `dns.sh` in a namespace of its own.
+//! Updates do not fail when the name server does. `dns.sh` runs these tests with a real name server in a network namespace.
 
 use std::fs;
 use std::io::{BufReader, Write};
@@ -15,7 +15,7 @@ use crate::support::{API_KEY, Server, Step, confirmed, in_turn, quick_retries, r
 const HOST: &str = "sessions.test";
 const LONG: Duration = Duration::from_secs(20);
 
-/// dnsmasq at the address that the namespace's `/etc/resolv.conf` names.
+/// dnsmasq at the address in the namespace's `/etc/resolv.conf`.
 struct NameServer {
     process: Child,
     directory: Directory,
@@ -48,7 +48,7 @@ impl NameServer {
         let server = NameServer { process, directory };
         let start = Instant::now();
         while (HOST, 80).to_socket_addrs().is_err() {
-            assert!(start.elapsed() < LONG, "it does not answer");
+            assert!(start.elapsed() < LONG, "the name server does not answer");
             thread::sleep(Duration::from_millis(20));
         }
         server
@@ -69,7 +69,7 @@ impl NameServer {
         self.signal("-HUP");
         let start = Instant::now();
         while (HOST, 80).to_socket_addrs().unwrap().next().unwrap().ip().to_string() != address {
-            assert!(start.elapsed() < LONG, "it does not read its file again");
+            assert!(start.elapsed() < LONG, "the name server does not reload its file");
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -99,7 +99,7 @@ fn approve(client: &Client) -> didit::Result<()> {
 }
 
 #[test]
-fn a_hundred_updates_ask_the_name_server_four_times_at_most() {
+fn a_hundred_updates_query_the_name_server_at_most_four_times() {
     let names = NameServer::start();
     let server = Server::always(confirmed());
     let client = client(server.address().port());
@@ -113,7 +113,8 @@ fn a_hundred_updates_ask_the_name_server_four_times_at_most() {
     assert_eq!(server.connections(), 1);
 }
 
-/// Updates over the kept connection, and over new ones to an address that is in doubt since its connections are lost.
+/// Sends updates over a kept connection and over new ones while the name server is down. Lost connections make the client look
+/// up the host again.
 fn survives(name: &str) {
     let names = NameServer::start();
     let lost = || vec![Step::Close];
@@ -141,17 +142,17 @@ fn survives(name: &str) {
 }
 
 #[test]
-fn a_name_server_that_is_killed_fails_no_update() {
+fn a_killed_name_server_fails_no_update() {
     survives("-KILL");
 }
 
 #[test]
-fn a_name_server_that_hangs_fails_no_update() {
+fn a_hanging_name_server_fails_no_update() {
     survives("-STOP");
 }
 
 #[test]
-fn ten_callers_at_a_hanging_name_server_hold_one_thread() {
+fn ten_callers_of_a_hanging_name_server_share_one_lookup_thread() {
     let names = NameServer::start();
     names.signal("-STOP");
     let client = client(1);
@@ -164,7 +165,7 @@ fn ten_callers_at_a_hanging_name_server_hold_one_thread() {
             all = all.max(threads().count());
             thread::sleep(Duration::from_millis(5));
         }
-        // Whatever they are called.
+        // This counts threads of any name.
         assert!(all <= before + callers.len() + 1, "{all} threads, {before} before");
         assert_eq!(lookups, 1);
         for caller in callers {
@@ -181,17 +182,17 @@ fn ten_callers_at_a_hanging_name_server_hold_one_thread() {
     names.signal("-CONT");
 }
 
-/// The names of this process's threads.
+/// Returns the names of this process's threads.
 fn threads() -> impl Iterator<Item = String> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
 }
 
 #[test]
-fn a_proxys_name_and_its_tunnel_have_one_limit_together() {
+fn resolving_a_proxy_and_opening_its_tunnel_share_one_time_limit() {
     const TIMEOUT: Duration = Duration::from_secs(3);
     let names = NameServer::start();
-    // Connections wait to be accepted for ever.
+    // The listener never accepts a connection.
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = Client::builder(Credentials::api_key(API_KEY))
         .base_url("http://elsewhere.test")
@@ -218,13 +219,13 @@ fn a_proxys_name_and_its_tunnel_have_one_limit_together() {
 }
 
 #[test]
-fn a_host_that_moved_is_found() {
+fn a_host_that_moved_to_another_address_is_found() {
     let names = NameServer::start();
     let server = Server::always(confirmed());
     let port = server.address().port();
     let client = client(port);
     approve(&client).unwrap();
-    // Nobody listens at the old address any more.
+    // The old address no longer accepts connections.
     drop(server);
     names.move_host_to("127.0.0.2");
     let listener = TcpListener::bind(("127.0.0.2", port)).unwrap();

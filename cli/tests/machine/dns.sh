@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The library and a real name server that is killed, stopped, and told that a host has moved. Installs dnsmasq. Needs root,
-# for a network namespace in which the name server has port 53 and loopback to itself. Fails without it.
+# Tests the library with a real name server that is killed, stopped, and given a new address for a host. Installs dnsmasq.
+# Needs root for a network namespace, in which the name server can use port 53. Fails without root.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 if ! command -v dnsmasq >/dev/null; then

@@ -1,4 +1,4 @@
-//! What is on disk before a request goes out, as only the system calls show. Run by `journal.sh`.
+//! An intent is on disk before its request is sent. Only the system calls show that, so `journal.sh` runs these tests.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -18,17 +18,17 @@ fn confirming() -> Server {
 const ROWS: &str = "session_id,new_status\na,Approved\nb,Approved\nc,Declined\n";
 
 #[test]
-fn an_intent_is_on_disk_before_its_request_and_every_result_before_the_end() {
+fn an_intent_is_on_disk_before_its_request_and_every_result_before_the_exit() {
     let (server, dir) = (confirming(), Directory::new());
     let (file, journal) = (dir.file("rows.csv", ROWS), dir.path("rows.csv.journal"));
     check(&server, &file, &dir.path("trace"));
-    // As if the first run had died right after it wrote the header, before it synced the directory.
+    // Keep only the header, as if the first run had been killed before it synced the directory.
     let text = fs::read_to_string(&journal).unwrap();
     fs::write(&journal, text.split_inclusive('\n').next().unwrap()).unwrap();
     check(&server, &file, &dir.path("trace"));
 }
 
-/// A run that sends three rows, under strace with these arguments.
+/// Runs a batch of three rows under strace with these arguments.
 fn run(server: &Server, file: &str, strace: &[&str]) -> Output {
     Command::new("strace")
         .args(strace)
@@ -39,7 +39,7 @@ fn run(server: &Server, file: &str, strace: &[&str]) -> Output {
         .unwrap()
 }
 
-/// What a run has written and synced before each request.
+/// Checks that a run writes and syncs each intent before its request.
 fn check(server: &Server, file: &str, trace: &str) {
     let calls = "trace=write,sendto,fsync,fdatasync";
     let output = run(server, file, &["-f", "-s", "200", "-e", calls, "-o", trace]);
@@ -66,7 +66,7 @@ fn check(server: &Server, file: &str, trace: &str) {
 }
 
 #[test]
-fn a_file_system_without_locks_is_told_with_a_way_out() {
+fn a_file_system_without_locks_is_reported_with_what_to_do_next() {
     let (server, dir) = (confirming(), Directory::new());
     let inject = ["-o", "/dev/null", "-e", "inject=flock:error=ENOSYS"];
     let output = run(&server, &dir.file("rows.csv", ROWS), &inject);
@@ -84,9 +84,9 @@ fn a_file_system_without_locks_is_told_with_a_way_out() {
 }
 
 #[test]
-fn results_that_do_not_get_to_the_disk_leave_no_rows_to_resume_with() {
+fn unsynced_results_at_the_end_do_not_ask_to_resume() {
     let (server, dir) = (confirming(), Directory::new());
-    // The first of the main thread was the header's.
+    // The main thread's first fdatasync is for the header. The second one fails.
     let inject = ["-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=2"];
     let output = run(&server, &dir.file("rows.csv", ROWS), &inject);
     let text = String::from_utf8(output.stderr).unwrap();

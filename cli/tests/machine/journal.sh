@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the journal of a batch has on disk before a request goes out. Installs strace, and fails where it may not be used.
+# Tests what the journal of a batch has on disk before a request is sent. Installs strace, and fails if strace is not allowed.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 if ! command -v strace >/dev/null; then

@@ -1,4 +1,4 @@
-//! No thread and no descriptor to be had: an error with a verdict, never a panic or a signal. Run by `limits.sh`.
+//! Without threads or file descriptors, a call returns an error with a verdict and never panics. `limits.sh` runs these tests.
 
 use std::env;
 use std::fs;
@@ -12,10 +12,10 @@ use didit::{Client, Credentials, StatusUpdate, Verdict};
 
 use crate::support::{API_KEY, SESSION, Server, confirmed, session_id};
 
-/// Limits on processes do not bind root.
-const NOBODY: &str = "54321";
+/// A user for the tests, because limits on processes do not apply to root.
+const TEST_USER: &str = "54321";
 
-/// Runs a program with these limits, as a user that has no other process, and without our or a proxy's variables.
+/// Runs a program with these limits, as a user without other processes, and without DIDIT_* and proxy variables.
 fn limited(limits: &[&str], program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("program");
@@ -24,7 +24,7 @@ fn limited(limits: &[&str], program: &Path, arguments: &[&str], variables: &[(&s
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     let output = Command::new("setpriv")
-        .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "prlimit"])
+        .args(["--reuid", TEST_USER, "--regid", TEST_USER, "--clear-groups", "prlimit"])
         .args(limits)
         .arg(&copy)
         .args(arguments)
@@ -38,7 +38,7 @@ fn limited(limits: &[&str], program: &Path, arguments: &[&str], variables: &[(&s
     output
 }
 
-/// In a child: one update, whose end is told in a word.
+/// Runs in the child process: sends one update and prints its outcome.
 #[test]
 fn child() {
     let Ok(url) = env::var("TEST_BASE_URL") else {
@@ -69,7 +69,7 @@ fn library(limits: &[&str], variables: &[(&str, &str)]) -> String {
     let output = limited(limits, &env::current_exe().unwrap(), &arguments, variables);
     assert!(output.status.success(), "{limits:?}: {}", output.status);
     let stdout = String::from_utf8(output.stdout).unwrap();
-    let (_, end) = stdout.split_once("END ").expect("it told its end");
+    let (_, end) = stdout.split_once("END ").expect("a line with END");
     end.lines().next().unwrap().to_owned()
 }
 
@@ -85,7 +85,7 @@ fn by_name(server: &Server) -> String {
 }
 
 #[test]
-fn without_a_thread_a_name_is_not_resolved_and_the_update_not_applied() {
+fn without_a_thread_a_name_cannot_be_resolved_and_the_update_is_not_applied() {
     let server = Server::always(confirmed());
     let end = library(&["--nproc=1"], &[("TEST_BASE_URL", &by_name(&server))]);
     assert!(end.starts_with("Network "), "{end}");
@@ -101,18 +101,18 @@ fn without_a_thread_a_name_is_not_resolved_and_the_update_not_applied() {
 }
 
 #[test]
-fn without_a_thread_an_address_is_reached() {
+fn without_a_thread_an_ip_address_is_reached() {
     let server = Server::always(confirmed());
     assert_eq!(library(&["--nproc=1"], &[("TEST_BASE_URL", &server.url())]), "applied");
 }
 
 #[test]
-fn without_a_descriptor_nothing_is_applied() {
+fn without_a_file_descriptor_nothing_is_applied() {
     let server = Server::always(confirmed());
     for url in [server.url(), by_name(&server)] {
         let end = |files| library(&["--nofile=16"], &[("TEST_BASE_URL", &url), ("TEST_FREE_FILES", files)]);
         let none = end("0");
-        // Without one, a name cannot be looked up either, but that does not make it unknown.
+        // Without a descriptor, resolving a name fails too. The error must name the missing descriptor, not the name.
         assert!(
             none.starts_with("Network ") && none.contains("too many open files"),
             "{none}"
@@ -123,16 +123,16 @@ fn without_a_descriptor_nothing_is_applied() {
 }
 
 #[test]
-fn the_command_ends_with_a_status_and_never_by_a_signal() {
+fn the_command_exits_with_a_status_and_never_by_a_signal() {
     let server = Server::always(confirmed());
-    let (status, told) = command(&["--nproc=1"], &by_name(&server));
-    assert!(told.contains("could not start a thread"), "{told}");
+    let (status, err) = command(&["--nproc=1"], &by_name(&server));
+    assert!(err.contains("could not start a thread"), "{err}");
     assert!(status.is_some_and(|status| status != 0), "{status:?}");
     assert_eq!(server.requests().len(), 0);
     let mut applied = 0;
     for files in 3..8 {
-        let (status, told) = command(&[&format!("--nofile={files}")], &by_name(&server));
-        assert!(status.is_some() && !told.contains("panicked"), "{status:?}: {told}");
+        let (status, err) = command(&[&format!("--nofile={files}")], &by_name(&server));
+        assert!(status.is_some() && !err.contains("panicked"), "{status:?}: {err}");
         applied += usize::from(status == Some(0));
     }
     assert!(applied > 0);

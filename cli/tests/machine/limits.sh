@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The library and the command without a thread or a descriptor to spare. Needs root, to become a user with no other
-# process, and setpriv and prlimit of util-linux. Fails without them.
+# Tests the library and the command without spare threads or file descriptors. Needs root, to become a user without other
+# processes, and setpriv and prlimit of util-linux. Fails without them.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 if [ "$(id -u)" != 0 ] || ! command -v setpriv >/dev/null || ! command -v prlimit >/dev/null; then

@@ -1,7 +1,7 @@
-//! What the machine under the library may do: a name server that goes away, addresses that do not answer, a firewall that
-//! opens again, processes that are stopped, no thread or descriptor to be had, and power that fails.
+//! Tests that need a prepared machine: a failing name server, dead addresses, a firewall, stopped processes, too few threads or
+//! file descriptors, and traced system calls.
 //!
-//! No part of `cargo test`: the script beside each module prepares what it needs, and runs it.
+//! `cargo test` leaves them out. The scripts in this directory prepare the machine and run them.
 
 #![cfg(target_os = "linux")]
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The library in a network that has dead addresses and a firewall that opens again, in processes that are stopped, killed
-# and traced. Needs root, nft, unshare and strace; installs them, and fails without.
+# Tests the library in a network with dead addresses and a firewall, and in processes that are stopped, killed and traced.
+# Needs root. Installs nft, ip, unshare and strace, and fails without them.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 for package in nft:nftables ip:iproute2 unshare:util-linux strace:strace; do

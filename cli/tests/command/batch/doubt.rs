@@ -1,4 +1,4 @@
-//! Rows that may have been applied.
+//! A row in doubt is read back, and is resent only if it was not applied.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ fn unix_time() -> u64 {
 }
 
 #[test]
-fn a_row_in_doubt_is_read_back_and_sent_only_if_it_was_not_applied() {
+fn a_row_in_doubt_is_read_back_and_resent_only_if_it_was_not_applied() {
     for status in ["Approved", "Declined"] {
         let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
         let file = killed(&dir, &sandbox, status, unix_time() - 86_400);
@@ -19,7 +19,7 @@ fn a_row_in_doubt_is_read_back_and_sent_only_if_it_was_not_applied() {
         let methods: Vec<Value> = sandbox.log().iter().map(|entry| entry["method"].clone()).collect();
         assert_eq!(methods, ["GET", "PATCH"]);
 
-        // The same row, when it had been applied.
+        // The same row again, now after it was applied.
         let file = killed(&dir, &sandbox, status, unix_time() - 86_400);
         let run = batch(&sandbox, &file, &[]).exits(0);
         assert!(run.line().starts_with("1 row: 1 applied, 0 already set"), "{run}");
@@ -28,7 +28,7 @@ fn a_row_in_doubt_is_read_back_and_sent_only_if_it_was_not_applied() {
 }
 
 #[test]
-fn a_resubmission_in_doubt_is_never_sent_again_by_itself() {
+fn a_resubmission_in_doubt_is_resent_only_with_retry() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     for age in [0, 5, 3600] {
         let file = killed(&dir, &sandbox, "Resubmitted", unix_time() - age);
@@ -41,11 +41,11 @@ fn a_resubmission_in_doubt_is_never_sent_again_by_itself() {
     }
     assert!(sandbox.updates().is_empty());
 
-    // A person has looked, and wants it.
+    // The operator checked the session, and asks to resend the row.
     let file = killed(&dir, &sandbox, "Resubmitted", unix_time());
     batch(&sandbox, &file, &["--retry", "unknown"]).exits(0);
     assert_eq!(sandbox.status("abc"), "Resubmitted");
-    // It was applied: nothing is left to be sent.
+    // The session is Resubmitted, so nothing is sent.
     let file = killed(&dir, &sandbox, "Resubmitted", unix_time());
     let run = batch(&sandbox, &file, &["--retry", "unknown"]).exits(0);
     assert!(run.err.contains("1 row: 1 applied, 0 already set"), "{run}");
@@ -53,7 +53,7 @@ fn a_resubmission_in_doubt_is_never_sent_again_by_itself() {
 }
 
 #[test]
-fn what_a_person_decided_since_is_not_overridden() {
+fn a_decision_by_someone_else_after_a_kill_is_not_overridden() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     sandbox.request(
         "PATCH",
@@ -80,12 +80,12 @@ fn what_a_person_decided_since_is_not_overridden() {
 }
 
 #[test]
-fn what_a_person_decides_between_two_tries_of_a_row_is_not_overridden() {
+fn a_decision_by_someone_else_between_two_attempts_is_not_overridden() {
     for status in [429, 401] {
         let sessions = Arc::new(Sessions::default());
         let served = sessions.clone();
         let server = Server::start(move |request| {
-            // The first try is refused, and then somebody declines the session.
+            // The first attempt is rejected, and then someone declines the session.
             if request.method == "PATCH" && served.applied().is_empty() {
                 served.set(&id(0), "Declined");
                 return answer(status, &[("retry-after", "1")], "<html>Not now</html>");
@@ -111,7 +111,7 @@ fn what_a_person_decides_between_two_tries_of_a_row_is_not_overridden() {
 }
 
 #[test]
-fn a_session_that_is_gone_ends_its_row_without_a_word_that_nothing_was_changed() {
+fn a_row_in_doubt_whose_session_does_not_exist_never_reports_that_nothing_was_changed() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = killed(&dir, &sandbox, "Approved", unix_time());
     let missing = Server::start(|_| didit_json(404, json!({"detail": "Session not found."})));
@@ -129,7 +129,7 @@ fn a_session_that_is_gone_ends_its_row_without_a_word_that_nothing_was_changed()
 }
 
 #[test]
-fn the_reason_of_a_doubt_is_the_updates_own() {
+fn the_reason_of_a_doubt_is_why_the_update_failed() {
     let sessions = Sessions::default();
     let server = Server::start(move |request| {
         if request.method == "GET" {
@@ -158,8 +158,8 @@ fn the_reason_of_a_doubt_is_the_updates_own() {
 }
 
 #[test]
-fn answers_that_were_lost_are_settled_in_the_same_run() {
-    // The update is made and its answer lost, each time.
+fn lost_answers_are_settled_in_the_same_run() {
+    // The server applies every update, and its answer is lost.
     let sessions = Arc::new(Sessions::default());
     let served = sessions.clone();
     let server = Server::start(move |request| {
@@ -180,7 +180,7 @@ fn answers_that_were_lost_are_settled_in_the_same_run() {
 }
 
 #[test]
-fn a_decision_that_was_lost_is_sent_again_over_a_new_connection() {
+fn a_lost_decision_is_resent_over_a_new_connection() {
     let (sessions, lost) = (Arc::new(Sessions::default()), Mutex::new(true));
     let served = sessions.clone();
     let server = Server::start(move |request| match std::mem::take(&mut *lock(&lost)) {
@@ -198,12 +198,12 @@ fn a_decision_that_was_lost_is_sent_again_over_a_new_connection() {
 }
 
 #[test]
-fn reads_have_a_pace_of_their_own_on_v1() {
+fn reads_have_their_own_pace_on_v1() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(4));
     let args = ["batch", &file, "--rate", "100000", "--jobs", "3"];
     Run::of(&mut sandbox.didit(&args)).exits(0);
-    // As if no answer had come.
+    // Remove the results, as if no answer had arrived.
     let journal = format!("{file}.journal");
     let text = fs::read_to_string(&journal).unwrap();
     let intents = text.lines().filter(|line| !line.contains("result"));
@@ -213,6 +213,6 @@ fn reads_have_a_pace_of_their_own_on_v1() {
     let mut reads = sandbox.log();
     reads.retain(|entry| entry["method"] == "GET");
     let at = |index: usize| reads[index]["at"].as_f64().unwrap();
-    // 100 a minute, and a first one that is late may be made up for by a second.
+    // 100 reads per minute. If the first read is late, the second may follow sooner.
     assert!(at(3) - at(0) > 0.7, "{reads:?}");
 }

@@ -1,9 +1,9 @@
-//! The journal: what is on disk when, and whose it is.
+//! A journal is on disk before its requests are sent, and belongs to one batch.
 
 use super::*;
 
 #[test]
-fn an_intent_is_on_disk_before_its_request_and_a_result_after_it() {
+fn the_journal_has_an_intent_and_a_result_for_each_row() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(1));
     batch(&sandbox, &file, &[]).exits(0);
@@ -28,7 +28,7 @@ fn an_intent_is_on_disk_before_its_request_and_a_result_after_it() {
 }
 
 #[test]
-fn a_journal_belongs_to_the_credential_that_is_used_and_not_to_another_that_is_set() {
+fn a_journal_belongs_to_the_credential_in_use_even_if_another_is_set() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(1));
     let mut command = sandbox.with_key(&["batch", &file]);
@@ -44,7 +44,7 @@ fn a_journal_belongs_to_the_credential_that_is_used_and_not_to_another_that_is_s
 }
 
 #[test]
-fn a_journal_knows_a_key_that_is_in_a_file() {
+fn a_journal_recognizes_a_key_from_a_file() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(1));
     let with_file = |key: &str| {
@@ -53,7 +53,7 @@ fn a_journal_knows_a_key_that_is_in_a_file() {
         Run::of(command.env_remove("DIDIT_API_KEY").env("DIDIT_API_KEY_FILE", key))
     };
     with_file("key-hunter2\n").exits(0);
-    // The same key, and then another.
+    // The same key is accepted, and another one is rejected.
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert!(run.err.contains("nothing is left to do"), "{run}");
     let run = with_file("other\n").exits(2);
@@ -64,7 +64,7 @@ fn a_journal_knows_a_key_that_is_in_a_file() {
 }
 
 #[test]
-fn a_second_run_on_the_same_journal_is_told_so() {
+fn a_second_run_on_the_same_journal_is_rejected() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(100));
     let mut first = sandbox
@@ -80,14 +80,14 @@ fn a_second_run_on_the_same_journal_is_told_so() {
         "{run}"
     );
     assert_eq!(sandbox.updates().len(), 1);
-    // The lock goes with its process.
+    // The lock ends with its process.
     kill(&mut first);
     batch(&sandbox, &file, &[]).exits(0);
     assert_eq!(sandbox.updates().len(), 100);
 }
 
 #[test]
-fn a_journal_of_something_else_is_not_gone_on_with() {
+fn a_journal_of_another_batch_and_any_other_file_is_rejected() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     batch(&sandbox, &file, &[]).exits(0);
@@ -116,7 +116,7 @@ fn a_journal_of_something_else_is_not_gone_on_with() {
          own journal; to resume this batch, restore its input.",
     );
 
-    // A file that is no journal is left as it is, whole line or not.
+    // A file that is not a journal stays unchanged, with or without a complete line.
     let contents: [&[u8]; 5] = [
         b"precious",
         b"precious\n",
@@ -128,7 +128,7 @@ fn a_journal_of_something_else_is_not_gone_on_with() {
         let precious = dir.file("precious", content);
         let run = batch(&sandbox, &file, &["--journal", &precious]);
         match content {
-            // That may have been the first byte of a journal.
+            // This may be the first byte of a journal.
             b"{" => drop(run.exits(0)),
             _ => {
                 let run = run.exits(2);
@@ -140,14 +140,14 @@ fn a_journal_of_something_else_is_not_gone_on_with() {
 }
 
 #[test]
-fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
+fn an_incomplete_last_line_is_ignored_and_a_damaged_line_is_rejected() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
     let path = format!("{file}.journal");
     let whole = fs::read_to_string(&path).unwrap();
 
-    // The last row's result is torn: its intent stands, so it is read back.
+    // The last row's result is incomplete. Its intent is complete, so the row is read back.
     fs::write(&path, &whole[..whole.len() - 20]).unwrap();
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert_eq!(
@@ -157,7 +157,7 @@ fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
     assert_eq!(sandbox.updates().len(), 3);
     assert_eq!(results(&file).len(), 3);
 
-    // The header is torn: nothing was sent.
+    // The header is incomplete, so nothing was sent.
     fs::write(&path, &whole[..30]).unwrap();
     batch(&sandbox, &file, &[]).exits(0);
 
@@ -172,7 +172,7 @@ fn a_torn_last_line_is_forgotten_and_a_damaged_one_stops_everything() {
 }
 
 #[test]
-fn a_journal_that_cannot_be_written_is_exit_2() {
+fn a_journal_that_cannot_be_written_exits_2() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     let run = batch(&sandbox, &file, &["--journal", &dir.path("none/journal")]).exits(2);
@@ -191,21 +191,21 @@ fn a_journal_that_cannot_be_written_is_exit_2() {
 }
 
 #[test]
-fn nuls_that_a_power_cut_left_at_its_end_are_forgotten_and_elsewhere_they_are_damage() {
+fn nul_bytes_are_ignored_at_the_end_of_a_journal_and_are_damage_elsewhere() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
     let path = format!("{file}.journal");
     let whole = fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = whole.lines().collect();
-    // The last result was not synced, and what stands there is not what was written.
+    // The last result was not synced, and the file contains other bytes in its place.
     for tail in ["\0\0\0\0\0\0\n", "\0\0\0\0\0\0", "{\"line\":4,\"ses\0\0\0\0\n\0\0\0\n"] {
         fs::write(&path, format!("{}\n{tail}", lines[..6].join("\n"))).unwrap();
         let run = batch(&sandbox, &file, &[]).exits(0);
         assert!(run.err.contains("3 rows: 3 applied, 0 already set"), "{run}");
         assert!(!fs::read(&path).unwrap().contains(&0));
     }
-    // A row was sent after them: they were not the end.
+    // A row was sent after the NUL bytes, so they are not at the end.
     fs::write(&path, format!("{}\n\0\0\0\n{}\n", lines[..5].join("\n"), lines[5])).unwrap();
     let run = batch(&sandbox, &file, &[]).exits(2);
     assert!(
@@ -215,13 +215,13 @@ fn nuls_that_a_power_cut_left_at_its_end_are_forgotten_and_elsewhere_they_are_da
     );
     assert_eq!(sandbox.updates().len(), 3);
 
-    // Nothing else was ever written.
+    // The file contains nothing but NUL bytes.
     fs::write(&path, [0; 64]).unwrap();
     batch(&sandbox, &file, &[]).exits(0);
 }
 
 #[test]
-fn a_journal_of_another_version_is_refused_in_words_that_lead_to_no_second_sending() {
+fn a_journal_of_another_version_is_rejected_and_the_message_says_to_keep_it() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     batch(&sandbox, &file, &[]).exits(0);
@@ -240,7 +240,7 @@ fn a_journal_of_another_version_is_refused_in_words_that_lead_to_no_second_sendi
 }
 
 #[test]
-fn a_result_that_stands_there_twice_counts_once() {
+fn a_result_that_appears_twice_counts_once() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(2));
     batch(&sandbox, &file, &[]).exits(0);
@@ -259,7 +259,7 @@ fn a_result_that_stands_there_twice_counts_once() {
 
 #[cfg(unix)]
 #[test]
-fn a_journal_that_others_could_read_is_its_owners_alone_from_then_on() {
+fn an_existing_journal_becomes_private_to_its_owner() {
     use std::os::unix::fs::PermissionsExt;
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(1));
@@ -271,7 +271,7 @@ fn a_journal_that_others_could_read_is_its_owners_alone_from_then_on() {
 
 #[cfg(unix)]
 #[test]
-fn an_input_with_two_names_has_one_journal() {
+fn two_names_of_one_input_share_a_journal() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let (file, link) = (dir.file("rows.csv", csv(3)), dir.path("link.csv"));
     std::os::unix::fs::symlink(&file, &link).unwrap();

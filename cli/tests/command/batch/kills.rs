@@ -1,4 +1,4 @@
-//! Runs that are killed.
+//! A batch that is killed loses no row, and the same command resumes it.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 use super::*;
 
 #[test]
-fn a_batch_that_is_killed_again_and_again_loses_nothing_and_repeats_no_resubmission() {
+fn a_batch_that_is_killed_repeatedly_loses_no_row_and_repeats_no_resubmission() {
     const ROWS: usize = 5_000;
     const KILLS: usize = 20;
     let (sandbox, dir) = (Sandbox::start(&["--fail-rate", "0.1"]), Directory::new());
@@ -24,13 +24,13 @@ fn a_batch_that_is_killed_again_and_again_loses_nothing_and_repeats_no_resubmiss
         let mut child = sandbox.with_key(&args).stdout(Stdio::piped()).spawn().unwrap();
         let before = results(&file).len();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // Killed at any moment after it told so many rows, those of earlier runs among them.
-        let told = lines.take(before + random.usize(1..ROWS / KILLS)).count();
-        assert!(told > 0);
+        // Kill the run at a random moment after it printed this many rows, including those of earlier runs.
+        let printed = lines.take(before + random.usize(1..ROWS / KILLS)).count();
+        assert!(printed > 0);
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    // Resubmissions in doubt are a person's to repeat.
+    // Only `--retry` repeats resubmissions in doubt.
     let retry = [&args[..], &["--retry", "unknown"]].concat();
     let ends: Vec<Option<i32>> = (0..5).map(|_| Run::of(&mut sandbox.with_key(&retry)).code).collect();
     assert_eq!(ends.last(), Some(&Some(0)), "{ends:?}");

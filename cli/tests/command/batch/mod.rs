@@ -1,4 +1,4 @@
-//! `didit batch`: what is sent, what is kept, and what is left after every kind of end.
+//! `didit batch` sends every row once, records it, and resumes after any interruption.
 
 mod doubt;
 mod journal;
@@ -23,26 +23,26 @@ use crate::sandbox::{Run, Sandbox, didit};
 use crate::support::directory::Directory;
 use crate::support::{Request, Server, Step, answer, lock};
 
-/// The id of a row, a UUID as Didit's are.
+/// Returns the session id of a row, a UUID like Didit's.
 pub fn id(row: usize) -> String {
     format!("4c5c7f3a-0000-4000-8000-{row:012x}")
 }
 
-/// A CSV of approvals and declines.
+/// Returns a CSV that approves and declines sessions in turn.
 pub fn csv(rows: usize) -> String {
     let status = |row| if row % 2 == 0 { "Approved" } else { "Declined" };
     let line = |row| format!("{},{}\n", id(row), status(row));
     "session_id,new_status\n".to_owned() + &(0..rows).map(line).collect::<String>()
 }
 
-/// As fast as it goes.
+/// Options for the highest speed.
 pub const FAST: [&str; 2] = ["--rate", "100000"];
 
 pub fn batch(sandbox: &Sandbox, file: &str, more: &[&str]) -> Run {
     Run::of(&mut sandbox.with_key(&[&["batch", file][..], &FAST, more].concat()))
 }
 
-/// The command, talking to a server of the test's own.
+/// Returns the command for a server of the test.
 pub fn against(server: &Server, args: &[&str]) -> Command {
     let mut command = didit(&[&["batch"][..], args, &FAST].concat());
     command
@@ -55,7 +55,7 @@ pub fn run(server: &Server, args: &[&str]) -> Run {
     Run::of(&mut against(server, args))
 }
 
-/// The whole lines of the journal, without its header; nothing if there is none yet.
+/// Returns the complete lines of the journal without its header, or nothing if the journal does not exist yet.
 pub fn journal(file: &str) -> Vec<Value> {
     let text = fs::read_to_string(format!("{file}.journal")).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -66,13 +66,13 @@ pub fn journal(file: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The last result of each line in the journal.
+/// Returns the last result of each line in the journal.
 pub fn results(file: &str) -> BTreeMap<u64, String> {
     let result = |entry: Value| Some((entry["line"].as_u64()?, entry["result"].as_str()?.to_owned()));
     journal(file).into_iter().filter_map(result).collect()
 }
 
-/// Waits until the journal has an entry.
+/// Waits until the journal has an entry of some kind.
 pub fn wait_for(file: &str, is: impl Fn(&Value) -> bool) -> Value {
     let path = format!("{file}.journal");
     let start = Instant::now();
@@ -92,7 +92,7 @@ pub fn kill(child: &mut std::process::Child) {
     child.wait().unwrap();
 }
 
-/// The same command, where files end at so many KiB, as on a disk that is full; the signal that goes with it is ignored.
+/// Returns the same command with a limit on file sizes, which acts like a full disk. It ignores the signal of the limit.
 #[cfg(target_os = "linux")]
 pub fn on_a_full_disk(command: &Command, kib: u32) -> Command {
     let mut limited = Command::new("bash");
@@ -106,7 +106,7 @@ pub fn on_a_full_disk(command: &Command, kib: u32) -> Command {
     limited
 }
 
-/// A journal of one row that was about to be set to `status` at `at`, when the run was killed.
+/// Writes the journal of a run that was killed after its intent to set one row to `status` at the time `at`.
 pub fn killed(dir: &Directory, sandbox: &Sandbox, status: &str, at: u64) -> String {
     let nodes = if status == "Resubmitted" { "a:OCR" } else { "" };
     let file = dir.file(
@@ -115,7 +115,7 @@ pub fn killed(dir: &Directory, sandbox: &Sandbox, status: &str, at: u64) -> Stri
     );
     let path = format!("{file}.journal");
     let _ = fs::remove_file(&path);
-    // The header of this very input.
+    // Another run writes the header for this input.
     let other = Sandbox::start(&[]);
     let mut command = other.with_key(&["batch", &file]);
     Run::of(&mut command).exits(0);
@@ -130,12 +130,12 @@ pub fn killed(dir: &Directory, sandbox: &Sandbox, status: &str, at: u64) -> Stri
     file
 }
 
-/// Sessions as Didit keeps them, for a server that a test makes fail as it likes.
+/// Sessions that behave like Didit's, for a server with the faults of a test.
 #[derive(Default)]
 pub struct Sessions(Mutex<HashMap<String, (String, u32)>>);
 
 impl Sessions {
-    /// Does what a request asks for, and answers as Didit does.
+    /// Handles a request, and returns Didit's answer.
     pub fn serve(&self, request: &Request) -> Vec<Step> {
         let id = session_of(request);
         let mut sessions = lock(&self.0);
@@ -158,7 +158,7 @@ impl Sessions {
         didit_json(200, json!({"session_id": id}))
     }
 
-    /// What somebody else decides.
+    /// Sets a status, as if someone else had decided.
     pub fn set(&self, id: &str, status: &str) {
         lock(&self.0).insert(id.into(), (status.into(), 0));
     }
@@ -167,7 +167,7 @@ impl Sessions {
         lock(&self.0)[id].0.clone()
     }
 
-    /// How often each session that was asked for was changed.
+    /// Returns how many times each requested session was changed.
     pub fn applied(&self) -> Vec<u32> {
         lock(&self.0).values().map(|(_, applied)| *applied).collect()
     }
@@ -181,7 +181,7 @@ pub fn didit_json(status: u16, body: Value) -> Vec<Step> {
     answer(status, &[], body.to_string())
 }
 
-/// What a gateway says while Didit is away.
+/// Returns a gateway's page, such as during maintenance.
 pub fn page(status: u16) -> Vec<Step> {
     answer(status, &[("content-type", "text/html")], "<html>Back soon</html>")
 }

@@ -1,4 +1,4 @@
-//! Writes that do not get through: what it takes to pause, to try again, and to stop.
+//! During an outage a batch pauses, probes, and stops after `--max-outage`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -16,7 +16,7 @@ fn writes(server: &Server) -> usize {
 }
 
 #[test]
-fn a_read_only_maintenance_leaves_few_resubmissions_in_doubt_and_none_twice() {
+fn a_read_only_phase_leaves_few_resubmissions_in_doubt_and_repeats_none() {
     let (sessions, closed) = (Arc::new(Sessions::default()), Arc::new(AtomicBool::new(true)));
     let (served, shut) = (sessions.clone(), closed.clone());
     let server = Server::start(move |request| match request.method == "PATCH" && shut.load(SeqCst) {
@@ -44,7 +44,7 @@ fn a_read_only_maintenance_leaves_few_resubmissions_in_doubt_and_none_twice() {
 }
 
 #[test]
-fn a_page_that_is_not_didits_stops_a_run_whatever_its_status() {
+fn a_page_that_is_not_from_didit_stops_a_run_at_any_status() {
     for (status, exit) in [(200, 5), (404, 6), (403, 6), (402, 6), (302, 5), (401, 6)] {
         let up = Arc::new(AtomicBool::new(false));
         let (sessions, is_up) = (Arc::new(Sessions::default()), up.clone());
@@ -70,7 +70,7 @@ fn a_page_that_is_not_didits_stops_a_run_whatever_its_status() {
 }
 
 #[test]
-fn a_run_goes_on_by_itself_once_writes_get_through_again() {
+fn a_run_continues_when_updates_succeed_again() {
     let (sessions, failures) = (Arc::new(Sessions::default()), AtomicUsize::new(0));
     let served = sessions.clone();
     let server = Server::start(move |request| match failures.fetch_add(1, SeqCst) {
@@ -85,7 +85,7 @@ fn a_run_goes_on_by_itself_once_writes_get_through_again() {
 }
 
 #[test]
-fn a_429_without_a_time_has_an_end() {
+fn a_429_without_a_time_stops_the_run_after_max_outage() {
     let server = Server::start(|_| didit_json(429, json!({"detail": "Request was throttled."})));
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(50));
@@ -95,7 +95,7 @@ fn a_429_without_a_time_has_an_end() {
 }
 
 #[test]
-fn a_pause_of_a_day_stops_the_run_at_once_and_says_when_to_go_on() {
+fn a_requested_pause_of_a_day_stops_the_run_and_says_when_to_resume() {
     let body = json!({"detail": "Request was throttled."}).to_string();
     let server = Server::start(move |_| answer(429, &[("retry-after", "86400")], &body));
     let dir = Directory::new();
@@ -106,7 +106,7 @@ fn a_pause_of_a_day_stops_the_run_at_once_and_says_when_to_go_on() {
 }
 
 #[test]
-fn rows_that_were_not_applied_come_after_the_untouched_ones_in_the_next_run_too() {
+fn rows_that_were_not_applied_come_after_untouched_rows_in_the_next_run() {
     let (first, up) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
     let (seen, is_up, sessions) = (first.clone(), up.clone(), Sessions::default());
     let server = Server::start(move |request| {
@@ -133,7 +133,7 @@ fn rows_that_were_not_applied_come_after_the_untouched_ones_in_the_next_run_too(
 }
 
 #[test]
-fn a_server_that_closes_every_connection_after_one_answer_loses_no_row() {
+fn closing_every_connection_after_one_answer_loses_no_row() {
     let sessions = Arc::new(Sessions::default());
     let served = sessions.clone();
     let server = Server::start(move |request| {
@@ -148,10 +148,10 @@ fn a_server_that_closes_every_connection_after_one_answer_loses_no_row() {
 }
 
 #[test]
-fn a_lost_connection_is_not_what_the_next_request_goes_over() {
+fn a_lost_connection_is_not_reused() {
     let (sessions, requests) = (Arc::new(Sessions::default()), AtomicUsize::new(0));
     let served = sessions.clone();
-    // Of every connection the second request is lost.
+    // The second request of each connection is lost.
     let server = Server::start(move |request| {
         let lost = request.connection < 3 && requests.fetch_add(1, SeqCst) % 2 == 1;
         if lost { vec![Step::Close] } else { served.serve(request) }

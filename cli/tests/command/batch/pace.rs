@@ -1,11 +1,11 @@
-//! How fast requests go out.
+//! A batch never exceeds its rate, and slows down if Didit asks.
 
 use std::sync::Arc;
 
 use super::*;
 
 #[test]
-fn a_429_stops_every_worker_for_as_long_as_it_asks() {
+fn a_429_pauses_every_worker_for_the_requested_time() {
     let (sessions, times) = (Arc::new(Sessions::default()), Arc::new(Mutex::new(Vec::new())));
     let (served, arrived) = (sessions.clone(), times.clone());
     let body = json!({"detail": "Request was throttled."}).to_string();
@@ -22,14 +22,14 @@ fn a_429_stops_every_worker_for_as_long_as_it_asks() {
     run(&server, &[&file, "--jobs", "5"]).exits(0);
     let times = lock(&times);
     let since: Vec<f64> = times.iter().map(|at| (*at - times[0]).as_secs_f64()).collect();
-    // What was under way already may still have come in.
+    // Requests in flight at that time may still arrive.
     assert!(!since.iter().any(|at| (1.0..1.99).contains(at)), "{since:?}");
     assert!(since.iter().any(|at| *at >= 1.99), "{since:?}");
     assert_eq!(sessions.applied(), [1; 300]);
 }
 
 #[test]
-fn it_slows_down_before_the_limit_is_reached() {
+fn the_pace_slows_down_before_the_rate_limit_is_reached() {
     let (sandbox, dir) = (Sandbox::start(&["--rate-limit", "20/1"]), Directory::new());
     let file = dir.file("rows.csv", csv(25));
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
@@ -39,12 +39,12 @@ fn it_slows_down_before_the_limit_is_reached() {
 }
 
 #[test]
-fn requests_go_out_evenly_and_no_faster_than_the_rate() {
+fn requests_are_spread_evenly_and_at_most_at_the_rate() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(31));
     let start = Instant::now();
     Run::of(&mut sandbox.with_key(&["batch", &file, "--rate", "1800"])).exits(0);
-    // 30 intervals of a thirtieth of a second. The first request may be late, and the others make up for it.
+    // 30 intervals of a thirtieth of a second. If the first request is late, the others may follow sooner.
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     let times: Vec<f64> = sandbox
         .updates()

@@ -1,4 +1,4 @@
-//! What ends a row for good, and what does not.
+//! Only Didit's refusal of its session ends a row. Any other failure leaves the row for a retry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use super::*;
 
 #[test]
-fn refused_credentials_stop_a_batch_at_once() {
+fn refused_credentials_stop_a_batch_immediately() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(200));
     let mut command = sandbox.with_key(&["batch", &file, "--rate", "100000", "--jobs", "2"]);
@@ -17,7 +17,7 @@ fn refused_credentials_stop_a_batch_at_once() {
     assert!(sandbox.updates().len() <= 2);
     assert!(sandbox.sessions().is_empty());
 
-    // With the right ones the same command starts over: nothing was ever done with the wrong ones.
+    // With the right credentials, the same command starts over, because nothing was applied with the wrong ones.
     let started = batch(&sandbox, &file, &[]).exits(0);
     assert!(
         started.err.contains("rows.csv.journal.1 and starts a new journal"),
@@ -25,7 +25,7 @@ fn refused_credentials_stop_a_batch_at_once() {
     );
     assert_eq!(sandbox.sessions().len(), 200);
 
-    // From then on the journal is theirs, until somebody says that the application has new ones.
+    // The journal now belongs to these credentials, until someone removes them from its header.
     let mut command = sandbox.with_key(&["batch", &file]);
     let run = Run::of(command.env("DIDIT_API_KEY", "another")).exits(2);
     assert!(
@@ -44,7 +44,7 @@ fn refused_credentials_stop_a_batch_at_once() {
 }
 
 #[test]
-fn the_credentials_of_another_application_are_no_dead_end() {
+fn after_the_credentials_of_another_application_the_same_command_starts_over() {
     let sessions = Arc::new(Sessions::default());
     let served = sessions.clone();
     let server = Server::start(move |request| match request.header("x-api-key") {
@@ -72,7 +72,7 @@ fn the_credentials_of_another_application_are_no_dead_end() {
     assert!(run.err.contains("3 rows: 3 applied"), "{run}");
     assert_eq!(sessions.applied(), [1; 3]);
     assert_eq!(fs::read(&aside).unwrap(), kept);
-    // Now it is theirs, and a dry run with others changes nothing about that.
+    // The journal now belongs to these credentials. A dry run with other credentials does not change that.
     with_key("another").exits(2);
     let mut dry = against(&server, &[&file, "--dry-run"]);
     Run::of(dry.env("DIDIT_API_KEY", "another")).exits(0);
@@ -81,7 +81,7 @@ fn the_credentials_of_another_application_are_no_dead_end() {
 }
 
 #[test]
-fn what_is_in_doubt_belongs_to_its_credentials() {
+fn a_journal_with_a_row_in_doubt_is_rejected_for_other_credentials() {
     let server = Server::always(vec![Step::Close]);
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(1));
@@ -99,7 +99,7 @@ fn what_is_in_doubt_belongs_to_its_credentials() {
 }
 
 #[test]
-fn a_batch_stops_where_the_account_may_not_do_this() {
+fn a_batch_stops_if_the_account_has_no_permission() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let rows: String = (0..50).map(|row| format!("forbidden-{row},Approved\n")).collect();
     let file = dir.file("rows.csv", format!("session_id,new_status\n{rows}"));
@@ -109,7 +109,7 @@ fn a_batch_stops_where_the_account_may_not_do_this() {
     assert!(run.err.contains("stopped: requests keep failing: "), "{run}");
     assert_eq!(sandbox.updates().len(), 9);
 
-    // Each run gets further.
+    // Each run makes progress.
     for _ in 0..5 {
         batch(&sandbox, &file, &stop).exits(6);
     }
@@ -124,7 +124,7 @@ fn a_batch_stops_where_the_account_may_not_do_this() {
 }
 
 #[test]
-fn a_row_that_is_not_permitted_is_left_for_the_next_run_wherever_it_stands() {
+fn a_row_without_permission_is_left_for_the_next_run_at_any_position() {
     for place in [0, 10, 20] {
         let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
         let rows = csv(20);
@@ -133,7 +133,7 @@ fn a_row_that_is_not_permitted_is_left_for_the_next_run_wherever_it_stands() {
         let file = dir.file("rows.csv", lines.join("\n"));
         for run in 1..=2 {
             let summary = "21 rows: 20 applied, 0 already set, 0 refused, 0 unknown, 1 not applied\n";
-            // A refusal is nothing that `--retry refused` would repeat: the row goes out by itself.
+            // The row is not refused, so the next run retries it without `--retry refused`.
             let left = batch(&sandbox, &file, &["--jobs", "1"]).exits(6);
             assert!(left.err.contains(summary), "{left}");
             assert!(left.err.contains("run the same command again"), "{left}");
@@ -142,14 +142,14 @@ fn a_row_that_is_not_permitted_is_left_for_the_next_run_wherever_it_stands() {
             assert!(left.out.starts_with(&line), "{left}");
             assert!(left.out.contains("Didit answered 403"), "{left}");
             assert_eq!(left.out.lines().count(), 1, "{left}");
-            // The next run reads it, which is not permitted either.
+            // The next run reads the row first, which is not permitted either.
             assert_eq!(sandbox.log().len(), 20 + run);
         }
     }
 }
 
 #[test]
-fn a_row_in_doubt_that_is_not_permitted_is_unknown() {
+fn a_row_in_doubt_without_permission_is_unknown() {
     for permitted_reads in [0, 1] {
         let (sessions, reads) = (Sessions::default(), Mutex::new(0));
         let server = Server::start(move |request| {
@@ -175,7 +175,7 @@ fn a_row_in_doubt_that_is_not_permitted_is_unknown() {
 }
 
 #[test]
-fn what_is_not_in_didits_words_refuses_no_row_even_where_others_get_through() {
+fn an_answer_that_is_not_from_didit_refuses_no_row() {
     let proxy_words = json!({"detail": "Proxy authentication required."}).to_string();
     for refusal in [
         page(403),
@@ -200,7 +200,7 @@ fn what_is_not_in_didits_words_refuses_no_row_even_where_others_get_through() {
 }
 
 #[test]
-fn what_may_be_repeated_is_never_about_the_row_whoever_words_it() {
+fn a_retryable_answer_refuses_no_row_even_if_it_is_from_didit() {
     let (sessions, requests) = (Sessions::default(), Mutex::new(0));
     let server = Server::start(move |request| {
         let mut requests = lock(&requests);
@@ -217,7 +217,7 @@ fn what_may_be_repeated_is_never_about_the_row_whoever_words_it() {
 }
 
 #[test]
-fn credits_that_run_out_stop_the_run_and_refuse_no_row() {
+fn missing_credits_stop_the_run_and_refuse_no_row() {
     for (status, detail) in [(403, "Not enough credits."), (402, "Payment required.")] {
         let (sessions, left) = (Arc::new(Sessions::default()), Arc::new(Mutex::new(20)));
         let (served, credits) = (sessions.clone(), left.clone());
@@ -236,10 +236,10 @@ fn credits_that_run_out_stop_the_run_and_refuse_no_row() {
         assert!(stopped.err.contains(summary), "{stopped}");
         assert!(stopped.err.contains("stopped: requests keep failing: "), "{stopped}");
         assert!(stopped.err.contains(detail), "{stopped}");
-        // Eight open the circuit, and one shows that it stays so.
+        // Eight failures open the circuit, and one probe fails.
         assert_eq!(server.requests().len(), 20 + 9);
 
-        // Once they are paid for, all the others go out.
+        // With new credits, the remaining rows are sent.
         *lock(&left) = usize::MAX;
         run(&server, &[&file]).exits(0);
         assert_eq!(sessions.applied(), [1; 200]);
@@ -247,7 +247,7 @@ fn credits_that_run_out_stop_the_run_and_refuse_no_row() {
 }
 
 #[test]
-fn what_was_refused_is_sent_again_only_by_decision() {
+fn a_refused_row_is_resent_only_with_retry() {
     let (sessions, missing) = (Sessions::default(), Arc::new(Mutex::new(true)));
     let gone = missing.clone();
     let server = Server::start(move |request| match *lock(&gone) && session_of(request) == id(1) {

@@ -1,9 +1,9 @@
-//! What is told, and the exit status.
+//! A run reports the outcome of every row, and its exit status follows from the outcomes.
 
 use super::*;
 
 #[test]
-fn every_row_is_applied_once_and_a_second_run_has_nothing_to_do() {
+fn every_row_is_applied_once_and_a_second_run_sends_nothing() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(20));
     let run = batch(&sandbox, &file, &[]).exits(0);
@@ -24,16 +24,16 @@ fn every_row_is_applied_once_and_a_second_run_has_nothing_to_do() {
     let again = batch(&sandbox, &file, &["--json"]).exits(0);
     let expected = format!("{}didit: nothing is left to do\n", run.err);
     assert_eq!(again.err, expected);
-    let told = again.objects();
-    assert_eq!(told.len(), 21, "{again}");
+    let objects = again.objects();
+    assert_eq!(objects.len(), 21, "{again}");
     let summary =
         json!({"applied": 20, "already": 0, "refused": 0, "unknown": 0, "not_applied": 0, "exit": 0, "stopped": null});
-    assert_eq!(told[20], json!({"summary": summary}));
+    assert_eq!(objects[20], json!({"summary": summary}));
     assert_eq!(sandbox.updates().len(), 20);
 }
 
 #[test]
-fn refused_rows_are_told_with_their_reasons_and_are_exit_1_on_every_run() {
+fn every_run_reports_refused_rows_with_their_reasons_and_exits_1() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let text = "session_id,new_status\nunknown-1,Approved\nabc,Approved\nunfinished-1,Declined\n";
     let file = dir.file("rows.csv", text);
@@ -62,27 +62,30 @@ fn refused_rows_are_told_with_their_reasons_and_are_exit_1_on_every_run() {
 }
 
 #[test]
-fn json_tells_every_row() {
+fn json_reports_every_row() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", "session_id,new_status\nunknown-1,Approved\nabc,Declined\n");
     let run = batch(&sandbox, &file, &["--json", "--quiet", "--jobs", "1"]).exits(1);
     assert_eq!(run.err, "");
-    let told = run.objects();
-    assert_eq!(told.len(), 3);
+    let objects = run.objects();
+    assert_eq!(objects.len(), 3);
     assert_eq!(
-        (&told[0]["result"], &told[0]["status_code"]),
+        (&objects[0]["result"], &objects[0]["status_code"]),
         (&json!("refused"), &json!(404))
     );
-    assert!(told[0]["reason"].as_str().unwrap().contains("Session not found."));
+    assert!(objects[0]["reason"].as_str().unwrap().contains("Session not found."));
     assert_eq!(
-        (&told[1]["result"], &told[1]["new_status"]),
+        (&objects[1]["result"], &objects[1]["new_status"]),
         (&json!("applied"), &json!("Declined"))
     );
-    assert_eq!((&told[1]["line"], &told[1]["session_id"]), (&json!(3), &json!("abc")));
+    assert_eq!(
+        (&objects[1]["line"], &objects[1]["session_id"]),
+        (&json!(3), &json!("abc"))
+    );
 }
 
 #[test]
-fn rows_that_were_not_applied_count_more_than_one_that_was_refused() {
+fn not_applied_decides_the_exit_status_before_refused() {
     let body = json!({"detail": "Request was throttled."}).to_string();
     let server = Server::start(move |request| match session_of(request) == id(0) {
         true => didit_json(404, json!({"detail": "Session not found."})),
@@ -108,27 +111,27 @@ fn rows_that_were_not_applied_count_more_than_one_that_was_refused() {
 }
 
 #[test]
-fn the_last_object_is_a_summary_when_a_run_is_stopped_too() {
+fn a_stopped_run_also_ends_with_a_summary_object() {
     let server = Server::start(|_| didit_json(401, json!({"detail": "Invalid API key."})));
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(5));
     let run = run(&server, &[&file, "--json", "--jobs", "1"]).exits(3);
-    let told = run.objects();
-    let summary = &told.last().unwrap()["summary"];
+    let objects = run.objects();
+    let summary = &objects.last().unwrap()["summary"];
     assert_eq!((&summary["not_applied"], &summary["exit"]), (&json!(5), &json!(3)));
     assert!(
         summary["stopped"].as_str().unwrap().contains("Invalid API key."),
         "{run}"
     );
-    assert_eq!(told[0]["result"], "not_applied");
+    assert_eq!(objects[0]["result"], "not_applied");
     assert_eq!(
-        (&told[1]["rows"], &told[1]["result"]),
+        (&objects[1]["rows"], &objects[1]["result"]),
         (&json!(4), &json!("not_applied"))
     );
 }
 
 #[test]
-fn a_dry_run_needs_no_credentials_and_tells_what_is_left() {
+fn a_dry_run_needs_no_credentials_and_reports_what_is_left() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", "session_id,new_status\nunknown-1,Approved\nabc,Declined\n");
     let dry = |more: &[&str]| {
@@ -142,21 +145,21 @@ fn a_dry_run_needs_no_credentials_and_tells_what_is_left() {
     let expected =
         "according to the journal, 0 left of 2 rows: 1 applied, 0 already set, 1 refused, 0 unknown, 0 not applied\n";
     assert!(run.out.ends_with(expected), "{run}");
-    let told = dry(&["--json"]).objects();
-    let results: Vec<&Value> = told[..2].iter().map(|object| &object["result"]).collect();
+    let objects = dry(&["--json"]).objects();
+    let results: Vec<&Value> = objects[..2].iter().map(|object| &object["result"]).collect();
     assert!(
         results.contains(&&json!("applied")) && results.contains(&&json!("refused")),
-        "{told:?}"
+        "{objects:?}"
     );
     assert_eq!(
-        (&told[2]["summary"]["rows"], &told[2]["summary"]["applied"]),
+        (&objects[2]["summary"]["rows"], &objects[2]["summary"]["applied"]),
         (&json!(2), &json!(1))
     );
     assert_eq!(fs::read(format!("{file}.journal")).unwrap(), kept);
 }
 
 #[test]
-fn a_dry_run_without_credentials_checks_for_the_version_that_is_set_or_v3() {
+fn a_dry_run_without_credentials_checks_for_the_configured_version_or_v3() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", "session_id,new_status,nodes\nabc,Resubmitted,a:OCR\n");
     Run::of(&mut didit(&["batch", &file, "--dry-run"])).exits(0);
@@ -168,7 +171,7 @@ fn a_dry_run_without_credentials_checks_for_the_version_that_is_set_or_v3() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn output_that_cannot_be_written_is_reported_and_changes_neither_the_run_nor_its_status() {
+fn unwritable_output_is_reported_and_changes_neither_the_run_nor_its_exit_status() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(5));
     let mut command = sandbox.with_key(&[&["batch", &file, "--json"][..], &FAST].concat());
@@ -181,16 +184,16 @@ fn output_that_cannot_be_written_is_reported_and_changes_neither_the_run_nor_its
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_disk_that_fills_up_ends_the_run_with_every_row_told_rightly() {
+fn a_full_disk_stops_the_run_and_every_row_is_reported_correctly() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(60));
     let command = sandbox.with_key(&["batch", &file, "--json", "--rate", "100000"]);
     let run = Run::of(&mut on_a_full_disk(&command, 4)).exits(6);
     assert!(run.err.contains("stopped: the journal cannot be written: "), "{run}");
-    let told = run.objects();
-    let applied = told.iter().filter(|object| object["result"] == "applied").count();
+    let objects = run.objects();
+    let applied = objects.iter().filter(|object| object["result"] == "applied").count();
     assert_eq!(applied, sandbox.sessions().len(), "{run}");
-    assert_eq!(told.last().unwrap()["summary"]["not_applied"], json!(60 - applied));
+    assert_eq!(objects.last().unwrap()["summary"]["not_applied"], json!(60 - applied));
 
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert!(run.err.contains("60 rows: "), "{run}");

@@ -1,17 +1,17 @@
-//! The input: what is taken, what is refused, and which rows count.
+//! A valid input is accepted in every form, and nothing is sent for an invalid one.
 
 use std::io::Write;
 
 use super::*;
 
-/// The bodies of the updates that the sandbox received.
+/// Returns the bodies of the updates that the sandbox received.
 fn bodies(sandbox: &Sandbox) -> Vec<Value> {
     let updates = sandbox.updates().into_iter();
     updates.map(|mut entry| entry["body"].take()).collect()
 }
 
 #[test]
-fn csv_may_be_written_in_every_allowed_way() {
+fn csv_is_accepted_in_every_valid_form() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let text = "\u{feff}\"comment\",nodes,new_status,session_id,email,email_language\r\n\
                 \"said \"\"no\"\",\r\nand left\",,declined,abc,,\r\n\
@@ -37,7 +37,7 @@ fn csv_may_be_written_in_every_allowed_way() {
 }
 
 #[test]
-fn a_csv_may_be_what_a_spreadsheet_makes_of_it() {
+fn csv_from_spreadsheets_is_accepted() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     for (number, (before, separator)) in [("", ';'), ("", '\t'), ("", ','), ("sep=;\n", ';'), ("sep=|\r\n", '|')]
         .into_iter()
@@ -51,7 +51,7 @@ fn a_csv_may_be_what_a_spreadsheet_makes_of_it() {
             format!(",s{number}-2,,Declined,"),
             ",,,,".to_owned(),
         ];
-        // The comment of the first row has a separator of its own.
+        // The comment of the first row contains a separator.
         let text = lines.join("\r\n").replace(',', &separator.to_string());
         let file = dir.file(&format!("rows-{number}.csv"), format!("\u{feff}{before}{text}"));
         let run = batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
@@ -73,7 +73,7 @@ fn a_csv_may_be_what_a_spreadsheet_makes_of_it() {
 }
 
 #[test]
-fn columns_that_are_not_known_are_skipped_where_that_is_asked_for() {
+fn unknown_columns_are_ignored_only_with_the_option() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let text = "Ticket;session_id;new_status;\"Seen by; when\"\n7;abc;Approved;Ann\n;def;Declined;\n";
     let file = dir.file("rows.csv", text);
@@ -94,7 +94,7 @@ fn columns_that_are_not_known_are_skipped_where_that_is_asked_for() {
 }
 
 #[test]
-fn ndjson_may_have_blank_lines_and_no_end_of_line_at_its_end() {
+fn ndjson_may_have_blank_lines_and_no_final_line_end() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let text = "\n{\"session_id\":\"abc\",\"new_status\":\"approved\",\"comment\":null}\r\n  \n\
                 {\"nodes\":[{\"node_id\":\"a\",\"feature\":\"OCR\"}],\"new_status\":\"Resubmitted\",\"session_id\":\"def\"}";
@@ -111,7 +111,7 @@ fn ndjson_may_have_blank_lines_and_no_end_of_line_at_its_end() {
 }
 
 #[test]
-fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
+fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let cases: [(&str, &[u8], &[&str]); 36] = [
         (
@@ -326,14 +326,14 @@ fn an_input_that_is_not_right_is_told_by_line_and_nothing_is_sent() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_exit_2() {
+fn a_missing_file_exits_2() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let run = batch(&sandbox, &dir.path("none.csv"), &[]).exits(2);
     assert!(run.err.contains("none.csv: the input cannot be read"), "{run}");
 }
 
 #[test]
-fn a_header_alone_is_no_rows_and_no_error() {
+fn a_header_without_rows_is_a_batch_of_0_rows() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", "session_id,new_status\n");
     let run = batch(&sandbox, &file, &[]).exits(0);
@@ -344,7 +344,7 @@ fn a_header_alone_is_no_rows_and_no_error() {
 }
 
 #[test]
-fn every_row_is_checked_against_the_api_version_first() {
+fn every_row_is_checked_against_the_api_version_before_any_is_sent() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file(
         "rows.csv",
@@ -365,7 +365,7 @@ fn every_row_is_checked_against_the_api_version_first() {
 }
 
 #[test]
-fn rows_that_say_the_same_count_once() {
+fn identical_rows_are_sent_once() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let (upper, plain) = (id(7).to_uppercase(), id(7).replace('-', ""));
     let text = format!(
@@ -381,7 +381,7 @@ fn rows_that_say_the_same_count_once() {
     assert_eq!(sent, [path(&id(7)), path("x")]);
     assert_eq!(results(&file).into_keys().collect::<Vec<_>>(), [2, 3]);
 
-    // Rows in between stay.
+    // A row between two identical ones is sent.
     let file = dir.file(
         "again.csv",
         "session_id,new_status\naaa,Approved\nbbb,Approved\naaa,Approved\n",
@@ -395,7 +395,7 @@ fn rows_that_say_the_same_count_once() {
 }
 
 #[test]
-fn two_spellings_of_one_session_may_not_contradict_each_other() {
+fn contradictory_rows_are_rejected_for_any_spelling_of_the_session_id() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let plain = id(7).replace('-', "").to_uppercase();
     let text = format!("session_id,new_status\n{},Approved\n{plain},Declined\n", id(7));
@@ -406,7 +406,7 @@ fn two_spellings_of_one_session_may_not_contradict_each_other() {
 }
 
 #[test]
-fn a_dry_run_sends_nothing_and_leaves_nothing() {
+fn a_dry_run_sends_nothing_and_writes_no_journal() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(5));
     let run = batch(&sandbox, &file, &["--dry-run"]).exits(0);
@@ -417,7 +417,7 @@ fn a_dry_run_sends_nothing_and_leaves_nothing() {
 }
 
 #[test]
-fn rows_may_come_from_standard_input() {
+fn rows_are_read_from_standard_input() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let journal = dir.path("journal");
     let mut command = sandbox.with_key(&["batch", "-", "--journal", &journal]);
@@ -429,7 +429,7 @@ fn rows_may_come_from_standard_input() {
 }
 
 #[test]
-fn of_many_problems_the_first_are_told_and_the_others_counted() {
+fn the_first_problems_are_printed_and_the_others_counted() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let rows: String = (0..5000).map(|row| format!("{},In Review\n", id(row))).collect();
     let file = dir.file("rows.csv", format!("session_id,new_status\n{rows}"));
@@ -440,7 +440,7 @@ fn of_many_problems_the_first_are_told_and_the_others_counted() {
 }
 
 #[test]
-fn an_empty_comment_is_none_in_either_format() {
+fn an_empty_comment_is_left_out_in_both_formats() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let csv = dir.file("rows.csv", "session_id,new_status,comment\na,Approved,\n");
     let ndjson = dir.file(

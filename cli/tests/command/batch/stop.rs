@@ -1,4 +1,4 @@
-//! A stop that was asked for.
+//! The first signal finishes what is in flight and reads doubts back. The second one stops immediately.
 
 use std::process::Child;
 use std::sync::{Arc, Barrier, mpsc};
@@ -7,7 +7,7 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A batch whose first `requests` have arrived at a server that holds its answers back.
+/// A batch whose first `requests` have arrived at a server that delays its answers.
 pub struct Held {
     server: Server,
     child: Child,
@@ -16,8 +16,8 @@ pub struct Held {
     sessions: Arc<Sessions>,
 }
 
-/// The same command, even where these tests run under `nohup` or in the background of a script, which have children ignore
-/// signals.
+/// Returns the same command with the default reaction to signals. `nohup` and background jobs of scripts start these tests with
+/// ignored signals.
 fn with_default_signals(command: &Command) -> Command {
     let mut reset = Command::new("/usr/bin/env");
     reset.env_clear();
@@ -41,7 +41,7 @@ impl Held {
                 return steps;
             }
             let _ = lock(&arrived).send(());
-            // It fails once the other end is gone, and then everybody may go on.
+            // It fails when the sender is dropped. All requests are then answered.
             let _ = lock(&held).recv_timeout(LIMIT);
             if lost { vec![Step::Close] } else { steps }
         });
@@ -72,12 +72,12 @@ impl Held {
         );
     }
 
-    /// Sends the first signal, and waits until the command says that it was noticed: two signals at once may be one.
+    /// Sends the first signal, and waits until the command reports it. Two simultaneous signals could count as one.
     pub fn first_signal(&self, signal: &str) {
         self.signal(signal);
         let start = Instant::now();
         while !fs::read_to_string(&self.stderr).unwrap().contains("press Ctrl-C again") {
-            assert!(start.elapsed() < LIMIT, "nobody noticed the signal");
+            assert!(start.elapsed() < LIMIT, "the signal was not noticed");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -91,7 +91,7 @@ impl Held {
 }
 
 #[test]
-fn the_first_signal_lets_what_is_under_way_end_and_starts_nothing_else() {
+fn the_first_signal_waits_for_requests_in_flight_and_sends_nothing_else() {
     for signal in ["-INT", "-TERM", "-HUP"] {
         let dir = Directory::new();
         let file = dir.file("rows.csv", csv(40));
@@ -115,7 +115,7 @@ fn the_first_signal_lets_what_is_under_way_end_and_starts_nothing_else() {
 }
 
 #[test]
-fn what_a_signal_finds_in_doubt_is_read_back_before_the_end() {
+fn rows_in_doubt_are_read_back_after_the_first_signal() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(20));
     let held = Held::start(&file, 2, true);
@@ -129,20 +129,20 @@ fn what_a_signal_finds_in_doubt_is_read_back_before_the_end() {
 }
 
 #[test]
-fn a_stop_says_how_many_doubts_it_reads_back_and_about_how_long_that_takes() {
+fn a_stop_reports_the_rows_that_it_reads_back_and_the_time_for_that() {
     let (sessions, all_sent) = (Sessions::default(), Barrier::new(6));
     let server = Server::start(move |request| {
         let answer = sessions.serve(request);
         if request.method == "GET" {
             return answer;
         }
-        // The six requests in flight are lost together.
+        // The answers to the six requests in flight are lost together.
         all_sent.wait();
         vec![Step::Close]
     });
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(20));
-    // Sessions are read at most 100 times a minute there.
+    // API v2 allows 100 reads per minute.
     let mut command = with_default_signals(against(&server, &[&file, "--jobs", "6"]).env("DIDIT_API_VERSION", "v2"));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
@@ -168,7 +168,7 @@ fn a_stop_says_how_many_doubts_it_reads_back_and_about_how_long_that_takes() {
 }
 
 #[test]
-fn the_second_signal_ends_at_once() {
+fn the_second_signal_ends_the_command_immediately() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(40));
     let held = Held::start(&file, 1, false);
@@ -182,7 +182,7 @@ fn the_second_signal_ends_at_once() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_signal_that_is_to_be_ignored_is() {
+fn a_signal_that_the_parent_process_ignores_is_ignored() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(5));
     let sessions = Sessions::default();
@@ -190,7 +190,7 @@ fn a_signal_that_is_to_be_ignored_is() {
         std::thread::sleep(Duration::from_millis(200));
         sessions.serve(request)
     });
-    // As nohup starts it.
+    // Start the command like nohup does.
     let args = ["batch", &file, "--jobs", "1"];
     let mut command = Command::new("sh");
     command
