@@ -63,11 +63,11 @@ resumes the batch and reads back the rows in doubt. Standard output lists the
 rows that were not applied, one per line; with --json, it lists every row.";
 
 const SANDBOX: &str = "\
-The sandbox listens on 127.0.0.1 and stands in for both of Didit's hosts. It
-runs COMMAND with DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials set, with all
-other DIDIT_* and proxy variables unset, and with this didit first in PATH. It
-ends with COMMAND and forgets its sessions. --json and --verbose have no effect
-on the sandbox itself.
+The sandbox listens on 127.0.0.1 and answers like both of Didit's hosts. It runs
+COMMAND with DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials set, with all other
+DIDIT_* and proxy variables unset, and with this didit first in PATH. It ends
+with COMMAND and forgets its sessions. --json and --verbose have no effect on
+the sandbox itself.
 
 Every session exists and is In Review, and all credentials are accepted, except
 those listed below. With --fail-rate, a share of all requests fails: the

@@ -112,8 +112,10 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
     input
 }
 
+/// Runs a batch, or a dry run, of a valid input.
+///
 /// # Errors
-/// Why the journal cannot be used.
+/// Says why the journal cannot be used.
 fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) -> Result<Exit, String> {
     let header = Header {
         didit_journal: VERSION,

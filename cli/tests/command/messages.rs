@@ -582,8 +582,7 @@ fn the_messages_match_the_document() {
     }
     let introduction = "The command's own messages, each with its cause. The command prints the library's messages \
                         unchanged. Lines that start with\n`didit: ` or `error: ` go to standard error, all other lines \
-                        to standard output. The usage that follows an `error: ` is left\nout. `ID` stands for a session \
-                        and `HOST` for the host with its port. `cli/tests/command/messages.rs` compares this part\nwith \
-                        the code.";
+                        to standard output. The usage after an `error: ` is left out.\n`ID` is the session and `HOST` is \
+                        the host with its port. `cli/tests/command/messages.rs` compares this part with the code.";
     compare("Messages of the command", introduction, sections.into());
 }
