@@ -64,13 +64,13 @@ impl Client {
 #[must_use]
 pub struct ClientBuilder {
     credentials: Credentials,
-    api_version: Option<ApiVersion>,
-    base_url: String,
-    auth_url: Option<String>,
-    settings: Settings,
-    deadline: Option<Duration>,
-    retry: RetryPolicy,
-    token_file: Option<PathBuf>,
+    pub(crate) api_version: Option<ApiVersion>,
+    pub(crate) base_url: String,
+    pub(crate) auth_url: Option<String>,
+    pub(crate) settings: Settings,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) token_file: Option<PathBuf>,
     allow_insecure_http: bool,
 }
 

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use crate::builder::ClientBuilder;
 use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::{Error, Result, system_message};
-use crate::retry::RetryPolicy;
 use crate::update::ApiVersion;
 
 impl Client {
@@ -53,7 +53,7 @@ impl ClientBuilder {
     /// | `DIDIT_BASE_URL`, `DIDIT_AUTH_URL` | the session host and the authentication host; see [`ClientBuilder::base_url`] and [`ClientBuilder::auth_url`] |
     /// | `DIDIT_TIMEOUT` | the limit of one attempt in seconds, such as `30` or `2.5`; see [`ClientBuilder::timeout`] |
     /// | `DIDIT_DEADLINE` | the limit of one call in seconds, including all attempts; see [`ClientBuilder::deadline`] |
-    /// | `DIDIT_MAX_RETRIES` | a whole number, 0 for no retries; see [`RetryPolicy::max_retries`] |
+    /// | `DIDIT_MAX_RETRIES` | a whole number, 0 for no retries; see [`RetryPolicy::max_retries`](crate::RetryPolicy::max_retries) |
     /// | `DIDIT_TOKEN_FILE` | a file that caches the access token; see [`ClientBuilder::token_file`] |
     /// | `DIDIT_CA_FILE` | a PEM file of root certificates; see [`ClientBuilder::root_certificates`] |
     /// | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | proxies; see [`ClientBuilder::proxy`] |
@@ -62,14 +62,6 @@ impl ClientBuilder {
     /// `Config`, verdict `NotApplied`. The text names the variable, but never its value.
     pub fn from_env() -> Result<ClientBuilder> {
         configure(|name| env::var_os(name))
-    }
-
-    /// Sets an option if there is a value for it.
-    fn with<T>(self, value: Option<T>, set: impl FnOnce(ClientBuilder, T) -> ClientBuilder) -> ClientBuilder {
-        match value {
-            Some(value) => set(self, value),
-            None => self,
-        }
     }
 }
 
@@ -109,18 +101,22 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     let certificates = certificates.map_err(|problem| Error::config(problem).for_setting("DIDIT_CA_FILE"))?;
 
     let version = parse_variable(text, "DIDIT_API_VERSION", "it must be v1, v2 or v3", parse)?;
-    Ok(Client::builder(credentials(text, secret, version)?)
-        .with(version, ClientBuilder::api_version)
-        .with(text("DIDIT_BASE_URL")?, ClientBuilder::base_url)
-        .with(text("DIDIT_AUTH_URL")?, ClientBuilder::auth_url)
-        .with(seconds("DIDIT_TIMEOUT")?, ClientBuilder::timeout)
-        .with(seconds("DIDIT_DEADLINE")?, ClientBuilder::deadline)
-        .with(
-            retries.map(|retries| RetryPolicy::default().max_retries(retries)),
-            ClientBuilder::retry,
-        )
-        .with(path("DIDIT_TOKEN_FILE"), ClientBuilder::token_file)
-        .with(certificates, ClientBuilder::root_certificates))
+    let mut builder = Client::builder(credentials(text, secret, version)?);
+    builder.api_version = version;
+    builder.auth_url = text("DIDIT_AUTH_URL")?;
+    builder.deadline = seconds("DIDIT_DEADLINE")?;
+    builder.token_file = path("DIDIT_TOKEN_FILE").map(PathBuf::from);
+    builder.settings.root_certificates = certificates;
+    if let Some(url) = text("DIDIT_BASE_URL")? {
+        builder.base_url = url;
+    }
+    if let Some(timeout) = seconds("DIDIT_TIMEOUT")? {
+        builder.settings.timeout = timeout;
+    }
+    if let Some(retries) = retries {
+        builder.retry = builder.retry.max_retries(retries);
+    }
+    Ok(builder)
 }
 
 /// Parses a number of seconds above 0, which may have a fraction.
