@@ -30,12 +30,14 @@
 //!
 //! Every call ends in one of three ways:
 //!
-//! - `Ok`: Didit answered 200 and confirmed this session.
+//! - `Ok`: Didit answered 200, and the answer names this session.
 //! - `Err` with [`Verdict::NotApplied`]: the update certainly did not happen.
 //! - `Err` with [`Verdict::Unknown`]: it may have happened. Read the session, or repeat the update, which is safe for
-//!   Approved and Declined ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)). [`Client::ensure_status`] does both.
+//!   Approved and Declined ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)). [`Client::ensure_status`] reads the
+//!   session and repeats the update if needed.
 //!
-//! So check the verdict of an error first. [`ErrorKind`] only says what failed last.
+//! So check the verdict of an error first. [`ErrorKind`] describes only the last attempt; an earlier one may have been
+//! applied.
 //!
 //! ```
 //! use didit::{Client, SessionId, StatusUpdate, Verdict};
@@ -55,19 +57,19 @@
 //! }
 //! ```
 //!
-//! | what happened | kind | verdict | retried |
+//! | what happened | `kind()` | `verdict()` | retried |
 //! | --- | --- | --- | --- |
 //! | bad input or configuration | `Config`, `InvalidInput` | `NotApplied` | no |
-//! | could not get an access token | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | all but 4xx (408, 425 and 429 are) |
+//! | could not get an access token | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | yes, but of 4xx only 408, 425 and 429 |
 //! | name not resolved, connection refused or timed out, TLS handshake cut off, too little time left to send the update | `Network`, `Timeout` | `NotApplied` | yes |
 //! | TLS handshake refused: certificate, version, client certificate required; the proxy answered 401, 403 or 407 | `Network` | `NotApplied` | no |
-//! | sent in part or in full, then reset, closed or timed out; a 200 that breaks off | `Network`, `Timeout` | `Unknown` | Approved, Declined |
-//! | 401 | `Authentication` | `NotApplied` | with an access token: once, with a new one |
+//! | the connection failed after sending began, or a 200 was cut off | `Network`, `Timeout` | `Unknown` | if Approved or Declined |
+//! | 401 | `Authentication` | `NotApplied` | with client credentials: once, with a new access token |
 //! | 403, 404, other 4xx | `Forbidden`, `NotFound`, `Rejected` | `NotApplied` | no (425: yes) |
 //! | 429 | `RateLimited` | `NotApplied` | after `Retry-After`, else `X-RateLimit-Reset`, else back-off |
-//! | 408, 499, 5xx | `Server` | `Unknown` | Approved, Declined; not after 499, 501, 505 |
+//! | 408, 499, 5xx | `Server` | `Unknown` | if Approved or Declined; not after 499, 501, 505 |
 //! | 301, 307, 308 | `UnexpectedResponse` | `NotApplied` | no: redirects are never followed |
-//! | other 3xx, other 2xx, not HTTP; a 200 that is not JSON, names another session or status, or is too large | `UnexpectedResponse` | `Unknown` | no |
+//! | any other 2xx or 3xx, or a response that is not HTTP; a 200 that is not JSON, names another session or status, or is too large | `UnexpectedResponse` | `Unknown` | no |
 //!
 //! If any attempt may have been applied, the call reports `Unknown`.
 //!
@@ -89,13 +91,16 @@
 //! let updated = tokio::task::spawn_blocking(update).await??;
 //! ```
 //!
-//! If the future is dropped, the call continues and its result is lost, so record your intent first.
+//! Dropping the future does not stop the call, but you lose its result. So record your intent before the call.
 //!
 //! # TLS
 //!
-//! The feature `rustls` is on by default. `rustls-no-provider` is for programs that use rustls with a crypto provider of
-//! their own, such as aws-lc-rs, `platform-verifier` trusts what the system trusts, and `native-tls` makes the smallest
-//! binary. [The README](https://docs.rs/crate/didit/latest) compares them.
+//! - `rustls` (default): TLS by rustls with ring and bundled web roots
+//! - `rustls-no-provider`: for programs that use rustls with a crypto provider of their own, such as aws-lc-rs
+//! - `platform-verifier`: rustls with the certificates that the system trusts
+//! - `native-tls`: the system's TLS, for the smallest binary
+//!
+//! [The README](https://docs.rs/crate/didit/latest) says which of them wins if several are enabled.
 //!
 //! # Logging
 //!
@@ -105,8 +110,8 @@
 //!
 //! # Testing your own code
 //!
-//! Pass the [`Client`] in, so that tests can substitute one. In a test, [mockito](https://docs.rs/mockito) can stand in for
-//! Didit. An API key needs no token, and [`RetryPolicy::none`] keeps the test from waiting.
+//! Take the [`Client`] as an argument, so that a test can pass one that calls [mockito](https://docs.rs/mockito). An API
+//! key needs no token, and [`RetryPolicy::none`] keeps the test from waiting.
 //!
 //! ```
 //! use didit::{Client, Credentials, RetryPolicy, StatusUpdate, Verdict};
@@ -118,7 +123,7 @@
 //! let lost = server.mock("PATCH", "/v3/session/lost/update-status/").with_status(502).create();
 //! let error = client.update_status(&"lost".parse()?, &StatusUpdate::approved()).unwrap_err();
 //! assert_eq!(error.verdict(), Verdict::Unknown);
-//! // Fails if the path of the mock is mistyped, since mockito answers 501 to requests that it does not know.
+//! // Fails if the mock's path is wrong: mockito then answers 501, which is `Unknown` as well.
 //! lost.assert();
 //! # Ok::<(), didit::Error>(())
 //! ```
