@@ -421,11 +421,16 @@ fn a_damaged_root_certificate_is_a_configuration_error() {
             assert_eq!(rejected(mixed), "one of its certificates is invalid or damaged");
         }
     }
-    let indented = whole.replace("-----BEGIN", " -----BEGIN");
-    assert_eq!(
-        rejected(format!("{whole}{indented}")),
-        "one of its certificates is invalid or damaged"
-    );
+    for begin in [" -----BEGIN", "----- BEGIN", "-----BEGI", "----BEGIN"] {
+        let damaged = whole.replace("-----BEGIN", begin);
+        for mixed in [format!("{whole}{damaged}"), format!("{damaged}{whole}"), damaged] {
+            assert_eq!(
+                rejected(mixed),
+                "one of its certificates is invalid or damaged",
+                "{begin}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -43,10 +43,12 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, &'static str> {
         Some((SEQUENCE, [OBJECT_IDENTIFIER, ..], _)) => return Err(PKCS7_DER),
         _ => {}
     }
-    let mut expected = 0;
-    for section in String::from_utf8_lossy(pem).split("-BEGIN ").skip(1) {
+    let text = String::from_utf8_lossy(pem);
+    // Either line of a certificate may be damaged.
+    let (mut begins, ends) = (0, text.matches("-END CERTIFICATE-").count());
+    for section in text.split("-BEGIN ").skip(1) {
         match section.split('-').next().unwrap_or_default() {
-            "CERTIFICATE" => expected += 1,
+            "CERTIFICATE" => begins += 1,
             "TRUSTED CERTIFICATE" | "X509 CERTIFICATE" => return Err(OTHER_CERTIFICATE),
             "PKCS7" | "PKCS #7 SIGNED DATA" | "CMS" => return Err(PKCS7),
             _ => {}
@@ -59,9 +61,9 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, &'static str> {
         }
     }
     let is_whole = |certificate: &Certificate<'_>| is_certificate(certificate.der()) == Some(true);
-    match expected {
+    match ends.max(begins) {
         0 => Err("it contains no certificate"),
-        _ if certificates.len() == expected && certificates.iter().all(is_whole) => Ok(certificates),
+        expected if certificates.len() == expected && certificates.iter().all(is_whole) => Ok(certificates),
         _ => Err("one of its certificates is invalid or damaged"),
     }
 }
