@@ -8,8 +8,8 @@ use crate::support::{Server, Step, answer, confirmed, session_id};
 fn approve(client: &Client, session: &SessionId) -> didit::Result<()> {
     match client.update_status(session, &StatusUpdate::approved()) {
         Ok(_) => Ok(()),
-        // The update may have been applied. Read the session, and approve it if it is not approved yet. If that fails
-        // too, return the first error.
+        // The update may have been applied. Read the session, and approve it if it is not
+        // approved yet. If that fails too, return the first error.
         Err(error) if error.verdict() == Verdict::Unknown => {
             let ensured = client.ensure_status(session, &StatusUpdate::approved());
             ensured.map(drop).map_err(|_| error)
