@@ -179,7 +179,7 @@ impl Client {
     /// let client = Client::from_env()?;
     /// match client.authenticate() {
     ///     Ok(()) => println!("Didit accepts the credentials"),
-    ///     Err(error) if error.kind() == ErrorKind::Authentication => eprintln!("check the credentials: {error}"),
+    ///     Err(error) if error.kind() == ErrorKind::Authentication => eprintln!("refused: {error}"),
     ///     Err(error) => eprintln!("could not check the credentials: {error}"),
     /// }
     /// # Ok::<(), didit::Error>(())

@@ -24,7 +24,8 @@ impl Client {
     /// use didit::{Client, StatusUpdate};
     ///
     /// let client = Client::from_env()?;
-    /// client.update_status(&"4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?, &StatusUpdate::approved())?;
+    /// let id = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?;
+    /// client.update_status(&id, &StatusUpdate::approved())?;
     /// # Ok::<(), didit::Error>(())
     /// ```
     pub fn from_env() -> Result<Client> {

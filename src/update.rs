@@ -82,7 +82,8 @@ impl<'de> Deserialize<'de> for NewStatus {
 /// ```
 /// use didit::{Node, StatusUpdate};
 ///
-/// let update = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]).email("person@example.org");
+/// let node = Node::new("feature_ocr_1", "OCR");
+/// let update = StatusUpdate::resubmitted([node]).email("person@example.org");
 /// assert_eq!(update.nodes()[0].feature, "OCR");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -204,9 +205,9 @@ const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi h
 ///     update: StatusUpdate,
 /// }
 ///
-/// let text = r#"{"session_id":"abc","update":{"new_status":"declined","comment":"Duplicated user"}}"#;
+/// let text = r#"{"session_id":"abc","update":{"new_status":"declined","comment":"Seen before"}}"#;
 /// let job: Job = serde_json::from_str(text)?;
-/// assert_eq!(job.update, StatusUpdate::declined().comment("Duplicated user"));
+/// assert_eq!(job.update, StatusUpdate::declined().comment("Seen before"));
 /// let misspelled = text.replace("comment", "coment");
 /// assert!(serde_json::from_str::<Job>(&misspelled).is_err());
 /// # Ok::<(), serde_json::Error>(())
