@@ -2,7 +2,7 @@
 
 use crate::call::Call;
 use crate::error::{Error, Result};
-use crate::secret::{Secret, is_visible_ascii};
+use crate::secret::Secret;
 use crate::token::source::TokenSource;
 
 /// Holds an API key, or a client id and a client secret. `Debug` hides the key and the secret.
@@ -53,6 +53,7 @@ impl Credentials {
     /// # Errors
     /// `Config`, without the value.
     pub(crate) fn check(&self) -> Result<()> {
+        let invalid;
         let (name, problem) = match &self.0 {
             CredentialKind::Client { id, secret } => {
                 let secret = secret.expose();
@@ -69,7 +70,10 @@ impl Credentials {
                 } else {
                     return Ok(());
                 };
-                ("client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET)", problem)
+                (
+                    "client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET or DIDIT_CLIENT_SECRET_FILE)",
+                    problem,
+                )
             }
             CredentialKind::ApiKey(key) => {
                 let key = key.expose();
@@ -79,12 +83,15 @@ impl Credentials {
                     "it is in quotes: remove them"
                 } else if key.len() > MAX_LENGTH {
                     "it is longer than 8 KiB"
-                } else if !is_visible_ascii(key) {
-                    "it contains a character other than visible ASCII; is there a line break at its end?"
+                } else if key.trim() != key {
+                    "it starts or ends with a space or a line break: remove it"
+                } else if let Some(c) = key.chars().find(|c| !c.is_ascii_graphic()) {
+                    invalid = format!("it contains {c:?}, and only visible ASCII characters are allowed");
+                    &invalid
                 } else {
                     return Ok(());
                 };
-                ("API key (DIDIT_API_KEY)", problem)
+                ("API key (DIDIT_API_KEY or DIDIT_API_KEY_FILE)", problem)
             }
         };
         Err(Error::config(problem).for_setting(name))
@@ -167,9 +174,24 @@ mod tests {
             (Credentials::api_key("\"s3cret\""), "in quotes: remove them"),
             (Credentials::api_key("'s3cret'"), "in quotes: remove them"),
             (Credentials::api_key(""), "empty"),
-            (Credentials::api_key("s3cret\n"), "visible ASCII"),
-            (Credentials::api_key("s3 cret"), "visible ASCII"),
-            (Credentials::api_key("s3crét"), "visible ASCII"),
+            (Credentials::api_key("s3cret\n"), "ends with a space or a line break"),
+            (Credentials::api_key(" s3cret"), "starts or ends with a space"),
+            (
+                Credentials::api_key("s3 cret"),
+                "it contains ' ', and only visible ASCII",
+            ),
+            (
+                Credentials::api_key("s3crét"),
+                "it contains 'é', and only visible ASCII",
+            ),
+            (
+                Credentials::api_key("“s3cret”"),
+                "it contains '“', and only visible ASCII",
+            ),
+            (
+                Credentials::api_key("s3\u{202e}cret"),
+                "it contains '\\u{202e}', and only",
+            ),
             (Credentials::api_key("s3".repeat(4097)), "longer than 8 KiB"),
             (Credentials::client("id", "s3".repeat(4096)), "longer than 8 KiB"),
         ] {

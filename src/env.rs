@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ impl Client {
     /// Returns a client configured by the environment. See [`ClientBuilder::from_env`] for details.
     ///
     /// # Errors
-    /// `Config`, verdict `NotApplied`. The text names the variable, but never its value.
+    /// `Config`, verdict `NotApplied`. The text names the variable, but not its value, unless that is an absolute path.
     ///
     /// ```no_run
     /// use didit::{Client, StatusUpdate};
@@ -49,7 +49,7 @@ impl ClientBuilder {
     /// | --- | --- |
     /// | `DIDIT_CLIENT_ID`, `DIDIT_CLIENT_SECRET` | client credentials |
     /// | `DIDIT_API_KEY` | an API key. If client credentials are set as well, set `DIDIT_API_VERSION` too: `v1` uses the client credentials, `v3` the API key |
-    /// | `DIDIT_CLIENT_SECRET_FILE`, `DIDIT_API_KEY_FILE` | a file that contains the secret or the key, such as a mounted secret. A line break at its end is ignored |
+    /// | `DIDIT_CLIENT_SECRET_FILE`, `DIDIT_API_KEY_FILE` | a file that contains the secret or the key, such as a mounted secret. Line breaks at its end are ignored |
     /// | `DIDIT_API_VERSION` | `v1`, `v2` or `v3` |
     /// | `DIDIT_BASE_URL`, `DIDIT_AUTH_URL` | the session host and the authentication host; see [`ClientBuilder::base_url`] and [`ClientBuilder::auth_url`] |
     /// | `DIDIT_TIMEOUT` | the limit of one attempt in seconds, such as `30` or `2.5`; see [`ClientBuilder::timeout`] |
@@ -60,7 +60,7 @@ impl ClientBuilder {
     /// | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | proxies; see [`ClientBuilder::proxy`] |
     ///
     /// # Errors
-    /// `Config`, verdict `NotApplied`. The text names the variable, but never its value.
+    /// `Config`, verdict `NotApplied`. The text names the variable, but not its value, unless that is an absolute path.
     pub fn from_env() -> Result<ClientBuilder> {
         configure(|name| env::var_os(name))
     }
@@ -85,7 +85,7 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
         let refuse = |problem| Error::config(problem).for_setting(&name_of_file);
         match (text(name)?, path(&name_of_file)) {
             (value, None) => Ok(value),
-            (None, Some(file)) => read_secret(&file).map(Some).map_err(refuse),
+            (None, Some(file)) => read_secret(&file, name == "DIDIT_API_KEY").map(Some).map_err(refuse),
             (Some(_), Some(_)) => Err(refuse(format!("{name} is also set: unset one of them"))),
         }
     };
@@ -146,18 +146,23 @@ fn parse_variable<T>(text: Text<'_>, name: &str, hint: &str, parse: fn(&str) -> 
 fn read(path: &OsStr, limit: u64) -> Result<Vec<u8>, String> {
     let mut content = Vec::new();
     match File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut content)) {
-        Err(error) => Err(format!("the file cannot be read: {}", system_message(&error))),
+        Err(error) => {
+            // By mistake, a relative path may be the secret itself.
+            let shown = Some(path).filter(|path| Path::new(path).is_absolute());
+            let shown = shown.map(|path| format!(" {path:?}")).unwrap_or_default();
+            Err(format!("the file{shown} cannot be read: {}", system_message(&error)))
+        }
         Ok(length) if length as u64 > limit => Err(format!("the file is larger than {} KiB", limit / 1024)),
         Ok(_) => Ok(content),
     }
 }
 
-/// Reads a secret from a file. Removes the line break that editors and `echo` add.
-fn read_secret(path: &OsStr) -> Result<String, String> {
+/// Reads a secret from a file. Removes the line breaks that editors and `echo` add, and the spaces after a key.
+fn read_secret(path: &OsStr, is_key: bool) -> Result<String, String> {
     let content = String::from_utf8(read(path, MAX_SECRET_FILE)?).map_err(|_| "the file is not UTF-8")?;
     let text = content.trim_start_matches('\u{feff}');
-    let line = text.strip_suffix('\n').unwrap_or(text);
-    match line.strip_suffix('\r').unwrap_or(line) {
+    let line = text.trim_end_matches(['\r', '\n']);
+    match if is_key { line.trim_end() } else { line } {
         "" => Err("the file is empty".into()),
         secret => Ok(secret.to_owned()),
     }
@@ -179,7 +184,7 @@ fn credentials(text: Text<'_>, secret: Text<'_>, version: Option<ApiVersion>) ->
         }
         (Some(_), None, ..) => "DIDIT_CLIENT_ID is set, but DIDIT_CLIENT_SECRET is not",
         (None, Some(_), ..) => "DIDIT_CLIENT_SECRET is set, but DIDIT_CLIENT_ID is not",
-        (None, None, None, _) => "no credentials: set DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET, or DIDIT_API_KEY",
+        (None, None, None, _) => "no credentials: set DIDIT_API_KEY, or DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET",
     };
     Err(Error::config(problem))
 }
@@ -323,16 +328,18 @@ mod tests {
         let file = directory.path().join("secret");
         let path = file.to_str().unwrap();
         let longest = "k".repeat(8 * 1024);
-        for (content, secret) in [
-            ("s3cret", "s3cret"),
-            ("s3cret\n", "s3cret"),
-            ("s3cret\r\n", "s3cret"),
-            ("\u{feff}s3cret\r\n", "s3cret"),
-            ("s3cret \n\n", "s3cret \n"),
-            (&format!("{longest}\r\n"), &longest),
+        for (content, secret, key) in [
+            ("s3cret", "s3cret", "s3cret"),
+            ("s3cret\n", "s3cret", "s3cret"),
+            ("s3cret\r\n", "s3cret", "s3cret"),
+            ("\u{feff}s3cret\r\n", "s3cret", "s3cret"),
+            (" s3cret \r\n\n", " s3cret ", " s3cret"),
+            ("s3cret\n \n", "s3cret\n ", "s3cret"),
+            (&format!("{longest}\r\n"), &longest, &longest),
         ] {
             fs::write(&file, content).unwrap();
-            assert_eq!(read_secret(file.as_os_str()).unwrap(), secret, "{content:?}");
+            let read = |is_key| read_secret(file.as_os_str(), is_key).unwrap();
+            assert_eq!((read(false), read(true)), (secret.into(), key.into()), "{content:?}");
         }
         fs::write(&file, "s3cret\n").unwrap();
         let key = configured(&[("DIDIT_API_KEY_FILE", path)]).unwrap();
@@ -366,8 +373,12 @@ mod tests {
                 fs::write(&file, content).unwrap();
                 refused(path, problem);
             }
-            refused("/hunter2/missing", "cannot be read");
-            refused(directory.path().to_str().unwrap(), "cannot be read");
+            let missing = directory.path().join("a\u{7}");
+            for path in [directory.path(), &missing] {
+                refused(path.to_str().unwrap(), &format!("{path:?} cannot be read: "));
+            }
+            // The secret itself instead of a path to it.
+            refused(MARKER, "cannot be read: ");
 
             let value = name.trim_end_matches("_FILE");
             let both = [(name, path), (value, MARKER), ("DIDIT_CLIENT_ID", "me")];
@@ -509,7 +520,7 @@ mod tests {
 
     #[test]
     fn an_unusable_ca_file_is_refused() {
-        refused("DIDIT_CA_FILE", "/hunter2/missing.pem");
+        refused("DIDIT_CA_FILE", "/nowhere/missing.pem");
         refused("DIDIT_CA_FILE", env!("CARGO_MANIFEST_DIR"));
         refused("DIDIT_CA_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     }

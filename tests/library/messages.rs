@@ -35,8 +35,12 @@ fn configuration() -> Rows {
     vec![
         ("the API key is empty", refused(builder(Credentials::api_key("")))),
         (
-            "the API key ends in a line break",
+            "the API key ends with a line break",
             refused(builder(Credentials::api_key("k\n"))),
+        ),
+        (
+            "the API key is in typographic quotes",
+            refused(builder(Credentials::api_key("“k”"))),
         ),
         (
             "the API key is in quotes",

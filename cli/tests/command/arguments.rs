@@ -254,7 +254,7 @@ fn a_missing_or_invalid_configuration_exits_2_and_names_the_variable_but_no_valu
         assert!(run.line().contains(expected), "{vars:?}: {run}");
         assert!(!run.err.contains("hunter2"), "{run}");
     };
-    of(&[], "set DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET, or DIDIT_API_KEY");
+    of(&[], "set DIDIT_API_KEY, or DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET");
     of(&[("DIDIT_CLIENT_ID", "me")], "DIDIT_CLIENT_SECRET is not");
     of(&[("DIDIT_API_KEY", "k"), ("DIDIT_TIMEOUT", "hunter2")], "DIDIT_TIMEOUT");
     of(
