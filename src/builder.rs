@@ -83,7 +83,7 @@ impl ClientBuilder {
 
     /// Sets the URL of the session host. Default: `https://verification.didit.me`.
     ///
-    /// It may have a path prefix, but not one that ends in `v1`, `v2` or `v3`: the client appends the version. A
+    /// It may have a path prefix, but without a segment `v1`, `v2` or `v3`: the client appends the version. A
     /// trailing slash makes no difference. At most 8 KiB.
     pub fn base_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.base_url = url.into();

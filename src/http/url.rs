@@ -21,7 +21,10 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     if text.len() > MAX_URL {
         return refuse("it is longer than 8 KiB");
     }
-    if !is_visible_ascii(text) || text.contains(['\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
+    if !is_visible_ascii(text) {
+        return refuse("not a URL: it contains a space, or a character other than visible ASCII");
+    }
+    if text.contains(['\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
         return refuse("not a URL");
     }
     if text.contains(['?', '#']) {
@@ -43,12 +46,19 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     match scheme {
         "https" => tls::available().map_err(Error::config)?,
         "http" if allow_insecure || is_loopback(host) => {}
-        "http" => return refuse("http is for loopback hosts only, unless allow_insecure_http is set: use https"),
+        "http" => {
+            return refuse(
+                "http:// is for loopback hosts only (or with ClientBuilder::allow_insecure_http): use https://",
+            );
+        }
         _ => return refuse("it must start with https:// or http://"),
     }
-    let path = uri.path().trim_end_matches('/');
-    if ["/v1", "/v2", "/v3"].iter().any(|version| path.ends_with(version)) {
-        return refuse("it ends in an API version: remove it, and set api_version (DIDIT_API_VERSION) instead");
+    if uri
+        .path()
+        .split('/')
+        .any(|segment| ["v1", "v2", "v3"].contains(&segment))
+    {
+        return refuse("it contains an API version: remove that part, and set api_version (DIDIT_API_VERSION) instead");
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -91,19 +101,21 @@ mod tests {
     #[test]
     fn an_invalid_base_url_is_refused_with_a_reason() {
         for (url, reason) in [
-            ("http://example.org", "http is for loopback hosts only"),
+            ("http://example.org", "http:// is for loopback hosts only"),
             ("ftp://example.org", "it must start with https:// or http://"),
             ("example.org", "not an absolute URL"),
             ("http://user@localhost", "contain credentials"),
             ("http://localhost?a", "a query or a fragment"),
             ("http://localhost#a", "a query or a fragment"),
             ("http://localhost:0", "its host or port"),
-            ("http://local host", "not a URL"),
-            ("http://localhost/v3", "ends in an API version"),
-            ("http://localhost/prefix/v1/", "ends in an API version"),
+            ("http://local host", "not a URL: it contains a space"),
+            ("http://local|host", "not a URL"),
+            ("http://localhost/v3", "contains an API version"),
+            ("http://localhost/v3/session", "contains an API version"),
+            ("http://localhost/prefix/v1/", "contains an API version"),
             (
                 "http://localhost/auth/v2//",
-                "remove it, and set api_version (DIDIT_API_VERSION) instead",
+                "remove that part, and set api_version (DIDIT_API_VERSION) instead",
             ),
         ] {
             let error = base_url(url, false).unwrap_err().to_string();
@@ -118,7 +130,7 @@ mod tests {
             "http://v3",
             "http://localhost/v4",
             "http://localhost/dev1",
-            "http://localhost/v3/proxy",
+            "http://localhost/v30/proxy",
         ] {
             assert_eq!(base_url(url, true).unwrap(), url);
         }

@@ -68,7 +68,7 @@ fn configuration() -> Rows {
             refused(builder(key()).base_url("http://a:b@127.0.0.1")),
         ),
         (
-            "`base_url` ends in an API version",
+            "`base_url` contains an API version",
             refused(builder(key()).base_url("http://127.0.0.1/v3/")),
         ),
         ("`timeout` is zero", refused(builder(key()).timeout(Duration::ZERO))),
