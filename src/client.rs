@@ -337,7 +337,10 @@ impl Shared {
                 (status, _) if may_replace(&status) => {}
                 (status, None) => return Ok(Ensured::LeftAlone(status)),
                 (status, Some(kind)) => {
-                    let problem = format!("the session is {}, which may not be replaced", describe(&status));
+                    let problem = format!(
+                        "the session is already {}, and this call does not replace that",
+                        describe(&status)
+                    );
                     let error = Error::new(kind, Verdict::NotApplied, problem);
                     return Err(error.with(|error| error.retryable = false));
                 }

@@ -74,7 +74,14 @@ pub(crate) fn send(
         if let Some(error) = too_late {
             return error;
         }
-        let error = operation.error(failure.kind, failure.outcome, failure.problem, failure.advice);
+        let advice = match failure.outcome {
+            Outcome::NotYet if failure.advice.is_empty() => operation.advice(
+                "check the auth URL (DIDIT_AUTH_URL), or retry later",
+                "check the base URL (DIDIT_BASE_URL), or retry later",
+            ),
+            _ => failure.advice,
+        };
+        let error = operation.error(failure.kind, failure.outcome, failure.problem, advice);
         let own_time = operation == Operation::FetchToken && timeout < limit && error.kind() == ErrorKind::Timeout;
         error.with(|error| error.deadline_exceeded = own_time)
     };
@@ -88,24 +95,24 @@ pub(crate) fn send(
         }
     }
     if response.status != 200 {
-        return Err(status_error(&response, &body, host(request.url), operation, secrets));
+        return Err(status_error(&response, &body, request, operation, secrets));
     }
     let body = body.map_err(|failure| failed(failure).with(|error| error.status = Some(200)))?;
     Ok((response, body))
 }
 
-/// Returns the error for an answer of `host` with another status than 200 (docs/didit-api.md §6).
+/// Returns the error for an answer to `request` with another status than 200 (docs/didit-api.md §6).
 fn status_error(
     response: &Response,
     body: &Result<Vec<u8>, Failure>,
-    host: &str,
+    request: &Request<'_>,
     operation: Operation,
     secrets: &[&str],
 ) -> Error {
     use ErrorKind::{Authentication, Forbidden, NotFound, RateLimited, Rejected, Server, UnexpectedResponse};
     use Outcome::{Lost, NotYet, Refused, Unclear};
 
-    let status = response.status;
+    let (status, host) = (response.status, host(request.url));
     // Only the body of an error may be shown. A success may contain personal data.
     let shown = match status {
         400.. => body.as_deref().unwrap_or_default(),
@@ -125,8 +132,9 @@ fn status_error(
         _ => format!("{host} answered {status}"),
     };
     let check_url = operation.check_url();
+    let check_client = "check the client id, the client secret and the auth URL";
     let check = |advice| match from_didit {
-        true => operation.advice("check the client id, the client secret and the auth URL", advice),
+        true => operation.advice(check_client, advice),
         false => check_url,
     };
     let (kind, outcome, advice) = match status {
@@ -134,7 +142,10 @@ fn status_error(
         408 | 500..=599 => (Server, Lost, "retry later"),
         425 => (Rejected, NotYet, "retry later"),
         429 => (RateLimited, NotYet, "retry later"),
-        401 => (Authentication, Refused, check("check the credentials")),
+        401 if request.headers.iter().any(|(name, _)| *name == "x-api-key") => {
+            (Authentication, Refused, check("check the API key (DIDIT_API_KEY)"))
+        }
+        401 => (Authentication, Refused, check(check_client)),
         402 => (Rejected, Refused, check("check the application's credits")),
         403 => (
             Forbidden,
@@ -146,7 +157,11 @@ fn status_error(
             Refused,
             check("check the session id; the session may belong to another application"),
         ),
-        400..=499 => (Rejected, Refused, check("the same request will be refused again")),
+        400..=499 => (
+            Rejected,
+            Refused,
+            check("the same request is refused until something changes"),
+        ),
         301 | 307 | 308 => (UnexpectedResponse, Refused, check_url),
         300..=399 => (UnexpectedResponse, Unclear, check_url),
         _ => (UnexpectedResponse, Unclear, ""),

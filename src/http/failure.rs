@@ -16,6 +16,7 @@ pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
     pub(crate) outcome: Outcome,
     pub(crate) problem: String,
+    /// Empty with `NotYet` if the URL may be wrong.
     pub(crate) advice: &'static str,
 }
 
@@ -85,7 +86,12 @@ impl Failure {
             Stage::Waiting => context.waiting(error, &server),
             Stage::Reading => context.reading(error, &server),
         };
+        let is_absent = matches!(error, E::Io(error) if matches!(error.kind(), Io::ConnectionRefused | Io::Other));
         let (outcome, advice) = match (stage, kind) {
+            // The URL may be wrong. The caller knows the name of its setting.
+            (Stage::Connecting, _) if is_absent && context.proxy.is_none() && !host.ends_with(".didit.me") => {
+                (Outcome::NotYet, "")
+            }
             (Stage::Connecting, _) => (Outcome::NotYet, "retry later"),
             (Stage::TooLate, _) => (Outcome::TooLate, "retry later"),
             (_, UnexpectedResponse) => (Outcome::Unclear, ""),
@@ -107,7 +113,7 @@ impl Context<'_> {
         match proxy_status(error) {
             Some(status @ (401 | 407)) => Some((
                 format!(
-                    "the proxy {proxy} requires a user name and a password, or rejected those given (it answered {status})"
+                    "the proxy {proxy} requires a user name and a password, or refused those given (it answered {status})"
                 ),
                 "check the user name and the password in the proxy's URL; only Basic authentication is supported",
             )),
@@ -252,7 +258,8 @@ mod tests {
         let certain = matches!(failure.outcome, Outcome::Refused | Outcome::NotYet);
         assert_eq!(certain, stage == Stage::Connecting);
         let retryable = matches!(failure.outcome, Outcome::NotYet | Outcome::Lost);
-        assert_eq!(failure.advice == "retry later", retryable);
+        let may_be_wrong = failure.outcome == Outcome::NotYet && proxy.is_none() && failure.advice.is_empty();
+        assert_eq!(failure.advice == "retry later" || may_be_wrong, retryable);
         (failure.kind, failure.problem, retryable)
     }
 
@@ -312,7 +319,7 @@ mod tests {
                 (kind, tunnelled, true)
             );
         }
-        let credentials = "the proxy p:3128 requires a user name and a password, or rejected those given";
+        let credentials = "the proxy p:3128 requires a user name and a password, or refused those given";
         for (status, problem) in [
             (401, credentials),
             (403, "the proxy p:3128 refuses a.test:8443"),
@@ -322,6 +329,26 @@ mod tests {
             let problem = format!("{problem} (it answered {status})");
             let failure = failure(&error, Stage::Connecting, Some("p:3128"));
             assert_eq!(failure, (ErrorKind::Network, problem, false));
+        }
+    }
+
+    #[test]
+    fn the_url_may_be_wrong_if_there_is_no_such_host() {
+        for (error, host, proxy, advice) in [
+            (io(Io::ConnectionRefused), "a.test:8443", None, ""),
+            (unresolved(Io::Other, ""), "a.test:8443", None, ""),
+            (unresolved(Io::Other, ""), "apx.didit.me", None, "retry later"),
+            (unresolved(Io::TimedOut, " in time"), "a.test", None, "retry later"),
+            (io(Io::ConnectionRefused), "a.test", Some("p:3128"), "retry later"),
+            (io(Io::ConnectionReset), "a.test", None, "retry later"),
+        ] {
+            let context = Context { host, proxy, ..CONTEXT };
+            let failure = Failure::new(&error, Stage::Connecting, &context);
+            assert_eq!(
+                (failure.outcome, failure.advice),
+                (Outcome::NotYet, advice),
+                "{error:?}"
+            );
         }
     }
 
@@ -427,14 +454,17 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn system_messages_are_shown_without_their_number() {
-        for (number, message) in [
-            (111, "connection refused"),
-            (24, "too many open files"),
-            (104, "the connection was reset"),
-        ] {
-            let error = ureq::Error::Io(io::Error::from_raw_os_error(number));
-            let (_, problem, _) = failure(&error, Stage::Connecting, None);
-            assert_eq!(problem, format!("connecting to a.test:8443: {message}"));
+        for number in [111, 24] {
+            let error = io::Error::from_raw_os_error(number);
+            // The words are those of the C library.
+            let words = error.to_string().replace(&format!(" (os error {number})"), "");
+            let (_, problem, _) = failure(&ureq::Error::Io(error), Stage::Connecting, None);
+            let expected = format!("connecting to a.test:8443: {words}");
+            assert!(problem.eq_ignore_ascii_case(&expected), "{problem:?}, not {expected:?}");
+            assert!(!problem.contains(&words[..1]), "{problem} should be in lower case");
         }
+        let reset = ureq::Error::Io(io::Error::from_raw_os_error(104));
+        let (_, problem, _) = failure(&reset, Stage::Connecting, None);
+        assert_eq!(problem, "connecting to a.test:8443: the connection was reset");
     }
 }

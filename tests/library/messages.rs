@@ -331,7 +331,14 @@ fn access_tokens() -> Rows {
         ("200 without a token", tokens(answer(200, &[], "{}"))),
         ("200 with HTML", tokens(answer(200, &[], "<html></html>"))),
         ("no response arrives", tokens(vec![Step::Stall])),
-        ("the API rejects the token and its replacement", {
+        ("nothing listens at the address", {
+            let client = Client::builder(Credentials::client("id", "secret"))
+                .auth_url(format!("http://{CLOSED}"))
+                .base_url(format!("http://{CLOSED}"))
+                .retry(RetryPolicy::none());
+            failed(&client.build().unwrap(), CLOSED, &approved())
+        }),
+        ("the API refuses the token and its replacement", {
             let server = Server::start(|request| match request.is_token_request() {
                 true => token("token"),
                 false => answer(401, &[], r#"{"detail":"Token expired."}"#),

@@ -619,7 +619,7 @@ fn a_decision_made_between_two_attempts_is_never_overwritten() {
         assert!(!error.is_retryable());
         let text = error.to_string();
         for words in [
-            "the session is Declined, which may not be replaced",
+            "the session is already Declined, and this call does not replace that",
             "attempt 2 may have been applied",
         ] {
             assert!(text.contains(words), "{text}");
@@ -645,7 +645,7 @@ fn only_a_known_status_is_quoted_when_it_is_left_alone_in_doubt() {
     let result = client.ensure_status_if(&session_id(), &StatusUpdate::approved(), may_replace);
     let text = result.unwrap_err().to_string();
     assert!(
-        text.contains("the session is in another status") && !text.contains("k3y"),
+        text.contains("the session is already in another status") && !text.contains("k3y"),
         "{text}"
     );
 }
