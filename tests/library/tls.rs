@@ -350,7 +350,10 @@ fn a_server_that_requires_a_client_certificate_means_not_applied() {
             },
             |request| panic!("a request without a client certificate: {request:?}"),
         );
-        let words = ["wants a client certificate, which didit cannot send: is a gateway in between?"];
+        let words = [
+            "wants a client certificate, which didit cannot send; ",
+            "; is a gateway in between?",
+        ];
         assert_nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
         let error = trusting(&server, &authority.pem).session(&session_id()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Network, "{error}");
