@@ -81,18 +81,23 @@ pub fn read(file: Option<&Path>) -> Result<String, String> {
         Some(file) => File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
         None => wait_out(|| io::stdin().lock().read_to_end(&mut bytes)),
     };
-    read.map_err(|error| format!("the input cannot be read: {}", system_message(&error)))?;
+    read.map_err(|error| {
+        format!(
+            "the input cannot be read: {}; nothing was sent; check the file name",
+            system_message(&error)
+        )
+    })?;
     if u32::try_from(bytes.len()).is_err() {
-        return Err("the input is larger than 4 GiB; split it".into());
+        return Err("the input is larger than 4 GiB; nothing was sent; split it".into());
     }
     if bytes.starts_with(b"\x1f\x8b") {
-        return Err("the input is compressed with gzip; decompress it first".into());
+        return Err("the input is compressed with gzip; nothing was sent; decompress it first".into());
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\xd0\xcf\x11\xe0") {
-        return Err("the input is a workbook; save it as CSV".into());
+        return Err("the input is a workbook; nothing was sent; save it as CSV".into());
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.iter().take(2).any(|byte| *byte == 0) {
-        return Err("the input is UTF-16; save it as UTF-8".into());
+        return Err("the input is UTF-16; nothing was sent; save it as UTF-8".into());
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
@@ -100,7 +105,7 @@ pub fn read(file: Option<&Path>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         format!(
-            "line {}: not UTF-8; the rest was not read; save the input as UTF-8",
+            "line {}: not UTF-8; nothing was sent; save the input as UTF-8",
             1 + line_ends(before)
         )
     })
@@ -128,7 +133,9 @@ impl Input {
     ) -> Result<Input, String> {
         match (format, text.trim_start().chars().next()) {
             (_, Some('[')) => {
-                return Err("the input is a JSON array; convert it to NDJSON with `jq -c '.[]'`".into());
+                return Err(
+                    "the input is a JSON array; convert it to NDJSON with `jq -c '.[]' FILE > FILE.ndjson`".into(),
+                );
             }
             (Format::Csv, Some('{')) => {
                 return Err("the input is JSON; if it has one object per line, add --format ndjson".into());
@@ -356,14 +363,10 @@ fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<String>)
 fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusUpdate), String> {
     let columns = &table.columns;
     if record.len() != columns.len() {
-        let separator = if table.separator == ',' {
-            "a comma"
-        } else {
-            "a separator"
-        };
-        let hint = match record.len() > columns.len() {
-            true => format!("; a field that contains {separator} must be in quotes"),
-            false => String::new(),
+        let hint = match table.separator {
+            _ if record.len() < columns.len() => "",
+            ',' => "; a field that contains a comma must be in quotes",
+            _ => "; a field that contains a separator must be in quotes",
         };
         let (fields, columns) = (counted(record.len(), "field"), columns.len());
         return Err(format!("this row has {fields}, but the header has {columns}{hint}"));

@@ -89,9 +89,10 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
         }
     };
     let text = input::read(options.file.as_deref());
+    let text = text.map_err(|problem| say(&format!("{name}: {problem}"))).ok()?;
     let check = |update: &StatusUpdate| client.check(update);
     let ignore = options.ignore_unknown_columns;
-    let input = text.and_then(|text| Input::parse(text, options.format, ignore, check, &mut complain));
+    let input = Input::parse(text, options.format, ignore, check, &mut complain);
     let input = input.map_err(&mut complain).ok();
     if problems > MAX_SHOWN {
         say(&format!("{name}: and {} more", problems - MAX_SHOWN));
@@ -101,15 +102,17 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
         say(&(problems + "; nothing was sent; correct the input and run again"));
         return None;
     }
-    if let Some(ignored) = input
-        .as_ref()
-        .map(|input| &input.ignored)
-        .filter(|ignored| !ignored.is_empty())
-    {
+    let input = input?;
+    if input.len() == 0 {
+        say(&format!("{name} has no rows; nothing was sent"));
+        return None;
+    }
+    let ignored = &input.ignored;
+    if !ignored.is_empty() {
         let columns = if ignored.len() == 1 { "column" } else { "columns" };
         say(&format!("{name}: ignoring the {columns} {}", ignored.join(", ")));
     }
-    input
+    Some(input)
 }
 
 /// Runs a batch, or a dry run, of a valid input.
@@ -194,13 +197,11 @@ fn end_dry_run(input: &Input, history: &History, output: Output, mut lines: Line
     summary.exit = Exit::Done;
     if output.json {
         let mut object = summary.to_json();
-        let names = ["rows", "approved", "declined", "resubmitted", "repeated"];
-        for (name, number) in names
-            .into_iter()
-            .zip([total, approved, declined, resubmitted, repeated])
-        {
-            object[name] = number.into();
-        }
+        object["rows"] = total.into();
+        object["approved"] = approved.into();
+        object["declined"] = declined.into();
+        object["resubmitted"] = resubmitted.into();
+        object["repeated"] = repeated.into();
         lines.add_summary(&object);
         return if lines.print() { Exit::Done } else { Exit::NotDone };
     }

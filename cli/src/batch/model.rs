@@ -392,22 +392,17 @@ impl Model {
         let in_doubt = self.rows[row].in_doubt && matches!(outcome, Outcome::Refused | Outcome::Unknown);
         let unsettled = matches!(outcome, Outcome::NotApplied | Outcome::Unknown);
         let cause = self.causes.get(&row).filter(|_| unsettled).cloned().unwrap_or_default();
-        let reasons = [cause.as_str(), reason];
+        let mut reasons = vec![cause.as_str(), reason];
+        reasons.retain(|text| !text.is_empty());
+        let reason = reasons.join("; ");
+        // A row that is unknown only because of another decision is not in doubt, so it has no cause.
+        let has_cause = in_doubt || outcome == Outcome::NotApplied;
         Record {
             row,
             outcome,
             in_doubt,
-            reason: reasons
-                .into_iter()
-                .filter(|text| !text.is_empty())
-                .collect::<Vec<_>>()
-                .join("; "),
-            // A row that is unknown only because of another decision is not in doubt, so it has no cause.
-            cause: if in_doubt || outcome == Outcome::NotApplied {
-                cause
-            } else {
-                String::new()
-            },
+            reason,
+            cause: Some(cause).filter(|_| has_cause).unwrap_or_default(),
             journaled: false,
         }
     }

@@ -86,6 +86,7 @@ impl<'a> Run<'a> {
                 let mut model = self.model();
                 model.stop(Stop::Signal);
                 let (in_flight, doubts, time) = model.rest(self.start.elapsed());
+                let left = counted(self.input.len() - model.counts().ended(), "row");
                 drop(model);
                 let mut waits = Vec::new();
                 if in_flight > 0 {
@@ -98,7 +99,7 @@ impl<'a> Run<'a> {
                 if !waits.is_empty() {
                     let waits = waits.join(", then ");
                     say(&format!(
-                        "{waits}; press Ctrl-C again to stop now and leave them for the next run"
+                        "{waits}; press Ctrl-C again to stop now and leave {left} for the next run"
                     ));
                 }
             }
@@ -156,13 +157,12 @@ impl<'a> Run<'a> {
         let (rows, counts) = (self.input.len(), &summary.counts);
         if summary.not_applied > 0 {
             say("run the same command again to resume with the remaining rows");
-        } else if before == rows && before > 0 {
-            say(match counts.refused {
-                0 => "nothing is left to do",
-                _ => "nothing is left to do; --retry refused resends the refused rows",
-            });
+        } else if counts.refused > 0 && counts.unknown == 0 {
+            say("nothing is left to do; --retry refused resends the refused rows");
+        } else if before == rows {
+            say("nothing is left to do");
         }
-        if counts.refused == rows && rows > 0 {
+        if counts.refused == rows {
             say(
                 "all rows were refused: check whether the sessions belong to the application of these credentials; with \
                  other credentials, the same command starts over",
@@ -297,8 +297,8 @@ fn failure(error: &Error, write: bool) -> Failure {
         true if in_doubt => "; whether it was applied is unknown".into(),
         // The error's text begins with the summary.
         true => error.to_string()[reason.len()..].into(),
-        // A failed read means nothing for the update.
-        false => String::new(),
+        // A failed read means nothing for the update, so only the advice is kept.
+        false => error.advice().map_or(String::new(), |advice| format!("; {advice}")),
     };
     Failure {
         kind,

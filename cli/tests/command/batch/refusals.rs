@@ -256,18 +256,25 @@ fn a_refused_row_is_resent_only_with_retry() {
     });
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(3));
-    run(&server, &[&file]).exits(1);
+    let first = run(&server, &[&file]).exits(1);
+    // The advice is kept when the row is read before it is resent.
+    let read = run(&server, &[&file, "--retry", "refused", "--json"]).exits(1);
+    let objects = read.objects();
+    let result = objects.iter().find(|object| object["result"] == "refused").unwrap();
+    let (_, advice) = first.out.trim_end().split_once("; nothing was changed").unwrap();
+    assert!(result["reason"].as_str().unwrap().ends_with(advice), "{first}{read}");
+    assert_eq!(result["status_code"], 404, "{read}");
     *lock(&missing) = false;
     let again = run(&server, &[&file]).exits(1);
     assert!(again.out.starts_with("line 3: refused: "), "{again}");
-    assert_eq!(server.requests().len(), 3);
+    assert_eq!(server.requests().len(), 4);
     let retried = run(&server, &[&file, "--retry", "unknown,refused"]).exits(0);
     assert_eq!(retried.out, "");
     let methods = |from: usize| -> Vec<String> {
         let requests = server.requests().into_iter().skip(from);
         requests.map(|request| request.method).collect()
     };
-    assert_eq!(methods(3), ["GET", "PATCH"]);
+    assert_eq!(methods(4), ["GET", "PATCH"]);
     run(&server, &[&file, "--retry", "refused"]).exits(0);
-    assert_eq!(methods(5), [""; 0]);
+    assert_eq!(methods(6), [""; 0]);
 }

@@ -98,8 +98,7 @@ fn the_first_signal_waits_for_requests_in_flight_and_sends_nothing_else() {
         let held = Held::start(&file, 3, false);
         held.first_signal(signal);
         let (run, server, sessions) = held.end(6);
-        let notice =
-            "didit: waiting for 3 requests in flight; press Ctrl-C again to stop now and leave them for the next run";
+        let notice = "didit: waiting for 3 requests in flight; press Ctrl-C again to stop now and leave 40 rows for the next run";
         assert!(run.err.starts_with(notice), "{run}");
         assert!(
             run.err
@@ -177,7 +176,10 @@ fn the_second_signal_ends_the_command_immediately() {
     let run = Run::end(held.child).exits(130);
     drop(held.release);
     let err = fs::read_to_string(held.stderr).unwrap();
-    assert!(!err.contains("40 rows"), "{run}{err}");
+    assert!(
+        err.ends_with("again to stop now and leave 40 rows for the next run\n"),
+        "{run}{err}"
+    );
 }
 
 #[cfg(target_os = "linux")]
