@@ -337,10 +337,8 @@ impl Shared {
                 (status, _) if may_replace(&status) => {}
                 (status, None) => return Ok(Ensured::LeftAlone(status)),
                 (status, Some(kind)) => {
-                    let problem = format!(
-                        "the session is already {}, and this call does not replace that",
-                        describe(&status)
-                    );
+                    let now = describe(&status);
+                    let problem = format!("the session is already {now}, and this call does not replace that");
                     let error = Error::new(kind, Verdict::NotApplied, problem);
                     return Err(error.with(|error| error.retryable = false));
                 }

@@ -70,10 +70,8 @@ impl Credentials {
                 } else {
                     return Ok(());
                 };
-                (
-                    "client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET or DIDIT_CLIENT_SECRET_FILE)",
-                    problem,
-                )
+                let name = "client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET or DIDIT_CLIENT_SECRET_FILE)";
+                (name, problem)
             }
             CredentialKind::ApiKey(key) => {
                 let key = key.expose();

@@ -148,9 +148,9 @@ fn read(path: &OsStr, limit: u64) -> Result<Vec<u8>, String> {
     match File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut content)) {
         Err(error) => {
             // By mistake, a relative path may be the secret itself.
-            let shown = Some(path).filter(|path| Path::new(path).is_absolute());
-            let shown = shown.map(|path| format!(" {path:?}")).unwrap_or_default();
-            Err(format!("the file{shown} cannot be read: {}", system_message(&error)))
+            let path = Path::new(path).is_absolute().then(|| format!(" {path:?}"));
+            let (path, why) = (path.unwrap_or_default(), system_message(&error));
+            Err(format!("the file{path} cannot be read: {why}"))
         }
         Ok(length) if length as u64 > limit => Err(format!("the file is larger than {} KiB", limit / 1024)),
         Ok(_) => Ok(content),

@@ -320,16 +320,15 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
         f.write_str(&self.summary())?;
+        // A read changes nothing in any case.
+        let is_update = inner.subject.starts_with("setting ");
         match (inner.verdict, &inner.first_unknown_attempt) {
             (Verdict::Unknown, Some((attempt, problem))) => write!(
                 f,
                 "; whether it was applied is unknown: attempt {attempt} may have been applied ({problem})"
             )?,
             (Verdict::Unknown, None) => f.write_str("; whether it was applied is unknown")?,
-            // A read changes nothing, so only an update says so.
-            (Verdict::NotApplied, _) if inner.subject.starts_with("setting ") => {
-                f.write_str("; nothing was changed")?
-            }
+            (Verdict::NotApplied, _) if is_update => f.write_str("; nothing was changed")?,
             (Verdict::NotApplied, _) => {}
         }
         if let Some(advice) = self.advice() {

@@ -133,6 +133,8 @@ fn status_error(
     };
     let check_url = operation.check_url();
     let check_client = "check the client id, the client secret and the auth URL";
+    let unchanged = "the same request is refused until something changes";
+    let has_key = request.headers.iter().any(|(name, _)| *name == "x-api-key");
     let check = |advice| match from_didit {
         true => operation.advice(check_client, advice),
         false => check_url,
@@ -142,9 +144,7 @@ fn status_error(
         408 | 500..=599 => (Server, Lost, "retry later"),
         425 => (Rejected, NotYet, "retry later"),
         429 => (RateLimited, NotYet, "retry later"),
-        401 if request.headers.iter().any(|(name, _)| *name == "x-api-key") => {
-            (Authentication, Refused, check("check the API key (DIDIT_API_KEY)"))
-        }
+        401 if has_key => (Authentication, Refused, check("check the API key (DIDIT_API_KEY)")),
         401 => (Authentication, Refused, check(check_client)),
         402 => (Rejected, Refused, check("check the application's credits")),
         403 => (
@@ -157,11 +157,7 @@ fn status_error(
             Refused,
             check("check the session id; the session may belong to another application"),
         ),
-        400..=499 => (
-            Rejected,
-            Refused,
-            check("the same request is refused until something changes"),
-        ),
+        400..=499 => (Rejected, Refused, check(unchanged)),
         301 | 307 | 308 => (UnexpectedResponse, Refused, check_url),
         300..=399 => (UnexpectedResponse, Unclear, check_url),
         _ => (UnexpectedResponse, Unclear, ""),

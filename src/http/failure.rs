@@ -87,11 +87,10 @@ impl Failure {
             Stage::Reading => context.reading(error, &server),
         };
         let is_absent = matches!(error, E::Io(error) if matches!(error.kind(), Io::ConnectionRefused | Io::Other));
+        // The caller knows which URL it is.
+        let may_be_wrong = is_absent && context.proxy.is_none() && !host.ends_with(".didit.me");
         let (outcome, advice) = match (stage, kind) {
-            // The URL may be wrong. The caller knows the name of its setting.
-            (Stage::Connecting, _) if is_absent && context.proxy.is_none() && !host.ends_with(".didit.me") => {
-                (Outcome::NotYet, "")
-            }
+            (Stage::Connecting, _) if may_be_wrong => (Outcome::NotYet, ""),
             (Stage::Connecting, _) => (Outcome::NotYet, "retry later"),
             (Stage::TooLate, _) => (Outcome::TooLate, "retry later"),
             (_, UnexpectedResponse) => (Outcome::Unclear, ""),

@@ -43,21 +43,15 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     if !is_usable(authority) {
         return refuse("its host or port is invalid");
     }
+    let insecure = "http:// is for loopback hosts only (or with ClientBuilder::allow_insecure_http): use https://";
     match scheme {
         "https" => tls::available().map_err(Error::config)?,
         "http" if allow_insecure || is_loopback(host) => {}
-        "http" => {
-            return refuse(
-                "http:// is for loopback hosts only (or with ClientBuilder::allow_insecure_http): use https://",
-            );
-        }
+        "http" => return refuse(insecure),
         _ => return refuse("it must start with https:// or http://"),
     }
-    if uri
-        .path()
-        .split('/')
-        .any(|segment| ["v1", "v2", "v3"].contains(&segment))
-    {
+    let mut segments = uri.path().split('/');
+    if segments.any(|segment| ["v1", "v2", "v3"].contains(&segment)) {
         return refuse("it contains an API version: remove that part, and set api_version (DIDIT_API_VERSION) instead");
     }
     Ok(text.trim_end_matches('/').to_owned())
