@@ -19,15 +19,14 @@ Environment:
   DIDIT_CLIENT_SECRET_FILE              instead of the variable
   DIDIT_API_VERSION                     v1, v2 or v3 (default: v3 with an API
                                         key, v1 with client credentials)
-  DIDIT_BASE_URL                        the host of sessions
+  DIDIT_BASE_URL                        the base URL of sessions
                                         (https://verification.didit.me)
-  DIDIT_AUTH_URL                        the host of access tokens
+  DIDIT_AUTH_URL                        the base URL of access tokens
                                         (https://apx.didit.me)
   DIDIT_TIMEOUT                         seconds for one attempt (30)
-  DIDIT_DEADLINE                        seconds for one session with all its
+  DIDIT_DEADLINE                        seconds for one call with all its
                                         attempts (no limit)
-  DIDIT_MAX_RETRIES                     retries for one session (2); a batch
-                                        has its own retries
+  DIDIT_MAX_RETRIES                     retries for one call (2), not in batches
   DIDIT_TOKEN_FILE                      a file that caches the access token for
                                         the next run
   DIDIT_CA_FILE                         the certificates to trust, in PEM
@@ -38,12 +37,22 @@ Environment:
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done
-  1  some rows of a batch were refused
   2  invalid command line, configuration or input; nothing was sent
   3  Didit refused the credentials
-  4  Didit refused the request; nothing was changed
+  4  Didit refused the request
   5  unknown: check the session's status before you retry
   6  not done, nothing was changed; the message says whether a retry can help";
+
+const BATCH_EXIT_STATUS: &str = "\
+Exit status:
+  0  every row is applied or already set
+  1  some rows were refused
+  2  invalid command line, configuration or input; nothing was sent
+  3  Didit refused the credentials
+  5  some rows are unknown
+  6  some rows were not applied, others may be; the same command resumes
+  If several apply, the first of 3, 5, 6, 1 is used.
+  130  interrupted a second time; the same command resumes";
 
 const BATCH: &str = "\
 FILE is CSV with a header line, or NDJSON with the same names. Commas,
@@ -58,9 +67,9 @@ Columns, in any order:
   email, email_language    email the person
 
 The batch checks the whole input before it sends anything. A journal records
-what was sent and what came of it. After a crash or a kill, the same command
-resumes the batch and reads back the rows in doubt. Standard output lists the
-rows that were not applied, one per line; with --json, it lists every row.";
+what was sent and its result. After a crash or a kill, the same command resumes
+the batch and reads back the rows in doubt. Standard output lists the rows that
+were not applied; with --json, it lists every row except duplicates.";
 
 const SANDBOX: &str = "\
 The sandbox listens on 127.0.0.1 and answers like both of Didit's hosts. It runs
@@ -69,16 +78,16 @@ DIDIT_* and proxy variables unset, and with this didit first in PATH. It ends
 with COMMAND and forgets its sessions. --json and --verbose have no effect on
 the sandbox itself.
 
-Every session exists and is In Review, and all credentials are accepted, except
-those listed below. With --fail-rate, a share of all requests fails: the
-connection closes or the answer is a 502, before or after the update is applied,
-or the answer is cut off. Every sandbox fails the same requests.
+Any session id is accepted and starts as In Review, and any credentials are
+accepted, except those listed below. With --fail-rate, a share of all requests
+fails: the connection closes or the answer is a 502, before or after the update
+is applied, or the answer is cut off. Every sandbox fails the same requests.
 
 Session ids that cause failures:
   unknown-*      does not exist: 404
   forbidden-*    cannot be read or updated: 403
   unfinished-*   is In Progress and rejects updates: 400
-  throttled-*    exceeds the rate limit once: 429, Retry-After: 1
+  throttled-*    answers 429 once, with Retry-After: 1
   readonly-*     can be read, but rejects updates for 10 s: 503
   slow-*         answers after 5 s
   lost-*         is updated, but the connection closes before the answer
@@ -97,7 +106,6 @@ Exit status:
   126  COMMAND cannot be run
   127  COMMAND was not found";
 
-const BATCH_EXIT_STATUS: &str = "  If several apply to a batch, the first of 3, 5, 6, 1 is used.";
 const SEE_ENVIRONMENT: &str = "Credentials come from the environment: see 'didit --help'.";
 
 /// Approve, decline or resubmit Didit identity-verification sessions
@@ -108,7 +116,7 @@ const SEE_ENVIRONMENT: &str = "Credentials come from the environment: see 'didit
     arg_required_else_help = true,
     subcommand_value_name = "COMMAND"
 )]
-#[command(after_help = format!("{ENVIRONMENT}\n\n{EXIT_STATUS}"))]
+#[command(after_help = format!("{ENVIRONMENT}\n\n{EXIT_STATUS}\n  A batch has others: see 'didit batch --help'."))]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -131,14 +139,14 @@ pub enum Command {
     },
 
     /// Approve, decline or resubmit many sessions from a CSV or NDJSON file
-    #[command(after_help = format!("{BATCH}\n\n{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}\n{BATCH_EXIT_STATUS}"))]
+    #[command(after_help = format!("{BATCH}\n\n{SEE_ENVIRONMENT}\n\n{BATCH_EXIT_STATUS}"))]
     Batch(Batch),
 
     /// Check that Didit accepts the credentials, without changing anything
     #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
     Auth,
 
-    /// Run a command or a shell against a stand-in for Didit on this machine
+    /// Run a command or a shell against a local mock of Didit
     #[command(after_help = SANDBOX)]
     Sandbox(Sandbox),
 
@@ -188,11 +196,11 @@ pub struct Update {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub comment: Option<String>,
 
-    /// A node to repeat, such as feature_ocr_1:OCR; required with resubmitted, can be given several times (API v3)
+    /// A verification step that the person must repeat, such as feature_ocr_1:OCR; only with resubmitted, can be given several times (API v3)
     #[arg(long = "node", value_name = "NODE_ID:FEATURE")]
     pub nodes: Vec<Node>,
 
-    /// Email the person at this address (API v3)
+    /// Send the person an email at this address (API v3)
     #[arg(long, value_name = "ADDRESS")]
     pub email: Option<String>,
 
@@ -204,7 +212,7 @@ pub struct Update {
     #[arg(long)]
     pub ensure: bool,
 
-    /// With --ensure, leave a session unchanged if it has another decision (exit status 6)
+    /// With --ensure, do not change a session that is already Approved, Declined or Resubmitted (exit status 6)
     #[arg(long, requires = "ensure")]
     pub unless_decided: bool,
 }
@@ -229,12 +237,12 @@ pub struct Batch {
     #[arg(long)]
     pub ignore_unknown_columns: bool,
 
-    /// Where to record what was sent and what came of it [default: FILE.journal, next to the input]
+    /// Where to record what was sent and its result [default: FILE.journal, next to the input]
     // `None` only in a dry run.
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 
-    /// Send at most this many requests per minute, fewer if Didit asks
+    /// Send at most this many requests per minute, fewer if Didit limits the rate
     #[arg(long, value_name = "PER_MINUTE", default_value = "300", value_parser = |text: &str| whole(text, MAX_RATE))]
     #[arg(allow_negative_numbers = true)]
     pub rate: u32,
@@ -283,7 +291,7 @@ pub struct Sandbox {
     #[arg(long, value_name = "F", default_value = "0", value_parser = share, allow_negative_numbers = true)]
     pub fail_rate: f64,
 
-    /// Accept N updates and twice as many reads per SECONDS (60); Didit accepts 300 updates per minute
+    /// Accept N updates and 2N reads per SECONDS (60); Didit accepts 300 updates per minute
     #[arg(long, value_name = "N[/SECONDS]", value_parser = rate_limit)]
     pub rate_limit: Option<RateLimit>,
 
@@ -367,7 +375,7 @@ impl Batch {
             self.journal = Some(name.into());
         }
         if self.journal.is_none() && !self.dry_run {
-            return Err("reading from a pipe requires --journal FILE, so that the batch can resume");
+            return Err("reading from standard input or a pipe requires --journal FILE, so that the batch can resume");
         }
         Ok(())
     }

@@ -43,10 +43,8 @@ pub fn update(options: &Update, output: Output) -> Exit {
     if output.json || exit == Exit::Done && !output.quiet {
         if let Err(error) = print(&line(&object, &text, output)) {
             // The exit status describes the decision. Another status would make a script retry an applied update.
-            say(&format!(
-                "{text}; standard output cannot be written: {}",
-                system_message(&error)
-            ));
+            let reason = system_message(&error);
+            say(&format!("{text}; standard output cannot be written: {reason}"));
         }
     }
     exit
@@ -151,7 +149,7 @@ pub fn auth(output: Output) -> Exit {
         client.authenticate()?;
         let host = client.base_url().split('/').nth(2).unwrap_or_default();
         let (version, id) = (client.api_version(), client.client_id());
-        let what = id.map_or("the API key".into(), |id| format!("client ID {id}"));
+        let what = id.map_or("the API key".into(), |id| format!("client id {id}"));
         let object = json!({"result": "accepted", "host": host, "api_version": version, "client_id": id});
         Ok((object, format!("Didit accepts {what} at {host} (API {version})")))
     };

@@ -104,10 +104,8 @@ pub fn read(file: Option<&Path>) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        format!(
-            "line {}: not UTF-8; nothing was sent; save the input as UTF-8",
-            1 + line_ends(before)
-        )
+        let line = 1 + line_ends(before);
+        format!("line {line}: not UTF-8; nothing was sent; save the input as UTF-8")
     })
 }
 

@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use didit::{NewStatus, SessionId};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::input::Input;
 use super::lines::{RowResult, now};
@@ -32,14 +33,6 @@ pub struct Header {
 }
 
 pub const VERSION: u32 = 2;
-
-#[derive(Serialize)]
-struct Intent<'a> {
-    line: u32,
-    session_id: &'a SessionId,
-    intent: NewStatus,
-    at: u64,
-}
 
 /// An intent or a result, as read from the journal.
 #[derive(Deserialize)]
@@ -147,14 +140,8 @@ impl Journal {
     /// # Errors
     /// As [`append`](Journal::append).
     pub fn intend(&self, line: u32, session_id: &SessionId, intent: NewStatus) -> Result<(), String> {
-        let at = now();
-        let intent = Intent {
-            line,
-            session_id,
-            intent,
-            at,
-        };
-        self.append(&serde_json::to_string(&intent).map_err(|error| error.to_string())?)?;
+        let intent = json!({"line": line, "session_id": session_id, "intent": intent, "at": now()});
+        self.append(&intent.to_string())?;
         self.sync()
     }
 
@@ -179,10 +166,8 @@ impl Journal {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = what(file.as_ref().map_err(String::clone)?) {
             let remedy = if is_full(&error) { "; free some space" } else { "" };
-            *file = Err(format!(
-                "the journal cannot be written: {}{remedy}",
-                system_message(&error)
-            ));
+            let reason = system_message(&error);
+            *file = Err(format!("the journal cannot be written: {reason}{remedy}"));
         }
         file.as_ref().map(drop).map_err(String::clone)
     }
@@ -286,14 +271,9 @@ impl History {
             reader.seek_relative((place - at) as i64).map_err(unusable)?;
             at = place + read_line(&mut reader, &mut bytes)? as u64;
             let json = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-            if let Ok(Entry {
-                line,
-                result: Some(outcome),
-                reason,
-                ..
-            }) = serde_json::from_str(&json)
-            {
-                let reason = reason.unwrap_or_default();
+            let entry: Option<Entry> = serde_json::from_str(&json).ok();
+            if let Some((outcome, entry)) = entry.and_then(|entry| Some((entry.result?, entry))) {
+                let (line, reason) = (entry.line, entry.reason.unwrap_or_default());
                 add(RowResult {
                     line,
                     outcome,
@@ -345,16 +325,12 @@ fn nothing_was_sent_after(reader: &mut impl BufRead, input: &Input) -> Result<bo
 /// Rejects the journal of a different input, host or version.
 fn check_header(text: &str, header: &Header) -> Result<bool, String> {
     let found: Header = serde_json::from_str(text).map_err(|_| NOT_A_JOURNAL)?;
-    let problem = if found.didit_journal != header.didit_journal {
-        OTHER_VERSION
-    } else if found.input != header.input {
-        OTHER_INPUT
-    } else if found.host != header.host {
-        OTHER_HOST
-    } else {
-        return Ok(found.credential.is_none() || found.credential == header.credential);
-    };
-    Err(problem.into())
+    match found {
+        _ if found.didit_journal != header.didit_journal => Err(OTHER_VERSION.into()),
+        _ if found.input != header.input => Err(OTHER_INPUT.into()),
+        _ if found.host != header.host => Err(OTHER_HOST.into()),
+        _ => Ok(found.credential.is_none() || found.credential == header.credential),
+    }
 }
 
 const IN_USE: &str = "another run is using this journal; nothing was sent; wait until that run has ended";
@@ -378,10 +354,8 @@ fn unusable(error: io::Error) -> String {
         // Also if the file system does not support locks.
         false => "for a new batch, choose another place with --journal FILE",
     };
-    format!(
-        "this journal cannot be used: {}; nothing was sent; {remedy}",
-        system_message(&error)
-    )
+    let reason = system_message(&error);
+    format!("this journal cannot be used: {reason}; nothing was sent; {remedy}")
 }
 
 fn is_full(error: &io::Error) -> bool {

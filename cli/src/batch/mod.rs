@@ -28,13 +28,8 @@ use model::{Model, Settings};
 use rows::{Counts, Outcome};
 use run::Run;
 
-const CREDENTIALS: [&str; 5] = [
-    "DIDIT_API_KEY",
-    "DIDIT_API_KEY_FILE",
-    "DIDIT_CLIENT_ID",
-    "DIDIT_CLIENT_SECRET",
-    "DIDIT_CLIENT_SECRET_FILE",
-];
+const CREDENTIALS: &str =
+    "DIDIT_API_KEY DIDIT_API_KEY_FILE DIDIT_CLIENT_ID DIDIT_CLIENT_SECRET DIDIT_CLIENT_SECRET_FILE";
 
 /// The number of problems in an input that are printed one by one.
 const MAX_SHOWN: usize = 20;
@@ -61,7 +56,7 @@ fn client(options: &Batch) -> didit::Result<Client> {
     let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let builder = match ClientBuilder::from_env() {
         // A dry run sends nothing, so any credentials work.
-        Err(_) if options.dry_run && CREDENTIALS.iter().all(|name| set(name).is_none()) => {
+        Err(_) if options.dry_run && CREDENTIALS.split(' ').all(|name| set(name).is_none()) => {
             let version = set("DIDIT_API_VERSION").and_then(|version| version.parse().ok());
             let builder = Client::builder(Credentials::api_key("none")).api_version(version.unwrap_or(ApiVersion::V3));
             match set("DIDIT_BASE_URL") {
@@ -178,10 +173,8 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
     match Run::new(client, input, &journal, model) {
         Ok(run) => Ok(run.go(options.jobs, output, lines)),
         Err(error) => {
-            say(&format!(
-                "cannot handle signals: {}; nothing was sent",
-                system_message(&error)
-            ));
+            let reason = system_message(&error);
+            say(&format!("cannot handle signals: {reason}; nothing was sent"));
             Ok(Exit::NotDone)
         }
     }

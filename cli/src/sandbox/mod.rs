@@ -1,4 +1,4 @@
-//! `didit sandbox`: runs a command against a stand-in for both of Didit's hosts.
+//! `didit sandbox`: runs a command against a local mock of both of Didit's hosts.
 
 mod http;
 mod service;
@@ -32,7 +32,7 @@ pub fn run(options: &Sandbox, output: Output) -> ExitCode {
     };
     if options.command.is_empty() && !output.quiet {
         say(&format!(
-            "this shell runs in a sandbox: didit uses a stand-in for Didit at http://{address}; type `exit` to leave"
+            "this shell runs in a sandbox: didit uses a local mock of Didit at http://{address}; type `exit` to leave"
         ));
     }
     // Only the command reacts to Ctrl-C. It may still need the sandbox while it exits.

@@ -14,10 +14,10 @@ fn auth_prints_the_accepted_credentials_the_host_and_the_api_version() {
     let key = text(&mut sandbox.with_key(&["auth"]));
     assert_eq!(key, format!("Didit accepts the API key at {host} (API v3)\n"));
     let id = text(&mut sandbox.didit(&["auth"]));
-    assert_eq!(id, format!("Didit accepts client ID me at {host} (API v1)\n"));
+    assert_eq!(id, format!("Didit accepts client id me at {host} (API v1)\n"));
     let mut v2 = sandbox.didit(&["auth"]);
     let v2 = text(v2.env("DIDIT_API_VERSION", "v2"));
-    assert_eq!(v2, format!("Didit accepts client ID me at {host} (API v2)\n"));
+    assert_eq!(v2, format!("Didit accepts client id me at {host} (API v2)\n"));
 
     let object = |version: &str, id: Option<&str>| json!({"result": "accepted", "host": host, "api_version": version, "client_id": id});
     let key = Run::of(&mut sandbox.with_key(&["auth", "--json"])).exits(0);

@@ -535,8 +535,8 @@ fn rare() -> Rows {
     let signals = include_str!("../../src/batch/mod.rs");
     let signals = quoted(
         signals,
-        "cannot handle signals: {}; nothing was sent",
-        &[("{}", "REASON")],
+        "cannot handle signals: {reason}; nothing was sent",
+        &[("{reason}", "REASON")],
     );
     let port = quoted(
         include_str!("../../src/sandbox/mod.rs"),
