@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn attempts<T>(policy: &RetryPolicy, deadline: Deadline, attempt: impl FnMut() -> Result<T>) -> Result<T> {
-        with_retries(policy, deadline, &|| "setting it".into(), attempt)
+        with_retries(policy, deadline, &|| "trying".into(), attempt)
     }
 
     #[test]
@@ -293,7 +293,7 @@ mod tests {
             let error = attempts::<()>(&policy, deadline, || Err(failure())).unwrap_err();
             assert!(error.retries_exhausted());
             assert_eq!(error.0.deadline_exceeded, deadline_exceeded);
-            assert_eq!(error.to_string(), "setting it: no; nothing was changed");
+            assert_eq!(error.to_string(), "trying: no; nothing was changed");
         }
         let mut count = 0;
         let error = attempts::<()>(&no_delay(), Deadline::after(None, SECOND), || {
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(count, 3, "the outer loop must not retry");
         assert_eq!(
             error.unwrap_err().to_string(),
-            "setting it: setting it: no; gave up after 3 attempts; nothing was changed"
+            "trying: trying: no; gave up after 3 attempts; nothing was changed"
         );
     }
 
@@ -323,7 +323,7 @@ mod tests {
         );
         assert_eq!(error.retry_after(), Some(Duration::ZERO));
         assert!(error.0.deadline_exceeded && failures.is_empty());
-        assert_eq!(error.to_string(), "setting it: limited; nothing was changed");
+        assert_eq!(error.to_string(), "trying: limited; nothing was changed");
 
         let mut failures = [timed_out("too late"), limited(Verdict::Unknown)].to_vec();
         let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(failures.pop().unwrap())).unwrap_err();
@@ -339,11 +339,11 @@ mod tests {
     #[test]
     fn a_call_is_in_doubt_if_any_attempt_was_and_names_that_attempt() {
         let in_doubt = || Error::new(ErrorKind::Timeout, Verdict::Unknown, "no answer");
-        let unknown = "setting it: no; gave up after 2 attempts; whether it was applied is unknown: attempt 1 may have \
+        let unknown = "trying: no; gave up after 2 attempts; whether it was applied is unknown: attempt 1 may have \
                        been applied (no answer); repeat the update, which is safe, or check the session's status";
-        let both = "setting it: no answer; gave up after 2 attempts; whether it was applied is unknown; repeat the update, \
+        let both = "trying: no answer; gave up after 2 attempts; whether it was applied is unknown; repeat the update, \
                     which is safe, or check the session's status";
-        let neither = "setting it: no; gave up after 2 attempts; nothing was changed";
+        let neither = "trying: no; gave up after 2 attempts; nothing was changed";
         for (first, second, verdict, text) in [
             (in_doubt(), failure(), Verdict::Unknown, unknown),
             (failure(), in_doubt(), Verdict::Unknown, both),

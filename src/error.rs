@@ -117,7 +117,7 @@ impl fmt::Display for ErrorKind {
 
 /// Says why a call failed, and what that means for the decision.
 ///
-/// `Display` writes one line: what failed, for which session, whether an update was applied, and what to do next. It
+/// `Display` writes one line: what failed, for which session, whether anything was changed, and what to do next. It
 /// says all there is to say, so [`source`](std::error::Error::source) is always `None`. An error never contains a
 /// secret. It is one pointer wide and cheap to clone.
 ///
@@ -320,15 +320,13 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
         f.write_str(&self.summary())?;
-        // A read changes nothing in any case.
-        let is_update = inner.subject.starts_with("setting ");
         match (inner.verdict, &inner.first_unknown_attempt) {
             (Verdict::Unknown, Some((attempt, problem))) => write!(
                 f,
                 "; whether it was applied is unknown: attempt {attempt} may have been applied ({problem})"
             )?,
             (Verdict::Unknown, None) => f.write_str("; whether it was applied is unknown")?,
-            (Verdict::NotApplied, _) if is_update => f.write_str("; nothing was changed")?,
+            (Verdict::NotApplied, _) if !inner.subject.is_empty() => f.write_str("; nothing was changed")?,
             (Verdict::NotApplied, _) => {}
         }
         if let Some(advice) = self.advice() {
@@ -616,8 +614,6 @@ mod tests {
             error.to_string(),
             "closed; whether it was applied is unknown; repeat the update, which is safe, or check the session's status"
         );
-        let error = Error::new(ErrorKind::Network, Verdict::NotApplied, "closed").with_subject("reading session a");
-        assert_eq!(error.to_string(), "reading session a: closed");
         assert_eq!(
             Error::config("not a URL").for_setting("base_url").to_string(),
             "base_url: not a URL"

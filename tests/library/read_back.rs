@@ -441,7 +441,7 @@ fn authenticate_succeeds_only_on_an_error_in_didits_json() {
         assert!(text.contains(words), "{text}");
         assert!(status == 405 || text.contains("check the base URL"), "{text}");
         assert!(
-            !text.starts_with("Didit") && !text.contains("nothing was changed"),
+            !text.starts_with("Didit") && text.contains("nothing was changed"),
             "{text}"
         );
         assert_eq!(error.verdict(), Verdict::NotApplied);
