@@ -185,7 +185,7 @@ pub struct Output {
 #[derive(Debug, PartialEq, clap::Args)]
 pub struct Update {
     /// The session to update
-    #[arg(value_name = "SESSION_ID")]
+    #[arg(value_name = "SESSION_ID", value_parser = session_id)]
     pub id: SessionId,
 
     /// The status to set; letter case is ignored
@@ -331,10 +331,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
         Command::Batch(batch) => ("batch", batch.complete()),
         _ => return Ok(args),
     };
-    match checked {
-        Ok(()) => Ok(args),
-        Err(problem) => Err(mistake(command, problem)),
-    }
+    checked.map(|()| args).map_err(|problem| mistake(command, problem))
 }
 
 /// Returns a mistake in the arguments of a command, with its usage.
@@ -388,6 +385,14 @@ fn has_default_journal(file: &Path) -> bool {
     !special && file.metadata().map_or(true, |file| file.is_file() || file.is_dir())
 }
 
+/// Parses a session id. A status in its place means that the arguments are in the wrong order.
+fn session_id(text: &str) -> Result<SessionId, String> {
+    match text.parse::<NewStatus>() {
+        Ok(_) => Err("the session id comes first".into()),
+        Err(_) => text.parse().map_err(|error: didit::Error| error.to_string()),
+    }
+}
+
 fn whole(text: &str, max: u32) -> Result<u32, String> {
     let number = text.parse().ok().filter(|number| (1..=max).contains(number));
     number.ok_or_else(|| format!("must be a whole number from 1 to {max}"))
@@ -396,9 +401,8 @@ fn whole(text: &str, max: u32) -> Result<u32, String> {
 /// Parses seconds, up to about 30 years, which can still be added to any clock.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.0..=1e9).contains(seconds));
-    seconds
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| "must be a number of seconds, such as 60 or 2.5".into())
+    let duration = seconds.map(Duration::from_secs_f64);
+    duration.ok_or_else(|| "must be a number of seconds, such as 60 or 2.5".into())
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -408,12 +412,9 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn rate_limit(text: &str) -> Result<RateLimit, String> {
     let (updates, window) = text.split_once('/').unwrap_or((text, "60"));
-    Ok(RateLimit {
-        updates: updates
-            .parse()
-            .map_err(|_| "must be a whole number, such as 300, or 20/1 for 20 per second")?,
-        window: seconds(window)?,
-    })
+    let problem = "must be a whole number, such as 300, or 20/1 for 20 per second";
+    let (updates, window) = (updates.parse().map_err(|_| problem)?, seconds(window)?);
+    Ok(RateLimit { updates, window })
 }
 
 /// Removes credentials from an error message, and adds where they belong.

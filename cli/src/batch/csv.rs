@@ -33,15 +33,12 @@ impl<'a> Records<'a> {
         let after = self.reader.position().byte() as usize;
         let record = self.text[before..after].trim_start_matches(['\r', '\n']);
         let start = after - record.len();
-        let checked = check(record, fields, self.separator);
-        Some(
-            checked
-                .map(|()| start)
-                .map_err(|(place, problem)| (start + place, problem)),
-        )
+        let checked = check(record, fields, self.separator).map(|()| start);
+        Some(checked.map_err(|(place, problem)| (start + place, problem)))
     }
 }
 
+const SPACE_BEFORE_QUOTE: &str = "a space before a quote; remove the space before the quote";
 const STRAY_QUOTE: &str = "a quote inside an unquoted field; put the field in quotes and write the quote twice";
 
 /// Compares a record, with or without its line end, with the fields that were read from it.
@@ -51,6 +48,7 @@ fn check(record: &str, fields: &StringRecord, separator: char) -> Result<(), Pro
         let text = &record[start..];
         let quoted = format!("\"{}\"", field.replace('"', "\"\""));
         let (spelled, problem) = match text.starts_with('"') {
+            false if text.trim_start_matches(' ').starts_with('"') => (field, SPACE_BEFORE_QUOTE),
             false => (field, STRAY_QUOTE),
             true if quoted.strip_suffix('"') == Some(text) => ("", "a quote opens here and is never closed"),
             true => (

@@ -168,7 +168,7 @@ impl Input {
             };
             let checked = parsed.and_then(|(id, update)| match check(&update) {
                 Ok(()) => Ok((id, update)),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(name_column(&update, error.to_string(), input.table.is_some())),
             });
             let (id, update) = match checked {
                 Ok(row) => row,
@@ -194,10 +194,12 @@ impl Input {
                     input.rows.push(Row { start, line, status });
                 }
                 Some((_, _, same)) if same == update => input.repeated += 1,
-                Some((row, id, _)) => complain(format!(
-                    "line {line}: this row contradicts line {} about session {id}",
-                    input.line(row)
-                )),
+                Some((row, id, other)) => {
+                    let first = input.line(row);
+                    let what = difference(&update, &other, first);
+                    let problem = format!("this row contradicts line {first} about session {id}: {what}");
+                    complain(format!("line {line}: {problem}"));
+                }
             }
         }
         drop(records);
@@ -335,22 +337,28 @@ impl Iterator for Records<'_> {
 fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<String>) -> Result<Vec<Column>, String> {
     let mut columns = Vec::new();
     for name in names.iter().map(str::trim) {
-        let known = COLUMNS.iter().position(|known| *known == name).map(Column::Known);
+        let plain = name.to_ascii_lowercase().replace(' ', "_");
+        let known = COLUMNS.iter().position(|known| *known == plain).map(Column::Known);
         columns.push(match known {
             Some(column) if columns.contains(&column) => return Err(format!("the column {name} appears twice")),
             Some(column) => column,
             None if name.is_empty() => Column::Nameless,
-            None if ignore_unknown => {
+            None => {
                 ignored.push(name.into());
                 Column::Ignored
             }
-            None => {
-                let known = COLUMNS.join(", ");
-                return Err(format!(
-                    "unknown column {name:?}; the columns are {known}; use --ignore-unknown-columns to ignore others"
-                ));
-            }
         });
+    }
+    if !columns.iter().any(|column| matches!(column, Column::Known(_))) {
+        return Err("no column names; the first line must name them, such as session_id,new_status,comment".into());
+    }
+    if !ignored.is_empty() && !ignore_unknown {
+        let (unknown, known) = (counted(ignored.len(), "unknown column"), COLUMNS.join(", "));
+        let names = format!("{ignored:?}");
+        return Err(format!(
+            "{unknown}: {}; the columns are {known}; use --ignore-unknown-columns to ignore others",
+            names.trim_matches(['[', ']'])
+        ));
     }
     match (0..2).find(|field| !columns.contains(&Column::Known(*field))) {
         Some(field) => Err(format!("the column {} is missing", COLUMNS[field])),
@@ -381,12 +389,16 @@ fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusU
     }
     let [session_id, new_status, comment, nodes, email, email_language] = fields;
     let id = session_id.trim().try_into();
-    let id: SessionId = id.map_err(|error: didit::Error| format!("session_id: {error}"))?;
-    let status = new_status.trim().parse();
-    let status: NewStatus = status.map_err(|error: didit::Error| format!("new_status: {error}"))?;
+    let id: SessionId = id.map_err(|error: didit::Error| format!("session_id: {session_id:?} is {error}"))?;
+    let status = new_status.trim().parse::<NewStatus>();
+    let settable = "use approved, declined or resubmitted";
+    let status = status.map_err(|_| format!("new_status: {new_status:?} cannot be set: {settable}"))?;
     let nodes = nodes.split([' ', ';']).filter(|node| !node.is_empty());
-    let nodes = nodes.map(str::parse).collect::<didit::Result<Vec<Node>>>();
-    let nodes = nodes.map_err(|error| format!("nodes: {error}"))?;
+    let node = |text: &str| {
+        text.parse::<Node>()
+            .map_err(|error| format!("nodes: {text:?} is {error}"))
+    };
+    let nodes = nodes.map(node).collect::<Result<Vec<Node>, String>>()?;
     if !nodes.is_empty() && status != NewStatus::Resubmitted {
         return Err("nodes: only valid with Resubmitted".into());
     }
@@ -396,10 +408,32 @@ fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusU
     ))
 }
 
+/// Adds the column, and its value, to what the client says about an update.
+fn name_column(update: &StatusUpdate, problem: String, is_csv: bool) -> String {
+    match (update.email_address(), update.email_language_code()) {
+        (Some(email), _) if problem == "not an email address" => format!("email: {email:?} is {problem}"),
+        (_, Some(code)) if problem.starts_with("not a lang") => format!("email_language: {code:?} is {problem}"),
+        _ if is_csv && problem.ends_with("one node") => problem + ": fill the column nodes, such as feature_ocr_1:OCR",
+        _ => problem,
+    }
+}
+
+/// Says what differs between this update and that of an earlier line for the same session.
+fn difference(here: &StatusUpdate, there: &StatusUpdate, line: u32) -> String {
+    match (here.new_status(), there.new_status()) {
+        (here, there) if here != there => format!("{here} here, {there} in line {line}"),
+        _ if here.comment_text() != there.comment_text() => "the comments differ".into(),
+        _ if here.nodes() != there.nodes() => "the nodes differ".into(),
+        _ => "the emails differ".into(),
+    }
+}
+
 /// Returns a field, unless it is empty.
 fn given(field: &str) -> Option<&str> {
     Some(field.trim()).filter(|field| !field.is_empty())
 }
+
+const NODE: &str = r#"{"node_id": "feature_ocr_1", "feature": "OCR"}"#;
 
 fn parse_ndjson(text: &str) -> Result<(SessionId, StatusUpdate), String> {
     let (line, whole) = match text.split_once(['\r', '\n']) {
@@ -410,13 +444,15 @@ fn parse_ndjson(text: &str) -> Result<(SessionId, StatusUpdate), String> {
         if error.is_eof() && !whole {
             return "the last line is cut off".into();
         }
-        let text = error.to_string();
-        let place = format!(" at line {} column {}", error.line(), error.column());
-        format!(
-            "not a row: {} (column {})",
-            text.trim_end_matches(&place),
-            error.column()
-        )
+        let (text, column) = (error.to_string(), error.column());
+        let place = format!(" at line {} column {column}", error.line());
+        let problem = match error.is_data() {
+            true => format!("not a row: {}", text.trim_end_matches(&place)),
+            false => "not valid JSON".into(),
+        };
+        // The row's only list is that of its nodes.
+        let problem = problem.replace("struct Node", NODE).replace("a sequence", "a list");
+        format!("{problem} (column {column})")
     })?;
     let update = match row.comment.filter(|text| !text.is_empty()) {
         Some(text) => row.update.comment(text),

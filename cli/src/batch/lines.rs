@@ -75,6 +75,8 @@ impl RowResult {
 pub struct Summary {
     pub counts: Counts,
     pub not_applied: usize,
+    /// How many rows of the input were left out because an earlier row is identical.
+    pub repeated: usize,
     pub exit: Exit,
     pub stopped: Option<String>,
 }
@@ -92,6 +94,7 @@ impl Summary {
         Summary {
             counts,
             not_applied,
+            repeated: 0,
             exit,
             stopped: None,
         }
@@ -109,14 +112,14 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (counts, not_applied) = (&self.counts, self.not_applied);
+        f.write_str(&counted(counts.ended() + not_applied, "row"))?;
+        if self.repeated > 0 {
+            write!(f, " ({} left out)", counted(self.repeated, "duplicate"))?;
+        }
         write!(
             f,
-            "{}: {} applied, {} already set, {} refused, {} unknown, {not_applied} not applied",
-            counted(counts.ended() + not_applied, "row"),
-            counts.applied,
-            counts.already,
-            counts.refused,
-            counts.unknown,
+            ": {} applied, {} already set, {} refused, {} unknown, {not_applied} not applied",
+            counts.applied, counts.already, counts.refused, counts.unknown,
         )
     }
 }

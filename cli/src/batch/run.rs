@@ -98,9 +98,8 @@ impl<'a> Run<'a> {
                 }
                 if !waits.is_empty() {
                     let waits = waits.join(", then ");
-                    say(&format!(
-                        "{waits}; press Ctrl-C again to stop now and leave {left} for the next run"
-                    ));
+                    let next = format!("press Ctrl-C again to stop now and leave {left} for the next run");
+                    say(&format!("{waits}; {next}"));
                 }
             }
             for message in message.into_iter().chain(messages.try_iter()) {
@@ -133,6 +132,7 @@ impl<'a> Run<'a> {
             model.stop(Stop::Failed(problem));
         }
         let mut summary = Summary::new(model.counts(), self.input.len());
+        summary.repeated = self.input.repeated;
         let why = model.stopped();
         summary.stopped = why.map(reason_to_stop);
         if matches!(why, Some(Stop::Credentials(_))) {

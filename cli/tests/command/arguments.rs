@@ -119,7 +119,7 @@ fn help_says_what_each_exit_status_means() {
         vec!["batch", "--help"],
         vec!["auth", "--help"],
     ] {
-        let text = help(&[args.clone()]);
+        let text = help(std::slice::from_ref(&args));
         let is_batch = args.starts_with(&["batch"]);
         for (status, is_used) in [
             (0, true),
@@ -157,6 +157,7 @@ fn an_invalid_command_line_exits_2_prints_no_result_and_sends_nothing() {
         (vec!["upgrade"], "a similar subcommand exists: 'update'"),
         (vec!["update"], "<SESSION_ID>"),
         (vec!["update", "abc"], "<STATUS>"),
+        (vec!["update", "Approved", "abc"], "the session id comes first"),
         (
             vec!["update", "abc", "in-review"],
             "[possible values: approved, declined, resubmitted]",

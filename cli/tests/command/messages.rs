@@ -45,6 +45,7 @@ fn arguments() -> Rows {
         ),
         ("an argument is missing", mistake(&["update", "ID"])),
         ("a status that cannot be set", mistake(&["update", "ID", "expired"])),
+        ("arguments in the wrong order", mistake(&["update", "approved", "ID"])),
         ("an invalid session id", mistake(&["status", "a/b"])),
         (
             "a secret as an option",
@@ -220,6 +221,11 @@ fn input() -> Rows {
             problem("rows.csv", b"session_id,new_status,comment\nx,Approved,caf\xe9\n"),
         ),
         ("a missing column", header("session_id,comment\n")),
+        (
+            "no column names",
+            header(&csv(1).lines().nth(1).unwrap().replace(&id(0), "ID")),
+        ),
+        ("a header without rows", header("session_id,new_status\n")),
         ("a mistyped column", header("session_id,new_status,coment\n")),
         (
             "a value in a column without a name",
@@ -242,6 +248,7 @@ fn input() -> Rows {
         ("a node with another status", row("ID,Approved,,a:OCR\n")),
         ("an unclosed quote", row("ID,Approved,\"Yes,\n")),
         ("a quote inside quotes", row("ID,Approved,\"5\" screen\",\n")),
+        ("a space before a quote", row("ID,Approved, \"Yes\",\n")),
         ("a quote inside an unquoted field", row("ID,Approved,5\" screen,\n")),
         ("two decisions for one session", row("ID,Approved,,\nID,Declined,,\n")),
         (
@@ -253,6 +260,11 @@ fn input() -> Rows {
             "NDJSON with a mistyped name",
             line("{\"session_id\":\"ID\",\"new_status\":\"Approved\",\"coment\":\"x\"}\n"),
         ),
+        (
+            "NDJSON with a node of a CSV",
+            line("{\"session_id\":\"ID\",\"new_status\":\"Resubmitted\",\"nodes\":[\"a:OCR\"]}\n"),
+        ),
+        ("text that is not JSON", line("session_id,new_status\n")),
         ("CSV, read as NDJSON", line("ID,Approved\n")),
         (
             "the last lines for more than 20 problems",

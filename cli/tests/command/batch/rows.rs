@@ -78,8 +78,8 @@ fn unknown_columns_are_ignored_only_with_the_option() {
     let text = "Ticket;session_id;new_status;\"Seen by; when\"\n7;abc;Approved;Ann\n;def;Declined;\n";
     let file = dir.file("rows.csv", text);
     let strict = batch(&sandbox, &file, &[]).exits(2);
-    let expected = "rows.csv: line 1: unknown column \"Ticket\"; the columns are session_id, new_status, comment, nodes, \
-                    email, email_language; use --ignore-unknown-columns to ignore others\n";
+    let expected = "rows.csv: line 1: 2 unknown columns: \"Ticket\", \"Seen by; when\"; the columns are session_id, \
+                    new_status, comment, nodes, email, email_language; use --ignore-unknown-columns to ignore others\n";
     assert!(strict.err.contains(expected), "{strict}");
 
     let run = batch(&sandbox, &file, &["--ignore-unknown-columns"]).exits(0);
@@ -91,6 +91,17 @@ fn unknown_columns_are_ignored_only_with_the_option() {
         run.err.contains("--ignore-unknown-columns is only valid with CSV"),
         "{run}"
     );
+}
+
+#[test]
+fn column_names_may_have_capital_letters_and_spaces() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", "Session ID,NEW_STATUS, Comment\nabc,Approved,Yes\n");
+    batch(&sandbox, &file, &[]).exits(0);
+    assert_eq!(bodies(&sandbox), [json!({"new_status": "Approved", "comment": "Yes"})]);
+    let twice = dir.file("twice.csv", "session_id,new_status,Session ID\nabc,Approved,abc\n");
+    let run = batch(&sandbox, &twice, &[]).exits(2);
+    assert!(run.err.contains("line 1: the column Session ID appears twice"), "{run}");
 }
 
 #[test]
@@ -113,7 +124,7 @@ fn ndjson_may_have_blank_lines_and_no_final_line_end() {
 #[test]
 fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let cases: [(&str, &[u8], &[&str]); 36] = [
+    let cases: [(&str, &[u8], &[&str]); 39] = [
         (
             "a.csv",
             b"",
@@ -127,7 +138,7 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
         (
             "a.csv",
             b"session_id,new_status,comnent\nabc,Approved,x\n",
-            &["line 1: unknown column \"comnent\""],
+            &["line 1: 1 unknown column: \"comnent\"; "],
         ),
         (
             "a.csv",
@@ -137,7 +148,7 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
         (
             "a.csv",
             b"sep=;\nsession_id,new_status\nabc,Approved\n",
-            &["line 2: unknown column \"session_id,new_status\""],
+            &["line 2: no column names; the first line must name them, such as session_id,new_status"],
         ),
         (
             "a.csv",
@@ -201,9 +212,9 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
             "a.csv",
             b"session_id,new_status\n,Approved\na/b,Approved\nc,In Review\n",
             &[
-                "line 2: session_id: not a session id: it is empty",
-                "line 3: session_id: not a session id: it contains '/'",
-                "line 4: new_status: not a status that can be set",
+                "line 2: session_id: \"\" is not a session id: it is empty",
+                "line 3: session_id: \"a/b\" is not a session id: it contains '/'",
+                "line 4: new_status: \"In Review\" cannot be set: use approved, declined or resubmitted",
             ],
         ),
         (
@@ -230,28 +241,34 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
             "a.csv",
             b"session_id,new_status,nodes\nabc,Resubmitted,\ndef,Resubmitted,x\nghi,Approved,a:b\n",
             &[
-                "line 2: Resubmitted needs at least one node",
-                "line 3: nodes: not a node: use NODE_ID:FEATURE",
+                "line 2: Resubmitted needs at least one node: fill the column nodes, such as feature_ocr_1:OCR",
+                "line 3: nodes: \"x\" is not a node: use NODE_ID:FEATURE",
                 "line 4: nodes: only valid with Resubmitted",
             ],
         ),
         (
             "a.csv",
-            b"session_id,new_status,email,email_language\nabc,Approved,nobody,\ndef,Approved,,en\n",
+            b"session_id,new_status,email,email_language\nabc,Approved,nobody,\ndef,Approved,,en\nghi,Approved,a@b.example,xx\n",
             &[
-                "line 2: not an email address",
+                "line 2: email: \"nobody\" is not an email address",
                 "line 3: an email language needs an email address",
+                "line 4: email_language: \"xx\" is not a language of Didit's emails",
             ],
         ),
         (
             "a.csv",
             b"session_id,new_status\nabc,Approved\ndef,Approved\nABC,Declined\n",
-            &["line 4: this row contradicts line 2 about session abc"],
+            &["line 4: this row contradicts line 2 about session abc: Declined here, Approved in line 2"],
         ),
         (
             "a.csv",
-            b"session_id,new_status,comment\nabc,Approved,x\nabc,Approved,y\n",
-            &["line 3: this row contradicts line 2"],
+            b"session_id,new_status,comment,nodes,email\nabc,Approved,x,,\nabc,Approved,y,,\n\
+              def,Resubmitted,,a:b,\ndef,Resubmitted,,a:c,\nghi,Approved,,,\nghi,Approved,,,a@b.example\n",
+            &[
+                "line 3: this row contradicts line 2 about session abc: the comments differ",
+                "line 5: this row contradicts line 4 about session def: the nodes differ",
+                "line 7: this row contradicts line 6 about session ghi: the emails differ",
+            ],
         ),
         (
             "a.csv",
@@ -290,7 +307,7 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
         (
             "a.ndjson",
             b"{\"session_id\":\"abc\",\"new_status\":\"Approved\"} {}\n",
-            &["line 1: not a row: trailing characters"],
+            &["line 1: not valid JSON (column 46)"],
         ),
         (
             "a.ndjson",
@@ -310,7 +327,28 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
         (
             "a.ndjson",
             b"session_id,new_status\nabc,Approved\n",
-            &["line 1: not a row: ", "line 2: not a row: "],
+            &["line 1: not valid JSON (column 1)", "line 2: not valid JSON (column 1)"],
+        ),
+        (
+            "a.ndjson",
+            b"{\"session_id\":\"abc\",\"new_status\":\"Resubmitted\",\"nodes\":[\"a:OCR\"]}\n\
+              {\"session_id\":\"abc\",\"new_status\":\"Resubmitted\",\"nodes\":\"a:OCR\"}\n\
+              {\"session_id\":\"abc\",\"new_status\":\"Resubmitted\"}\n",
+            &[
+                "line 1: not a row: invalid type: string \"a:OCR\", expected {\"node_id\": \"feature_ocr_1\", \"feature\": \"OCR\"} ",
+                "line 2: not a row: invalid type: string \"a:OCR\", expected a list ",
+                "line 3: Resubmitted needs at least one node",
+            ],
+        ),
+        (
+            "a.csv",
+            b"4c5c7f3a,approved\nabc,Approved\n",
+            &["line 1: no column names; the first line must name them, such as session_id,new_status"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status,comment\nabc,Approved, \"a-1\"\n",
+            &["line 2: a space before a quote; remove the space before the quote; the rest was not read"],
         ),
     ];
     for (name, content, expected) in cases {
@@ -382,7 +420,11 @@ fn identical_rows_are_sent_once() {
     let dry = batch(&sandbox, &file, &["--dry-run", "--json"]).exits(0);
     let summary = &dry.objects()[0]["summary"];
     assert_eq!((&summary["rows"], &summary["repeated"]), (&json!(2), &json!(4)));
-    batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    let run = batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    assert!(
+        run.line().starts_with("2 rows (4 duplicates left out): 2 applied"),
+        "{run}"
+    );
     let sent: Vec<Value> = sandbox.updates().iter().map(|update| update["path"].clone()).collect();
     let path = |id: &str| format!("/v3/session/{id}/update-status/");
     assert_eq!(sent, [path(&id(7)), path("x")]);
