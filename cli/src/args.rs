@@ -51,8 +51,8 @@ Exit status:
   3  Didit refused the credentials
   5  some rows are unknown
   6  some rows were not applied, others may be; the same command resumes
-  If several apply, the first of 3, 5, 6, 1 is used.
-  130  interrupted a second time; the same command resumes";
+  130  interrupted a second time; the same command resumes
+  If several apply, the first of 3, 5, 6, 1 is used.";
 
 const BATCH: &str = "\
 FILE is CSV with a header line, or NDJSON with the same names. Commas,

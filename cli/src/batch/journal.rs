@@ -1,4 +1,4 @@
-//! The journal of a batch records what was sent and what came of it.
+//! The journal of a batch records what was sent and its result.
 //!
 //! A journal is an NDJSON file. Its first line names the input, the host and the credential that it belongs to. An intent
 //! follows for each attempt: it is on disk before the request goes out. A result follows when more is known about a row: it is
