@@ -243,7 +243,8 @@ impl Client {
     /// use didit::{ApiVersion, Client, Credentials};
     ///
     /// let builder = Client::builder(Credentials::client("my-client-id", "my-client-secret"));
-    /// let client = builder.base_url("http://localhost:8080/").build()?;
+    /// let sandbox = "http://localhost:8080/";
+    /// let client = builder.base_url(sandbox).auth_url(sandbox).build()?;
     /// assert_eq!(client.base_url(), "http://localhost:8080");
     /// assert_eq!(client.api_version(), ApiVersion::V1);
     /// assert_eq!(client.client_id(), Some("my-client-id"));
