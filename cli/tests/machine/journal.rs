@@ -56,7 +56,7 @@ fn check(server: &Server, file: &str, trace: &str) {
             requests += 1;
             assert_eq!(intents, requests, "{trace}");
             assert!(!unsynced && directory_synced, "{call} in\n{trace}");
-        } else if call.contains(r#"{\"line\":"#) {
+        } else if call.contains(r#"\"line\":"#) {
             unsynced = true;
             intents += usize::from(call.contains(r#"\"intent\":"#));
         }
