@@ -31,7 +31,11 @@ fn unread_standard_output_delays_no_request_even_with_a_progress_bar() {
     let args: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
     let line = format!("{} >{pipe}", args.join(OsStr::new(" ")).into_string().unwrap());
     let mut script = Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+    // The command's environment is empty but for these.
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .env_clear()
+        .env("TERM", "xterm");
     script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child = script.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let start = Instant::now();
