@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result, Verdict};
+use crate::http::MAX_TIMEOUT;
 use crate::retry::RetryPolicy;
 
 /// The state that the attempts of one call share.
@@ -12,9 +13,6 @@ pub(crate) struct Call {
     /// Whether a rejected access token was replaced already. A call does that once.
     pub(crate) token_replaced: bool,
 }
-
-/// The longest deadline, a year. A call without a deadline has this one.
-const MAX_LIMIT: Duration = Duration::from_secs(31_536_000);
 
 /// The moment when a call must have ended.
 #[derive(Clone, Copy)]
@@ -25,9 +23,10 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Returns a deadline `limit` from now. Its reserve is a fifth of `limit`, but at most one `timeout`.
+    /// Returns a deadline `limit` from now, without a limit a year. Its reserve is a fifth of `limit`, but at most one
+    /// `timeout`.
     pub(crate) fn after(limit: Option<Duration>, timeout: Duration) -> Deadline {
-        let limit = limit.unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
+        let limit = limit.unwrap_or(MAX_TIMEOUT).min(MAX_TIMEOUT);
         Deadline {
             end: Instant::now() + limit,
             reserve: timeout.min(limit / 5),
@@ -36,7 +35,7 @@ impl Deadline {
 
     /// Returns the same deadline, but at most `limit` from now.
     pub(crate) fn at_most(self, limit: Duration) -> Deadline {
-        let end = self.end.min(Instant::now() + limit.min(MAX_LIMIT));
+        let end = self.end.min(Instant::now() + limit.min(MAX_TIMEOUT));
         Deadline { end, ..self }
     }
 
@@ -198,7 +197,7 @@ mod tests {
         assert!(end >= before + FAR && end <= Instant::now() + FAR);
         for limit in [None, Some(Duration::MAX)] {
             let end = Deadline::after(limit, SECOND).end;
-            assert!(end >= before + MAX_LIMIT && end <= Instant::now() + MAX_LIMIT);
+            assert!(end >= before + MAX_TIMEOUT && end <= Instant::now() + MAX_TIMEOUT);
         }
     }
 

@@ -37,8 +37,8 @@ const INPUT_BUFFER: usize = MAX_HEADERS + 1;
 /// Enough for the largest head of a request: 8 KiB of base URL, 16 KiB of token, 1 KiB of user agent, and the rest.
 const OUTPUT_BUFFER: usize = 32 * 1024;
 const MAX_USER_AGENT: usize = 1024;
-/// A year. ureq adds a timeout to the current time, which must not overflow.
-const MAX_TIMEOUT: Duration = Duration::from_secs(31_536_000);
+/// A year: the longest timeout, and the longest deadline. Added to the current time, it must not overflow.
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(31_536_000);
 /// How long idle connections are reused. Servers and firewalls drop them after 5 s or more.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
 /// How long no idle connection is reused after one was lost. This is longer than the back-off before a retry.
