@@ -5,6 +5,7 @@ mod batch;
 mod generate;
 mod sandbox;
 mod session;
+mod signals;
 mod terminal;
 
 use std::env;

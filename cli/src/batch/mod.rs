@@ -10,7 +10,6 @@ mod pace;
 mod progress;
 mod rows;
 mod run;
-mod signals;
 #[cfg(test)]
 mod simulation;
 

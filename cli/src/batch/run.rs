@@ -15,8 +15,8 @@ use super::lines::{Lines, RowResult, Summary};
 use super::model::Model;
 use super::progress::Progress;
 use super::rows::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
-use super::signals;
 use crate::args::Output;
+use crate::signals;
 use crate::terminal::{Exit, counted, in_words, say};
 
 /// How long a signal may go unnoticed.
