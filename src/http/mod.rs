@@ -18,7 +18,7 @@ use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
 use self::dns::DnsCache;
 use self::failure::{Context, Stage, stage_of};
-use self::tcp::TcpConnector;
+use self::tcp::{CUT_OFF, TcpConnector};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
@@ -188,7 +188,13 @@ impl Http {
         };
         let lost_at = *self.lost_at();
         let reconnect = new_connection || lost_at.is_some_and(|lost_at| start < lost_at + RECONNECT_FOR);
+        CUT_OFF.set(false);
         let result = match self.run(request, &mut outgoing, timeout, reconnect) {
+            // This cannot confirm an update that the server has not read to its end.
+            Ok(response) if CUT_OFF.get() && response.status() == 200 => {
+                let error = io::Error::other("it answered 200 before it had the whole request");
+                Err(self.failure(request, &error.into(), Stage::Waiting, timeout))
+            }
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 let status = head.status.as_u16();

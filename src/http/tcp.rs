@@ -5,6 +5,7 @@
 //! `ureq::unversioned` this module uses `Connector`, `Transport` and the types in their signatures, `Either` and
 //! `LazyBuffers`.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, ErrorKind as Io, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -96,6 +97,12 @@ fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<(TcpStream, Soc
     Err(failure)
 }
 
+thread_local! {
+    /// Whether the peer answered a request of this thread and ended the connection before it had all of the request. ureq
+    /// cannot return this beside the answer.
+    pub(super) static CUT_OFF: Cell<bool> = const { Cell::new(false) };
+}
+
 /// A TCP connection that is reset when it is dropped, unless it is idle.
 pub(super) struct TcpTransport {
     stream: TcpStream,
@@ -157,7 +164,10 @@ impl Transport for TcpTransport {
                 Ok(written) => sent += written,
                 Err(error) if is_repeatable(&error) => self.wait = None,
                 // The peer ended the connection. If it sent a reason first, such as a TLS alert, the caller reads that.
-                Err(error) if loss(&error).is_some() && matches!(self.stream.peek(&mut [0]), Ok(1)) => break,
+                Err(error) if loss(&error).is_some() && matches!(self.stream.peek(&mut [0]), Ok(1)) => {
+                    CUT_OFF.set(true);
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             }
             left = limit.saturating_sub(start.elapsed());

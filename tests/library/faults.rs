@@ -1,14 +1,14 @@
 //! Every fault of the network or the server ends the call in time, with the right kind and verdict, after exactly as many
 //! requests as the retry policy allows.
 
-use std::io::BufReader;
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
     API_KEY, CLIENT_ID, CLIENT_SECRET, CLOSED, EarlyClose, LONG, Request, SESSION, Server, Step, answer, confirmed,
-    in_turn, quick_retries, read_request, session_id, token, words,
+    in_turn, no_such_session, quick_retries, read_request, session_id, token, words,
 };
 use socket2::SockRef;
 
@@ -262,6 +262,31 @@ fn a_broken_connection_leaves_the_update_in_doubt() {
     ] {
         check_update(fault, steps.clone(), (Network, Unknown, RETRIED));
         check_token(fault, steps, (Network, RETRIED));
+    }
+}
+
+#[test]
+fn a_200_before_the_whole_update_was_sent_does_not_confirm_it() {
+    let update = StatusUpdate::approved().comment("x".repeat(16 << 20));
+    for (response, expected) in [
+        (confirmed(), (Network, Unknown, true)),
+        (no_such_session(), (NotFound, NotApplied, false)),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = build(Client::builder(api_key()).base_url(url), RetryPolicy::none(), Network);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.read_exact(&mut [0; 1024]).unwrap();
+                for step in response {
+                    let Step::Send(bytes) = step else { unreachable!() };
+                    stream.write_all(&bytes).unwrap();
+                }
+                // Dropped with unread data, the connection is reset.
+            });
+            failed_update("cut off", &client, &update, expected);
+        });
     }
 }
 
