@@ -350,9 +350,10 @@ impl StatusUpdate {
         {
             "every node needs a node id and a feature".into()
         } else if email.is_some_and(|address| !is_address(address)) {
-            "not an email address".into()
-        } else if language.is_some_and(|code| !LANGUAGES.split(' ').any(|known| known == code)) {
-            format!("not a language of Didit's emails: use one of {LANGUAGES}")
+            // It does not quote the address, which may be somebody's.
+            "email: not an email address".into()
+        } else if let Some(code) = language.filter(|code| !LANGUAGES.split(' ').any(|known| known == *code)) {
+            format!("email_language: {code:?} is not a language of Didit's emails: use one of {LANGUAGES}")
         } else if language.is_some() && email.is_none() {
             "an email language needs an email address".into()
         } else {

@@ -62,14 +62,7 @@ struct NdjsonRow {
     update: StatusUpdate,
 }
 
-const COLUMNS: [&str; 6] = [
-    "session_id",
-    "new_status",
-    "comment",
-    "nodes",
-    "email",
-    "email_language",
-];
+const COLUMNS: &str = "session_id new_status comment nodes email email_language";
 
 /// Reads the input from a file or from standard input.
 ///
@@ -126,7 +119,7 @@ impl Input {
         text: String,
         format: Format,
         ignore_unknown_columns: bool,
-        check: impl Fn(&StatusUpdate) -> didit::Result<()>,
+        check: impl Fn(&StatusUpdate) -> Result<(), String>,
         complain: &mut dyn FnMut(String),
     ) -> Result<Input, String> {
         match (format, text.trim_start().chars().next()) {
@@ -166,11 +159,7 @@ impl Input {
                 Some(table) => parse_csv(&records.fields, table),
                 None => parse_ndjson(&input.text[start..]),
             };
-            let checked = parsed.and_then(|(id, update)| match check(&update) {
-                Ok(()) => Ok((id, update)),
-                Err(error) => Err(name_column(&update, error.to_string(), input.table.is_some())),
-            });
-            let (id, update) = match checked {
+            let (id, update) = match parsed.and_then(|row| check(&row.1).map(|()| row)) {
                 Ok(row) => row,
                 Err(problem) => {
                     complain(format!("line {line}: {problem}"));
@@ -338,7 +327,7 @@ fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<String>)
     let mut columns = Vec::new();
     for name in names.iter().map(str::trim) {
         let plain = name.to_ascii_lowercase().replace(' ', "_");
-        let known = COLUMNS.iter().position(|known| *known == plain).map(Column::Known);
+        let known = COLUMNS.split(' ').position(|known| known == plain).map(Column::Known);
         columns.push(match known {
             Some(column) if columns.contains(&column) => return Err(format!("the column {name} appears twice")),
             Some(column) => column,
@@ -353,15 +342,16 @@ fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<String>)
         return Err("no column names; the first line must name them, such as session_id,new_status,comment".into());
     }
     if !ignored.is_empty() && !ignore_unknown {
-        let (unknown, known) = (counted(ignored.len(), "unknown column"), COLUMNS.join(", "));
+        let (unknown, known) = (counted(ignored.len(), "unknown column"), COLUMNS.replace(' ', ", "));
         let names = format!("{ignored:?}");
         return Err(format!(
             "{unknown}: {}; the columns are {known}; use --ignore-unknown-columns to ignore others",
             names.trim_matches(['[', ']'])
         ));
     }
-    match (0..2).find(|field| !columns.contains(&Column::Known(*field))) {
-        Some(field) => Err(format!("the column {} is missing", COLUMNS[field])),
+    let mut required = COLUMNS.split(' ').take(2).enumerate();
+    match required.find(|(field, _)| !columns.contains(&Column::Known(*field))) {
+        Some((_, name)) => Err(format!("the column {name} is missing")),
         None => Ok(columns),
     }
 }
@@ -377,7 +367,7 @@ fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusU
         let (fields, columns) = (counted(record.len(), "field"), columns.len());
         return Err(format!("this row has {fields}, but the header has {columns}{hint}"));
     }
-    let mut fields = [""; COLUMNS.len()];
+    let mut fields = [""; 6];
     for (index, (text, column)) in record.iter().zip(columns).enumerate() {
         match column {
             Column::Known(field) => fields[*field] = text,
@@ -399,23 +389,17 @@ fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusU
             .map_err(|error| format!("nodes: {text:?} is {error}"))
     };
     let nodes = nodes.map(node).collect::<Result<Vec<Node>, String>>()?;
-    if !nodes.is_empty() && status != NewStatus::Resubmitted {
+    let is_resubmission = status == NewStatus::Resubmitted;
+    if is_resubmission && nodes.is_empty() {
+        return Err("nodes: Resubmitted needs at least one, such as feature_ocr_1:OCR".into());
+    }
+    if !is_resubmission && !nodes.is_empty() {
         return Err("nodes: only valid with Resubmitted".into());
     }
     Ok((
         id,
         status_update(status, nodes, Some(comment), given(email), given(email_language)),
     ))
-}
-
-/// Adds the column, and its value, to what the client says about an update.
-fn name_column(update: &StatusUpdate, problem: String, is_csv: bool) -> String {
-    match (update.email_address(), update.email_language_code()) {
-        (Some(email), _) if problem == "not an email address" => format!("email: {email:?} is {problem}"),
-        (_, Some(code)) if problem.starts_with("not a lang") => format!("email_language: {code:?} is {problem}"),
-        _ if is_csv && problem.ends_with("one node") => problem + ": fill the column nodes, such as feature_ocr_1:OCR",
-        _ => problem,
-    }
 }
 
 /// Says what differs between this update and that of an earlier line for the same session.

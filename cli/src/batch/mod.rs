@@ -84,7 +84,7 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
     };
     let text = input::read(options.file.as_deref());
     let text = text.map_err(|problem| say(&format!("{name}: {problem}"))).ok()?;
-    let check = |update: &StatusUpdate| client.check(update);
+    let check = |update: &StatusUpdate| client.check(update).map_err(|error| error.to_string());
     let ignore = options.ignore_unknown_columns;
     let input = Input::parse(text, options.format, ignore, check, &mut complain);
     let input = input.map_err(&mut complain).ok();

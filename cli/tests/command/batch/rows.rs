@@ -241,7 +241,7 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
             "a.csv",
             b"session_id,new_status,nodes\nabc,Resubmitted,\ndef,Resubmitted,x\nghi,Approved,a:b\n",
             &[
-                "line 2: Resubmitted needs at least one node: fill the column nodes, such as feature_ocr_1:OCR",
+                "line 2: nodes: Resubmitted needs at least one, such as feature_ocr_1:OCR",
                 "line 3: nodes: \"x\" is not a node: use NODE_ID:FEATURE",
                 "line 4: nodes: only valid with Resubmitted",
             ],
@@ -250,7 +250,7 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
             "a.csv",
             b"session_id,new_status,email,email_language\nabc,Approved,nobody,\ndef,Approved,,en\nghi,Approved,a@b.example,xx\n",
             &[
-                "line 2: email: \"nobody\" is not an email address",
+                "line 2: email: not an email address",
                 "line 3: an email language needs an email address",
                 "line 4: email_language: \"xx\" is not a language of Didit's emails",
             ],
