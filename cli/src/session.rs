@@ -4,6 +4,7 @@ use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, S
 use serde_json::{Value, json};
 
 use crate::args::{Output, Update};
+use crate::signals;
 use crate::terminal::{Exit, add_reason, escaped, print, print_all, say, system_message};
 
 struct Failure {
@@ -58,6 +59,9 @@ fn set(options: &Update) -> Result<(Ensured, String), Failure> {
     let failed = |error| Failure { error, read_back: None };
     let applied = format!("{id} is {status} now");
     let client = Client::from_env().map_err(failed)?;
+    let doubt = format!("setting session {id} to {status}: interrupted; whether it was applied is unknown");
+    let advice = format!("check the session's status before retrying: `didit status {id}`");
+    signals::report_interruption(move || say(&format!("{doubt}; {advice}")));
     if options.ensure {
         let may_replace = |found: &SessionStatus| !options.unless_decided || !found.is_decided();
         let ensured = client.ensure_status_if(id, &update, may_replace).map_err(failed)?;

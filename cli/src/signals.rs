@@ -1,12 +1,17 @@
-//! Signals that stop a batch.
+//! Signals: how a batch stops, and what an interrupted update reports.
 
 use std::fs;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use signal_hook::consts;
 use signal_hook::flag::{register, register_conditional_shutdown};
+use signal_hook::{consts, low_level};
+
+/// How long a signal may go unnoticed.
+pub const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Returns a flag that the first SIGINT, SIGTERM or SIGHUP sets. The second signal ends the process.
 pub fn watch() -> io::Result<Arc<AtomicBool>> {
@@ -28,7 +33,19 @@ pub fn watch() -> io::Result<Arc<AtomicBool>> {
     Ok(asked)
 }
 
-/// Returns whether the parent process had this signal ignored, as `nohup` does. The batch then ignores it too.
+/// Calls `report` at the first signal, and then ends the process as Ctrl-C does, so that a loop in a shell ends too.
+pub fn report_interruption(report: impl FnOnce() + Send + 'static) {
+    let Ok(asked) = watch() else { return };
+    thread::spawn(move || {
+        while !asked.load(Ordering::Relaxed) {
+            thread::sleep(INTERVAL);
+        }
+        report();
+        low_level::emulate_default_handler(consts::SIGINT)
+    });
+}
+
+/// Returns whether the parent process had this signal ignored, as `nohup` does. Then it stays ignored.
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use didit::{Client, Error, ErrorKind, Verdict};
 
@@ -18,9 +18,6 @@ use super::rows::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
 use crate::args::Output;
 use crate::signals;
 use crate::terminal::{Exit, counted, in_words, say};
-
-/// How long a signal may go unnoticed.
-const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub struct Run<'a> {
     client: &'a Client,
@@ -76,7 +73,7 @@ impl<'a> Run<'a> {
     fn print_messages(&self, messages: &Receiver<Message>, progress: &mut Progress, lines: &mut Lines) {
         let mut stopping = false;
         loop {
-            let message = messages.recv_timeout(progress.interval().min(SIGNAL_INTERVAL));
+            let message = messages.recv_timeout(progress.interval().min(signals::INTERVAL));
             if matches!(message, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
@@ -199,7 +196,7 @@ impl<'a> Run<'a> {
                 model.stop(Stop::Signal);
             }
             let time = match model.next(self.start.elapsed()) {
-                Task::Wait(time) => time.min(SIGNAL_INTERVAL),
+                Task::Wait(time) => time.min(signals::INTERVAL),
                 task => return task,
             };
             let waited = self.changed.wait_timeout(model, time);
@@ -236,14 +233,15 @@ impl<'a> Run<'a> {
         let record = model.answered(now, row, answer);
         if let Some((pause, reason)) = model.take_new_pause() {
             let note = format!("pausing for {}: {reason}", in_words(pause));
-            post(sender, Message::Note(note));
+            // The main thread receives until the last worker has finished.
+            let _ = sender.send(Message::Note(note));
         }
         if let Some(record) = record {
             // This run may retry a row that was not applied.
             let ended = record.outcome != Outcome::NotApplied;
             let result = self.journal_result(&mut model, record, error);
             if ended {
-                post(sender, Message::Result(result));
+                let _ = sender.send(Message::Result(result));
             }
         }
     }
@@ -259,11 +257,6 @@ impl<'a> Run<'a> {
         }
         result
     }
-}
-
-fn post(sender: &Sender<Message>, message: Message) {
-    // The main thread receives until the last worker has finished.
-    let _ = sender.send(message);
 }
 
 /// Returns why a run stopped early, and when to resume it.

@@ -14,6 +14,8 @@ mod output;
 mod readme;
 mod sandbox;
 mod sandbox_command;
+#[cfg(unix)]
+mod signals;
 mod status;
 #[cfg(target_os = "linux")]
 mod streams;

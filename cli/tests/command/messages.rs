@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::batch::stop::Held;
 use crate::batch::{csv, didit_json, id, killed, on_a_full_disk, page, run};
 use crate::sandbox::{Run, Sandbox, didit};
+use crate::signals::interrupted_update;
 use crate::support::directory::Directory;
 use crate::support::page::{Rows, compare};
 use crate::support::{Server, Step, answer, in_turn};
@@ -156,6 +157,7 @@ fn one_session() -> Rows {
             "no response arrives, and the session cannot be read",
             doubt(vec![Step::Close]),
         ),
+        ("Ctrl-C before the answer", printed(&interrupted_update(&id(0), "-INT"))),
         ("Didit returned the status", of(&["status", &id(1)])),
         ("Didit accepts the credentials", of(&["auth"]).replace(&host, "HOST")),
         ("Didit refuses the credentials", {

@@ -4,6 +4,7 @@ use std::process::Child;
 use std::sync::{Arc, Barrier, mpsc};
 
 use super::*;
+use crate::signals::{self, with_default_signals};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -14,19 +15,6 @@ pub struct Held {
     stderr: String,
     release: mpsc::Sender<()>,
     sessions: Arc<Sessions>,
-}
-
-/// Returns the same command with the default reaction to signals. `nohup` and background jobs of scripts start these tests with
-/// ignored signals.
-fn with_default_signals(command: &Command) -> Command {
-    let mut reset = Command::new("/usr/bin/env");
-    reset.env_clear();
-    if cfg!(target_os = "linux") {
-        reset.arg("--default-signal=HUP,INT,TERM");
-    }
-    reset.arg(command.get_program()).args(command.get_args());
-    reset.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    reset
 }
 
 impl Held {
@@ -63,13 +51,7 @@ impl Held {
     }
 
     fn signal(&self, signal: &str) {
-        let mut kill = Command::new("kill");
-        assert!(
-            kill.args([signal, &self.child.id().to_string()])
-                .status()
-                .unwrap()
-                .success()
-        );
+        signals::send(signal, &self.child);
     }
 
     /// Sends the first signal, and waits until the command reports it. Two simultaneous signals could count as one.
