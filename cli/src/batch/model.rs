@@ -279,10 +279,7 @@ impl Model {
             self.circuit.got_through();
         }
         match failure.kind {
-            FailureKind::NoSession if in_doubt => {
-                let reason = format!("{reason}; whether the update was applied before that is unknown");
-                Some(self.end(row, Outcome::Refused, &reason))
-            }
+            FailureKind::NoSession if in_doubt => Some(self.end_in_doubt(row, reason, read)),
             FailureKind::NoSession => Some(self.end(row, Outcome::Refused, &refusal)),
             FailureKind::Refused if !read && !in_doubt => Some(self.end(row, Outcome::Refused, &refusal)),
             FailureKind::Refused if !read => {
@@ -344,9 +341,7 @@ impl Model {
         let at_once = matches!(failure.kind, FailureKind::NotPermitted | FailureKind::Refused);
         let (in_doubt, left) = (state.in_doubt, at_once || state.failures >= MAX_FAILURES);
         if in_doubt && left && (read || at_once) {
-            let what = if read { "read back" } else { "resent" };
-            let reason = format!("it cannot be {what} ({})", failure.reason);
-            return Some(self.end(row, Outcome::Unknown, &reason));
+            return Some(self.end_in_doubt(row, &failure.reason, read));
         }
         // A retry or a read that changed nothing does not settle an earlier attempt.
         if failure.in_doubt || !in_doubt {
@@ -379,6 +374,12 @@ impl Model {
         }
     }
 
+    /// Ends a row in doubt, because Didit refused to read its session or the retry.
+    fn end_in_doubt(&mut self, row: usize, refusal: &str, read: bool) -> Record {
+        let what = if read { "read back" } else { "resent" };
+        self.end(row, Outcome::Unknown, &format!("it cannot be {what} ({refusal})"))
+    }
+
     fn end(&mut self, row: usize, outcome: Outcome, reason: &str) -> Record {
         let record = self.record(row, outcome, reason);
         self.causes.remove(&row);
@@ -389,20 +390,19 @@ impl Model {
 
     /// Returns the result of a row. Its reason is why the update failed, followed by `reason`.
     fn record(&self, row: usize, outcome: Outcome, reason: &str) -> Record {
-        let in_doubt = self.rows[row].in_doubt && matches!(outcome, Outcome::Refused | Outcome::Unknown);
-        let unsettled = matches!(outcome, Outcome::NotApplied | Outcome::Unknown);
-        let cause = self.causes.get(&row).filter(|_| unsettled).cloned().unwrap_or_default();
+        let in_doubt = self.rows[row].in_doubt && outcome == Outcome::Unknown;
+        // A row that is unknown only because of another decision is not in doubt, so it has no cause.
+        let has_cause = in_doubt || outcome == Outcome::NotApplied;
+        let cause = self.causes.get(&row).filter(|_| has_cause).cloned().unwrap_or_default();
         let mut reasons = vec![cause.as_str(), reason];
         reasons.retain(|text| !text.is_empty());
         let reason = reasons.join("; ");
-        // A row that is unknown only because of another decision is not in doubt, so it has no cause.
-        let has_cause = in_doubt || outcome == Outcome::NotApplied;
         Record {
             row,
             outcome,
             in_doubt,
             reason,
-            cause: Some(cause).filter(|_| has_cause).unwrap_or_default(),
+            cause,
             journaled: false,
         }
     }
@@ -422,8 +422,12 @@ impl Model {
             }
             let (earlier_result, in_doubt) = (state.earlier_result, state.in_doubt);
             let mut record = match earlier_result {
-                Some(outcome) => self.end(row, outcome, "reported by an earlier run; this run did not settle it"),
-                None if in_doubt => self.end(row, Outcome::Unknown, "the run ended before this was settled"),
+                Some(outcome) => self.end(
+                    row,
+                    outcome,
+                    "reported by an earlier run; this run did not read it back",
+                ),
+                None if in_doubt => self.end(row, Outcome::Unknown, "the run ended before it read the session back"),
                 None => self.record(row, Outcome::NotApplied, ""),
             };
             record.journaled = earlier_result.is_some() || !in_doubt;
@@ -616,7 +620,6 @@ mod tests {
             // A row that may have been applied counts as applied, even if an earlier run sent it.
             (UNKNOWN, Approved, true, Some(Outcome::Applied)),
             (INTERRUPTED, Approved, false, Some(Outcome::Applied)),
-            (state(Outcome::Refused, true), Approved, true, Some(Outcome::Applied)),
             // An earlier run found someone else's decision.
             (state(Outcome::Unknown, false), InReview, false, None),
             (state(Outcome::Unknown, false), Approved, false, Some(Outcome::Already)),
@@ -652,8 +655,8 @@ mod tests {
             assert_eq!((record.outcome, record.in_doubt), (Outcome::Unknown, false));
             assert_eq!(
                 record.reason,
-                "why; nothing was changed; the session is now Declined; someone else may have decided this; use --retry \
-                 unknown only to override that decision"
+                "the session is now Declined; someone else may have decided this; use --retry unknown only to override \
+                 that decision"
             );
             assert_eq!(record.cause, "", "a later run would report it as the cause of a doubt");
             assert_eq!(next(&mut model, at(0)), Task::Done);
@@ -740,8 +743,11 @@ mod tests {
             assert!(!record.reason.contains("no read"), "{record:?}");
         }
         // A row of an earlier run reports only that the read failed.
-        for (in_doubt, expected) in [(false, "no read"), (true, "the run ended before this was settled")] {
-            let mut model = model(&[(APPROVED, state(Outcome::Refused, in_doubt))], |settings| {
+        for (outcome, in_doubt, expected) in [
+            (Outcome::Refused, false, "no read"),
+            (Outcome::Unknown, true, "the run ended before it read the session back"),
+        ] {
+            let mut model = model(&[(APPROVED, state(outcome, in_doubt))], |settings| {
                 settings.retry_refused = true;
             });
             assert_eq!(next(&mut model, at(0)), Task::Read(0));
@@ -962,11 +968,7 @@ mod tests {
 
     #[test]
     fn a_row_in_doubt_never_reports_that_nothing_was_changed() {
-        for (kind, outcome) in [
-            (FailureKind::Other, Outcome::Unknown),
-            (FailureKind::Refused, Outcome::Unknown),
-            (FailureKind::NoSession, Outcome::Refused),
-        ] {
+        for kind in [FailureKind::Other, FailureKind::Refused, FailureKind::NoSession] {
             let mut model = model(&[(APPROVED, UNTOUCHED)], |_| {});
             assert_eq!(next(&mut model, at(0)), Task::Send(0));
             assert_eq!(model.answered(at(0), 0, other(true)), None);
@@ -975,7 +977,7 @@ mod tests {
             assert_eq!(next(&mut model, at(0)), Task::Send(0));
             let ended = model.answered(at(0), 0, failed(kind, false));
             let record = ended.unwrap_or_else(|| model.finish().remove(0));
-            assert_eq!((record.outcome, record.in_doubt), (outcome, true));
+            assert_eq!((record.outcome, record.in_doubt), (Outcome::Unknown, true));
             assert!(!record.reason.contains("nothing was changed"), "{record:?}");
         }
     }

@@ -285,7 +285,9 @@ impl Day {
                 Some(Outcome::Refused) => session.fault != Fault::Forbidden,
                 // The row has no permission, or its session cannot be read.
                 Some(Outcome::NotApplied) => matches!(session.fault, Fault::Forbidden | Fault::Unreadable),
-                Some(Outcome::Unknown) => !state.is_interrupted() && session.fault != Fault::Missing,
+                Some(Outcome::Unknown) => {
+                    !state.is_interrupted() && (state.in_doubt || session.fault != Fault::Missing)
+                }
                 None => false,
             };
             check!(self, listed, "row {row} is {state:?}");
@@ -301,7 +303,8 @@ impl Day {
         }
         for (row, state) in self.states().into_iter().enumerate() {
             let session = &self.sessions[row];
-            let stuck = session.status == InProgress || matches!(session.fault, Fault::Forbidden | Fault::Unreadable);
+            let unwritable = [Fault::Missing, Fault::Forbidden, Fault::Unreadable].contains(&session.fault);
+            let stuck = session.status == InProgress || unwritable;
             let open = state.outcome() == Some(Outcome::Unknown);
             check!(
                 self,
@@ -686,7 +689,6 @@ impl Day {
         let is_true = match record.outcome {
             Outcome::Applied => session.had_wanted && (session.confirmed || session.in_doubt),
             Outcome::Already => session.had_wanted && !session.in_doubt && session.possibly_applied == 0,
-            Outcome::Refused if record.in_doubt => session.fault == Fault::Missing,
             Outcome::Refused | Outcome::NotApplied => session.possibly_applied == 0,
             // The row is in doubt, or its session has another decision or cannot be read.
             Outcome::Unknown => record.in_doubt || session.possibly_applied == 0,

@@ -111,21 +111,28 @@ fn a_decision_by_someone_else_between_two_attempts_is_not_overridden() {
 }
 
 #[test]
-fn a_row_in_doubt_whose_session_does_not_exist_never_reports_that_nothing_was_changed() {
+fn a_row_in_doubt_whose_session_no_longer_exists_stays_unknown() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = killed(&dir, &sandbox, "Approved", unix_time());
     let missing = Server::start(|_| didit_json(404, json!({"detail": "Session not found."})));
     let journal = format!("{file}.journal");
     let text = fs::read_to_string(&journal).unwrap();
     fs::write(&journal, text.replace(&sandbox.url, &missing.url())).unwrap();
-    let run = run(&missing, &[&file]).exits(1);
-    assert!(run.out.starts_with("line 2: refused: reading session abc: "), "{run}");
-    assert!(
-        run.out
-            .contains("whether the update was applied before that is unknown"),
-        "{run}"
-    );
-    assert!(!run.out.contains("nothing was changed"), "{run}");
+    for retry in [&[][..], &["--retry", "unknown"]] {
+        let run = run(&missing, &[&[&*file], retry].concat()).exits(5);
+        assert!(
+            run.out
+                .starts_with("line 2: unknown: setting session abc to Approved: "),
+            "{run}"
+        );
+        assert!(
+            run.out
+                .contains("; it cannot be read back (reading session abc: Didit answered 404 (Session not found.))"),
+            "{run}"
+        );
+        assert!(!run.out.contains("nothing was changed"), "{run}");
+    }
+    assert!(missing.requests().iter().all(|request| request.method == "GET"));
 }
 
 #[test]
@@ -147,7 +154,7 @@ fn the_reason_of_a_doubt_is_why_the_update_failed() {
         "{run}"
     );
     assert!(
-        line.contains("whether it was applied is unknown; the run ended before this was settled"),
+        line.contains("whether it was applied is unknown; the run ended before it read the session back"),
         "{run}"
     );
     let text = fs::read_to_string(format!("{file}.journal")).unwrap();
