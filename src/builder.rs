@@ -83,8 +83,8 @@ impl ClientBuilder {
 
     /// Sets the URL of the session host. Default: `https://verification.didit.me`.
     ///
-    /// It may have a path prefix, but without a segment `v1`, `v2` or `v3`: the client appends the version. A
-    /// trailing slash makes no difference. At most 8 KiB.
+    /// It may have a path prefix that does not end in `v1`, `v2` or `v3`: the client appends the version. A trailing
+    /// slash makes no difference. At most 8 KiB.
     pub fn base_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.base_url = url.into();
         self
@@ -100,7 +100,7 @@ impl ClientBuilder {
 
     /// Limits how long one attempt may take, from the DNS lookup to the end of the answer. Default: 30 s.
     ///
-    /// The client sends an update only while a fifth of this time is left. The operating system rounds timeouts up, so
+    /// The client sends an update only if at least a fifth of this time is left. The operating system rounds timeouts up, so
     /// an attempt may take a few percent longer.
     pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.timeout = timeout;
@@ -119,11 +119,11 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits how long one call may take, including all attempts, waits and token fetches. Default: no limit, which
-    /// means at most 3.5 minutes with an API key and 11 minutes with client credentials.
+    /// Limits how long one call may take, including all attempts, waits and token fetches. Default: none. With the other
+    /// defaults, a call then takes at most 3.5 minutes with an API key, 11 with client credentials.
     ///
-    /// Set a deadline when someone is waiting, such as in a web handler. The client sends an update only if a fifth of
-    /// the deadline, or one [`timeout`](ClientBuilder::timeout) if that is less, is left once it is connected: an
+    /// Set a deadline when someone is waiting, such as in a web handler. Once connected, the client sends an update only
+    /// if at least a fifth of the deadline is left, or one [`timeout`](ClientBuilder::timeout) if that is shorter: an
     /// update that is cut off may or may not have been applied.
     pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.deadline = Some(deadline);
@@ -141,7 +141,7 @@ impl ClientBuilder {
     /// Sets an HTTP proxy for both hosts, such as `http://user:password@host:port`. An empty one means no proxy, even
     /// if the environment has one.
     ///
-    /// By default, [`build`](ClientBuilder::build) reads the environment for each host as curl does: `https_proxy` for
+    /// By default, [`build`](ClientBuilder::build) reads the environment for each host much as curl does: `https_proxy` for
     /// `https` URLs, `http_proxy` for `http` URLs, else `all_proxy`. Names may be in upper case; lower case takes
     /// precedence. In a CGI program, where `REQUEST_METHOD` is set, `HTTP_PROXY` is ignored; on Windows, where names
     /// ignore case, so is `http_proxy`.
@@ -200,7 +200,8 @@ impl ClientBuilder {
     /// Checks the configuration and returns the client. Sends nothing yet.
     ///
     /// # Errors
-    /// `Config`, verdict `NotApplied`. The text names the option and its environment variable, but never a value.
+    /// `Config`, verdict `NotApplied`. The text names the option, and its environment variable if it has one, but
+    /// never a value.
     pub fn build(self) -> Result<Client> {
         self.credentials.check()?;
         let check = |url: &str, name| base_url(url, self.allow_insecure_http).map_err(|error| error.for_setting(name));

@@ -10,7 +10,7 @@ use crate::retry::RetryPolicy;
 /// The state that the attempts of one call share.
 pub(crate) struct Call {
     pub(crate) deadline: Deadline,
-    /// Whether a rejected access token was replaced already. A call does that once.
+    /// Whether a refused access token was replaced already. A call does that once.
     pub(crate) token_replaced: bool,
 }
 

@@ -102,19 +102,19 @@ impl Client {
         self.0.read(id, None, &mut self.0.call())
     }
 
-    /// Makes sure that a session has a status: reads the session, and updates it only if its status differs, so that no
-    /// second review is added. If an update is in doubt, the client reads the session back.
+    /// Makes sure that a session has a status: reads the session, and updates it only if its status differs. If an
+    /// update is in doubt, the client reads the session back.
     ///
     /// This takes one more request than [`update_status`](Client::update_status). On v1 and v2, Didit allows 100 reads
     /// a minute ([Didit's API, §7](crate::didit_api#7-rate-limits)).
     ///
-    /// [`Ensured::Already`] means that the session had the status before this call, and that the comment of `update`
-    /// was not added. [`Ensured::Updated`] means that the session has the status now: either Didit confirmed the
-    /// update, or an attempt may have been applied.
+    /// [`Ensured::Already`] means that the session had the status before this call, and that nothing of `update` was
+    /// sent: no comment, email or nodes. [`Ensured::Updated`] means that Didit confirmed the update, or that the client
+    /// read the status back after an attempt in doubt.
     ///
     /// # Errors
-    /// The same as for [`update_status`](Client::update_status). The verdict is `Unknown` only if an attempt may have
-    /// been applied, and the client could not read the session back or it did not have the status yet.
+    /// The same as for [`update_status`](Client::update_status). The verdict is `Unknown` only if an attempt is in
+    /// doubt and reading the session back failed or showed another status.
     ///
     /// ```no_run
     /// use didit::{Client, Ensured, StatusUpdate};
@@ -134,10 +134,10 @@ impl Client {
     /// Does the same as [`ensure_status`](Client::ensure_status), but replaces the status of a session only if
     /// `may_replace` returns true for it.
     ///
-    /// A worker calls this after a crash, when it cannot know whether it sent the update and must not overwrite a
-    /// decision that a reviewer made meanwhile. Each attempt reads the session before it sends the update, and calls
-    /// `may_replace` with any status but the wanted one. [`Ensured::LeftAlone`] returns the status that `may_replace`
-    /// rejected; nothing was changed.
+    /// Use it in a worker after a crash: the update may have been sent, and a reviewer may have decided since. Each
+    /// attempt reads the session before it sends the update. If the session has another status than the wanted one,
+    /// `may_replace` decides. [`Ensured::LeftAlone`] returns the status that `may_replace` rejected; nothing was
+    /// changed.
     ///
     /// # Errors
     /// The same as for [`ensure_status`](Client::ensure_status). The verdict is also `Unknown` if `may_replace` rejects
@@ -149,7 +149,7 @@ impl Client {
     /// let client = Client::from_env()?;
     /// let id = "4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10".parse()?;
     /// match client.ensure_status_if(&id, &StatusUpdate::approved(), |status| !status.is_decided())? {
-    ///     Ensured::LeftAlone(status) => println!("{id} was left alone: it is {status} already"),
+    ///     Ensured::LeftAlone(status) => println!("{id} was left alone: it is already {status}"),
     ///     _ => println!("{id} is approved"),
     /// }
     /// # Ok::<(), didit::Error>(())
@@ -170,7 +170,7 @@ impl Client {
     /// API, §6](crate::didit_api#6-errors)), so a wrong base URL is reported.
     ///
     /// # Errors
-    /// `Authentication` if Didit rejects the credentials, the access token or the API key. Any other kind if there was
+    /// `Authentication` if Didit refuses the credentials, the access token or the API key. Any other kind if there was
     /// no answer or it did not come from Didit. Always [`Verdict::NotApplied`].
     ///
     /// ```no_run
@@ -219,7 +219,7 @@ impl Client {
     /// Returns the rate limit from the latest answer of the session host, or `None` if no answer had one yet.
     ///
     /// Clones share it. Errors from Didit update it as well. A program that sends many updates can use it to slow down
-    /// before Didit rejects requests.
+    /// before Didit refuses requests.
     ///
     /// ```no_run
     /// use didit::Client;
@@ -270,10 +270,11 @@ impl Client {
         }
     }
 
-    /// Returns a hash of the API key or the client id, which tells whether two clients have the same credentials, such
-    /// as this client and that of an earlier run. It is the same in every version of this crate.
+    /// Returns a hash of the API key or the client id, to recognize the credentials of an earlier run. It is the same
+    /// in every version of this crate.
     ///
-    /// The hash is safe to store: its 32 bits reveal nothing of a key. Two keys may have the same hash.
+    /// Different hashes mean different credentials; equal hashes almost always mean equal ones. The hash is safe to
+    /// store: 32 bits are too few to reveal a key.
     #[must_use]
     pub fn credentials_fingerprint(&self) -> u32 {
         self.0.authorization.fingerprint()

@@ -123,7 +123,7 @@ impl Authorization {
     }
 
     /// Calls `request` with its authorization header (docs/didit-api.md §3, §4) and with the secrets that no error may
-    /// show. If Didit rejects the access token, replaces it and calls `request` again, once per call.
+    /// show. If Didit refuses the access token, replaces it and calls `request` again, once per call.
     ///
     /// # Errors
     /// Those of [`TokenSource::token`] and of `request`.

@@ -62,7 +62,7 @@ pub enum ErrorKind {
     Config,
     /// The session id or the update is invalid. Nothing was sent.
     InvalidInput,
-    /// 401: Didit rejected the credentials, or the client could not get an access token with them.
+    /// 401: Didit refused the credentials, or the client could not get an access token with them.
     Authentication,
     /// 403: the application lacks a permission or credits.
     Forbidden,

@@ -28,7 +28,7 @@
 //!
 //! # Verdicts
 //!
-//! Every call ends in one of three ways:
+//! Every [`update_status`](Client::update_status) ends in one of three ways:
 //!
 //! - `Ok`: Didit answered 200, and the answer names this session.
 //! - `Err` with [`Verdict::NotApplied`]: the update certainly did not happen.
@@ -60,7 +60,7 @@
 //! | what happened | `kind()` | `verdict()` | retried |
 //! | --- | --- | --- | --- |
 //! | bad input or configuration | `Config`, `InvalidInput` | `NotApplied` | no |
-//! | could not get an access token | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | yes, but of 4xx only 408, 425 and 429 |
+//! | could not get an access token | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | yes; of the 4xx, only 408, 425 and 429 |
 //! | name not resolved, connection refused or timed out, TLS handshake cut off, too little time left to send the update | `Network`, `Timeout` | `NotApplied` | yes |
 //! | TLS handshake refused: certificate, version, client certificate required; the proxy answered 401, 403 or 407 | `Network` | `NotApplied` | no |
 //! | the connection failed after sending began, or a 200 was cut off | `Network`, `Timeout` | `Unknown` | if Approved or Declined |

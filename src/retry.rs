@@ -37,7 +37,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns a policy without retries. An access token that Didit rejects is still replaced once.
+    /// Returns a policy without retries. An access token that Didit refuses is still replaced once.
     pub fn none() -> RetryPolicy {
         RetryPolicy::default().max_retries(0)
     }

@@ -366,7 +366,7 @@ impl Session {
 pub enum Ensured {
     /// The session already had the status. This call changed nothing.
     Already,
-    /// The session has the status now: Didit confirmed the update, or an attempt of this call may have been applied.
+    /// The session now has the status: Didit confirmed the update, or the client read it back after an attempt in doubt.
     Updated,
     /// The session has this status, which `may_replace` rejected. This call changed nothing.
     LeftAlone(SessionStatus),

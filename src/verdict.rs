@@ -133,7 +133,7 @@ fn status_error(
     };
     let check_url = operation.check_url();
     let check_client = "check the client id, the client secret and the auth URL";
-    let unchanged = "the same request is refused until something changes";
+    let unchanged = "retrying the same request will not help";
     let has_key = request.headers.iter().any(|(name, _)| *name == "x-api-key");
     let check = |advice| match from_didit {
         true => operation.advice(check_client, advice),

@@ -30,7 +30,7 @@ Environment:
   DIDIT_TOKEN_FILE                      a file that caches the access token for
                                         the next run
   DIDIT_CA_FILE                         the certificates to trust, in PEM
-                                        format, instead of the usual ones
+                                        format, instead of the default ones
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY,   an HTTP proxy and its exceptions
   NO_PROXY";
 
@@ -50,7 +50,7 @@ Exit status:
   2  invalid command line, configuration or input; nothing was sent
   3  Didit refused the credentials
   5  some rows are unknown
-  6  some rows were not applied, others may be; the same command resumes
+  6  some rows were not applied; the same command resumes
   130  interrupted a second time; the same command resumes
   If several apply, the first of 3, 5, 6, 1 is used.";
 
@@ -69,30 +69,31 @@ Columns, in any order:
 The batch checks the whole input before it sends anything. A journal records
 what was sent and its result. After a crash or a kill, the same command resumes
 the batch and reads back the rows in doubt. Standard output lists the rows that
-were not applied; with --json, it lists every row except duplicates.";
+are refused, unknown or not applied; with --json, it lists every row except
+duplicates.";
 
 const SANDBOX: &str = "\
 The sandbox listens on 127.0.0.1 and answers like both of Didit's hosts. It runs
 COMMAND with DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials set, with all other
-DIDIT_* and proxy variables unset, and with this didit first in PATH. It ends
-with COMMAND and forgets its sessions. --json and --verbose have no effect on
-the sandbox itself.
+DIDIT_* and proxy variables unset, and with this didit first in PATH. It stops
+when COMMAND ends, and its sessions are lost. --json and --verbose have no
+effect on the sandbox itself.
 
 Any session id is accepted and starts as In Review, and any credentials are
 accepted, except those listed below. With --fail-rate, a share of all requests
 fails: the connection closes or the answer is a 502, before or after the update
-is applied, or the answer is cut off. Every sandbox fails the same requests.
+is applied, or the answer is cut off. The same requests fail in every run.
 
 Session ids that cause failures:
   unknown-*      does not exist: 404
   forbidden-*    cannot be read or updated: 403
-  unfinished-*   is In Progress and rejects updates: 400
+  unfinished-*   is In Progress and refuses updates: 400
   throttled-*    answers 429 once, with Retry-After: 1
-  readonly-*     can be read, but rejects updates for 10 s: 503
+  readonly-*     can be read, but refuses updates for 10 s: 503
   slow-*         answers after 5 s
   lost-*         is updated, but the connection closes before the answer
 
-Credentials that are rejected:
+Credentials that are refused:
   wrong          as an API key or a client secret: 401
 
 Endpoints for tests, one JSON object per line:
@@ -208,7 +209,7 @@ pub struct Update {
     #[arg(long, value_name = "CODE", requires = "email")]
     pub email_language: Option<String>,
 
-    /// Read the session first, and update it only if its status differs
+    /// Read the session first, and send nothing if it already has the status
     #[arg(long)]
     pub ensure: bool,
 
@@ -242,7 +243,7 @@ pub struct Batch {
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 
-    /// Send at most this many requests per minute, fewer if Didit limits the rate
+    /// Send at most this many updates, and as many reads, per minute; fewer if Didit limits the rate
     #[arg(long, value_name = "PER_MINUTE", default_value = "300", value_parser = |text: &str| whole(text, MAX_RATE))]
     #[arg(allow_negative_numbers = true)]
     pub rate: u32,
@@ -260,7 +261,7 @@ pub struct Batch {
     #[arg(long, value_name = "WHICH", value_delimiter = ',')]
     pub retry: Vec<Retry>,
 
-    /// Stop when requests have kept failing for this long
+    /// Stop when requests still fail this long after the first pause
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     #[arg(allow_negative_numbers = true)]
     pub max_outage: Duration,

@@ -167,7 +167,7 @@ impl Context<'_> {
         match error {
             E::Timeout(_) => format!("{server} did not finish its answer within {}", in_words(self.timeout)),
             E::BodyExceedsLimit(_) => format!("{server} sent an answer larger than {}", size(self.max_response)),
-            _ => format!("{server} sent an answer that was cut short"),
+            _ => format!("{server} sent an answer that was cut off"),
         }
     }
 }
@@ -410,7 +410,7 @@ mod tests {
                 io(Io::UnexpectedEof),
                 Stage::Reading,
                 ErrorKind::Network,
-                "sent an answer that was cut short",
+                "sent an answer that was cut off",
             ),
         ] {
             let retryable = kind != ErrorKind::UnexpectedResponse;

@@ -38,8 +38,8 @@ struct State {
     token: Option<Arc<Token>>,
     /// When to retry, after the refresh of a token that is still valid failed.
     next_refresh: Option<Instant>,
-    /// Tokens that the session host rejected and that must not be loaded from the file again.
-    rejected: Vec<Arc<Token>>,
+    /// Tokens that the session host refused and that must not be loaded from the file again.
+    refused: Vec<Arc<Token>>,
     in_flight: Option<Arc<InFlight>>,
 }
 
@@ -142,12 +142,12 @@ impl TokenSource {
         self.fetch_and_cache(&self.retry, deadline).map(drop)
     }
 
-    /// Discards a token that Didit rejected, unless another thread has replaced it already.
-    pub(crate) fn discard(&self, rejected: &Arc<Token>) {
+    /// Discards a token that Didit refused, unless another thread has replaced it already.
+    pub(crate) fn discard(&self, refused: &Arc<Token>) {
         let mut state = self.state();
-        if state.holds(rejected) {
+        if state.holds(refused) {
             state.token = None;
-            state.rejected.push(rejected.clone());
+            state.refused.push(refused.clone());
         }
     }
 
@@ -156,7 +156,7 @@ impl TokenSource {
         let now = (self.clock)();
         if let Some(token) = self.file.as_ref().and_then(|file| file.load(now)) {
             let mut state = self.state();
-            if token.is_fresh(now) && !state.rejected.iter().any(|rejected| rejected.value() == token.value()) {
+            if token.is_fresh(now) && !state.refused.iter().any(|refused| refused.value() == token.value()) {
                 return Ok(state.cache(token));
             }
         }
@@ -184,7 +184,7 @@ impl TokenSource {
         let stored = self.file.as_ref().is_none_or(|file| file.store(&token));
         let mut state = self.state();
         if stored {
-            state.rejected.clear();
+            state.refused.clear();
         }
         Ok(state.cache(token))
     }
@@ -257,7 +257,7 @@ struct FetchGuard<'a> {
 impl Drop for FetchGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.source.state();
-        // Didit may have rejected the token meanwhile, in another thread.
+        // Didit may have refused the token meanwhile, in another thread.
         let shared = self.shared.take();
         let shared = shared.filter(|result| result.as_ref().map_or(true, |token| state.holds(token)));
         state.in_flight = None;
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_token_is_never_used_again() {
+    fn a_refused_token_is_never_used_again() {
         let (source, requests) = host(&[(200, "a"), (400, ""), (200, "b")]);
         let get = || source.token(Deadline::after(None, SECOND));
         let first = get().unwrap();
@@ -465,14 +465,14 @@ mod tests {
         assert_eq!(get().unwrap_err().kind(), ErrorKind::Authentication);
         let second = get().unwrap();
         assert_eq!(second.value(), "b");
-        // Another thread learns late that the first token was rejected.
+        // Another thread learns late that the first token was refused.
         source.discard(&first);
         assert_eq!(get().unwrap().value(), "b");
         assert_eq!(requests.load(SeqCst), 3);
     }
 
     #[test]
-    fn a_rejected_token_is_not_loaded_from_the_file_again() {
+    fn a_refused_token_is_not_loaded_from_the_file_again() {
         let path = env::temp_dir().join(format!("didit-token-{}-{:x}", process::id(), fastrand::u64(..)));
         let (mut source, requests) = host(&[(200, "a"), (200, "b")]);
         source.file = Some(TokenFile::new(path.clone(), &source.url, "id"));
@@ -543,10 +543,10 @@ mod tests {
         let old = source.token(Deadline::after(None, SECOND)).unwrap();
         at(91.0);
         // In another thread, an update is answered with 401.
-        let (other, rejected) = (source.clone(), old.clone());
-        on_warning(move |_| other.discard(&rejected));
+        let (other, refused) = (source.clone(), old.clone());
+        on_warning(move |_| other.discard(&refused));
         fetch(&source).unwrap();
-        assert!(source.state().token.is_none(), "the rejected token must not come back");
+        assert!(source.state().token.is_none(), "the refused token must not come back");
     }
 
     #[test]
@@ -754,19 +754,19 @@ mod tests {
             deadline: Deadline::after(None, SECOND),
             token_replaced: false,
         };
-        let rejected =
+        let refused =
             || Error::new(ErrorKind::Authentication, Verdict::NotApplied, "no").with(|error| error.status = Some(401));
         let seen = RefCell::new(Vec::new());
         let request = |(name, value): (&'static str, &str), secrets: &[&str]| {
             let secrets = secrets.iter().map(|secret| (*secret).to_owned());
             seen.borrow_mut()
                 .push((name, value.to_owned(), secrets.collect::<Vec<_>>()));
-            Err::<(), _>(rejected())
+            Err::<(), _>(refused())
         };
         let key = Authorization::ApiKey(Secret::new("key"));
         key.authorize(&mut call(), request).unwrap_err();
         let [(name, value, secrets)] = &seen.take()[..] else {
-            panic!("a rejected key must not be retried");
+            panic!("a refused key must not be retried");
         };
         assert_eq!((*name, value.as_str()), ("x-api-key", "key"));
         assert_eq!(*secrets, ["key"]);

@@ -59,7 +59,7 @@ fn later_calls_do_not_reuse_a_broken_connection() {
 }
 
 #[test]
-fn a_truncated_response_is_retried_over_a_new_connection() {
+fn a_cut_off_response_is_retried_over_a_new_connection() {
     let cut = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{{\"session_id\":\"{SESSION}\"");
     let server = Server::script(vec![
         confirmed(),
@@ -208,11 +208,11 @@ fn connection_errors_name_the_host_in_plain_words() {
         ),
         (
             vec![Step::Send(head.into()), Step::Close],
-            "sent an answer that was cut short",
+            "sent an answer that was cut off",
         ),
         (
             vec![Step::Send(head.into()), Step::Reset],
-            "sent an answer that was cut short",
+            "sent an answer that was cut off",
         ),
         (
             vec![Step::Send(head.into()), Step::Stall],

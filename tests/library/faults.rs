@@ -331,10 +331,10 @@ fn an_incomplete_or_invalid_response_never_confirms_an_update() {
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = format!("{:x}\r\n{body}\r\n", body.len());
     let large = "x".repeat(100_000);
-    // A truncated response is retried over a new connection. An invalid one would come again.
+    // A response that is cut off is retried over a new connection. An invalid one would come again.
     for (fault, answer) in [
         (
-            "cut short",
+            "cut off",
             format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{body}"),
         ),
         ("bad chunk size", format!("{chunked}{chunk}zz\r\n")),
@@ -375,7 +375,7 @@ fn an_incomplete_or_invalid_response_never_yields_a_token() {
     let large = "x".repeat(100_000);
     for (fault, answer, kind) in [
         (
-            "cut short",
+            "cut off",
             format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{body}"),
             Network,
         ),
@@ -457,7 +457,7 @@ fn an_error_status_counts_even_if_its_body_cannot_be_read() {
         ("503", 503, (ErrorKind::Server, Unknown, RETRIED)),
     ] {
         let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 1000000\r\n\r\n");
-        check_update(&format!("{fault} cut short"), vec![sent(&head), Step::Close], expected);
+        check_update(&format!("{fault} cut off"), vec![sent(&head), Step::Close], expected);
         check_update(
             &format!("{fault} too large"),
             answer(status, &[], vec![b'x'; 1_000_000]),

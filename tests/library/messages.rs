@@ -241,11 +241,11 @@ fn answers() -> Rows {
             )),
         ),
         (
-            "a truncated 404",
+            "a 404 that is cut off",
             update(sent("HTTP/1.1 404 Not Found\r\ncontent-length: 99\r\n\r\n{")),
         ),
         (
-            "a truncated 200",
+            "a 200 that is cut off",
             update(sent("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{")),
         ),
         ("a 200 that is too large", update(answer(200, &[], "x".repeat(100_000)))),

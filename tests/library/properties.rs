@@ -324,7 +324,7 @@ fn only_a_confirmation_is_ok_and_only_a_rejection_is_not_applied() {
 }
 
 #[test]
-fn a_truncated_confirmation_is_never_ok() {
+fn a_confirmation_that_is_cut_off_is_never_ok() {
     let server = SettableServer::new();
     let client = server.client(Credentials::api_key(API_KEY));
     let Step::Send(whole) = confirmed().remove(0) else {
@@ -332,7 +332,7 @@ fn a_truncated_confirmation_is_never_ok() {
     };
     for length in 0..whole.len() {
         server.respond_with(vec![Step::Send(whole[..length].to_vec()), Step::Close]);
-        let error = timed(|| client.update_status(&session_id(), &StatusUpdate::approved())).expect_err("cut short");
+        let error = timed(|| client.update_status(&session_id(), &StatusUpdate::approved())).expect_err("cut off");
         assert_eq!(error.verdict(), Verdict::Unknown, "{length}: {error}");
     }
 }

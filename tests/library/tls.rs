@@ -688,7 +688,7 @@ fn an_abandoned_request_resets_its_connection() {
 }
 
 #[test]
-fn a_response_truncated_without_close_notify_is_never_a_confirmation() {
+fn a_response_cut_off_without_close_notify_is_never_a_confirmation() {
     let authority = Authority::new("private");
     let cut = b"HTTP/1.1 200 OK\r\n\r\n{\"session_id\":\"".to_vec();
     let (server, _wire) = tls_server(authority.certify("127.0.0.1"), vec![vec![Step::Send(cut), Step::Close]]);

@@ -38,8 +38,9 @@ impl<'a> Records<'a> {
     }
 }
 
-const SPACE_BEFORE_QUOTE: &str = "a space before a quote; remove the space before the quote";
-const STRAY_QUOTE: &str = "a quote inside an unquoted field; put the field in quotes and write the quote twice";
+const SPACE_BEFORE_QUOTE: &str = "a space before a quote; remove the space";
+const TEXT_AFTER_QUOTE: &str = "text after a closing quote; write \"\" for a quote inside quotes";
+const STRAY_QUOTE: &str = "a quote inside an unquoted field; put the field in quotes and write \"\" for the quote";
 
 /// Compares a record, with or without its line end, with the fields that were read from it.
 fn check(record: &str, fields: &StringRecord, separator: char) -> Result<(), Problem> {
@@ -51,10 +52,7 @@ fn check(record: &str, fields: &StringRecord, separator: char) -> Result<(), Pro
             false if text.trim_start_matches(' ').starts_with('"') => (field, SPACE_BEFORE_QUOTE),
             false => (field, STRAY_QUOTE),
             true if quoted.strip_suffix('"') == Some(text) => ("", "a quote opens here and is never closed"),
-            true => (
-                &*quoted,
-                "text after a closing quote; write a quote inside quotes twice",
-            ),
+            true => (&*quoted, TEXT_AFTER_QUOTE),
         };
         let rest = text
             .strip_prefix(spelled)

@@ -28,7 +28,7 @@ pub struct Header {
     pub didit_journal: u32,
     pub input: String,
     pub host: String,
-    /// `None` if someone deleted it because the same application has new credentials. Any credentials are then accepted.
+    /// `None` if someone changed it to null because the same application has new credentials. Any credentials are then accepted.
     pub credential: Option<String>,
 }
 
@@ -342,8 +342,8 @@ const OTHER_INPUT: &str = "this journal belongs to a different input file; nothi
 const OTHER_HOST: &str = "this journal belongs to another API host; nothing was sent. To resume this batch, set \
                           DIDIT_BASE_URL to that host. With another --journal, every row is sent again";
 const OTHER_CREDENTIAL: &str = "this journal belongs to other credentials; nothing was sent. Use those credentials; if \
-                                the same application has new ones, delete \"credential\" and its value from the first \
-                                line of the journal, and run again";
+                                the same application has new ones, change the value of \"credential\" in the journal's \
+                                first line to null, and run again";
 const NOT_A_JOURNAL: &str = "this file is not a journal of didit; nothing was sent; choose another file with --journal";
 const DAMAGED: &str = "; nothing was sent; restore the journal from a copy, or start a new batch with the rows that \
                        the journal does not mention";

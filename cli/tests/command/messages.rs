@@ -596,8 +596,9 @@ fn the_messages_match_the_document() {
         assert!(!message.contains("hunter2"), "{message}");
     }
     let introduction = "The command's own messages, each with its cause. The command prints the library's messages \
-                        unchanged. Lines that start with\n`didit: ` or `error: ` go to standard error, all other lines \
-                        to standard output. The usage after an `error: ` is left out.\n`ID` is the session and `HOST` is \
-                        the host with its port. `cli/tests/command/messages.rs` compares this part with the code.";
+                        unchanged. Lines that start with\n`didit: `, and an `error: ` with the lines below it, go to \
+                        standard error, all other lines to standard output.\nThe usage after an `error: ` is left out. \
+                        `ID` is the session and `HOST` is the host with its port.\n`cli/tests/command/messages.rs` \
+                        compares this part with the code.";
     compare("Messages of the command", introduction, sections.into());
 }

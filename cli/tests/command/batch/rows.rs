@@ -348,7 +348,7 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
         (
             "a.csv",
             b"session_id,new_status,comment\nabc,Approved, \"a-1\"\n",
-            &["line 2: a space before a quote; remove the space before the quote; the rest was not read"],
+            &["line 2: a space before a quote; remove the space; the rest was not read"],
         ),
     ];
     for (name, content, expected) in cases {
