@@ -9,6 +9,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use didit::{NewStatus, Node, SessionId};
 
+use crate::sandbox::options as sandbox;
+
 const ENVIRONMENT: &str = "\
 Credentials come from the environment. No option takes a secret.
 
@@ -72,41 +74,6 @@ the batch and reads back the rows in doubt. Standard output lists the rows that
 are refused, unknown or not applied; with --json, it lists every row except
 duplicates.";
 
-const SANDBOX: &str = "\
-The sandbox listens on 127.0.0.1 and answers like both of Didit's hosts. It runs
-COMMAND with DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials set, with all other
-DIDIT_* and proxy variables unset, and with this didit first in PATH. It stops
-when COMMAND ends, and its sessions are lost. --json and --verbose have no
-effect on the sandbox itself.
-
-Any session id is accepted and starts as In Review, and any credentials are
-accepted, except those listed below. With --fail-rate, a share of all requests
-fails: the connection closes or the answer is a 502, before or after the update
-is applied, or the answer is cut off. The same requests fail in every run.
-
-Session ids that cause failures:
-  unknown-*      does not exist: 404
-  forbidden-*    cannot be read or updated: 403
-  unfinished-*   is In Progress and refuses updates: 400
-  throttled-*    answers 429 once, with Retry-After: 1
-  readonly-*     can be read, but refuses updates for 10 s: 503
-  slow-*         answers after 5 s
-  lost-*         is updated, but the connection closes before the answer
-
-Credentials that are refused:
-  wrong          as an API key or a client secret: 401
-
-Endpoints for tests, one JSON object per line:
-  GET /__log        every request and the status of its answer
-  GET /__sessions   every session, its status, and how many times each status
-                    was applied
-
-Exit status:
-  the exit status of COMMAND, or 128 + N if signal N ended it, or
-  2    invalid command line, or the port is in use
-  126  COMMAND cannot be run
-  127  COMMAND was not found";
-
 const SEE_ENVIRONMENT: &str = "Credentials come from the environment: see 'didit --help'.";
 
 /// Approve, decline or resubmit Didit identity-verification sessions
@@ -148,8 +115,8 @@ pub enum Command {
     Auth,
 
     /// Run a command or a shell against a local mock of Didit
-    #[command(after_help = SANDBOX)]
-    Sandbox(Sandbox),
+    #[command(after_help = sandbox::HELP)]
+    Sandbox(sandbox::Options),
 
     /// Print a completion script for a shell
     Completions {
@@ -282,45 +249,6 @@ pub enum Retry {
     Refused,
 }
 
-#[derive(Debug, PartialEq, clap::Args)]
-pub struct Sandbox {
-    /// The port to listen on at 127.0.0.1; 0 picks a free port
-    #[arg(long, value_name = "N", default_value = "13434")]
-    pub port: u16,
-
-    /// The share of requests that fail, from 0 to 1
-    #[arg(long, value_name = "F", default_value = "0", value_parser = share, allow_negative_numbers = true)]
-    pub fail_rate: f64,
-
-    /// Accept N updates and 2N reads per SECONDS (60); Didit accepts 300 updates per minute
-    #[arg(long, value_name = "N[/SECONDS]", value_parser = rate_limit)]
-    pub rate_limit: Option<RateLimit>,
-
-    /// The credentials for COMMAND: an API key (API v3) or client credentials (API v1)
-    #[arg(long, value_name = "KIND", default_value = "key")]
-    pub credentials: CredentialKind,
-
-    /// Print each request and its answer to standard error, without secrets
-    #[arg(long)]
-    pub show_requests: bool,
-
-    /// The command to run; without one, a shell
-    #[arg(last = true)]
-    pub command: Vec<OsString>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub enum CredentialKind {
-    Key,
-    Client,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RateLimit {
-    pub updates: usize,
-    pub window: Duration,
-}
-
 /// Parses the arguments, of which the first is the program's name.
 ///
 /// # Errors
@@ -400,22 +328,10 @@ fn whole(text: &str, max: u32) -> Result<u32, String> {
 }
 
 /// Parses seconds, up to about 30 years, which can still be added to any clock.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.0..=1e9).contains(seconds));
     let duration = seconds.map(Duration::from_secs_f64);
     duration.ok_or_else(|| "must be a number of seconds, such as 60 or 2.5".into())
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "must be a number from 0 to 1, such as 0.1".into())
-}
-
-fn rate_limit(text: &str) -> Result<RateLimit, String> {
-    let (updates, window) = text.split_once('/').unwrap_or((text, "60"));
-    let problem = "must be a whole number, such as 300, or 20/1 for 20 per second";
-    let (updates, window) = (updates.parse().map_err(|_| problem)?, seconds(window)?);
-    Ok(RateLimit { updates, window })
 }
 
 /// Removes credentials from an error message, and adds where they belong.
@@ -523,26 +439,26 @@ mod tests {
 
     #[test]
     fn everything_after_two_hyphens_is_the_command_of_the_sandbox() {
-        let sandbox = |line: &str| match run(line).map(|args| args.command) {
+        let parse = |line: &str| match run(line).map(|args| args.command) {
             Ok(Command::Sandbox(sandbox)) => sandbox,
             other => panic!("{line}: {other:?}"),
         };
-        let expected = Sandbox {
+        let expected = sandbox::Options {
             port: 13434,
             fail_rate: 0.0,
             rate_limit: None,
-            credentials: CredentialKind::Key,
+            credentials: sandbox::CredentialKind::Key,
             show_requests: false,
             command: Vec::new(),
         };
-        assert_eq!(sandbox("sandbox"), expected);
+        assert_eq!(parse("sandbox"), expected);
         let command = ["a", "--port", "2", "--", "--help"].map(OsString::from).to_vec();
         assert_eq!(
-            sandbox("sandbox --port 1 --fail-rate 0.5 --rate-limit 20/1.5 -- a --port 2 -- --help"),
-            Sandbox {
+            parse("sandbox --port 1 --fail-rate 0.5 --rate-limit 20/1.5 -- a --port 2 -- --help"),
+            sandbox::Options {
                 port: 1,
                 fail_rate: 0.5,
-                rate_limit: Some(RateLimit {
+                rate_limit: Some(sandbox::RateLimit {
                     updates: 20,
                     window: Duration::from_millis(1500)
                 }),
@@ -550,7 +466,7 @@ mod tests {
                 ..expected
             }
         );
-        let limit = sandbox("sandbox --rate-limit 300").rate_limit.unwrap();
+        let limit = parse("sandbox --rate-limit 300").rate_limit.unwrap();
         assert_eq!((limit.updates, limit.window), (300, Duration::from_secs(60)));
         for line in [
             "sandbox a",

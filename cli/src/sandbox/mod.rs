@@ -1,6 +1,7 @@
 //! `didit sandbox`: runs a command against a local mock of both of Didit's hosts.
 
 mod http;
+pub mod options;
 mod service;
 
 use std::ffi::{OsStr, OsString};
@@ -12,13 +13,14 @@ use std::{env, thread};
 
 use signal_hook::{consts, flag};
 
-use crate::args::{CredentialKind, Output, Sandbox};
+use crate::args::Output;
 use crate::terminal::{Exit, say, system_message};
 use http::{Reply, Request};
+use options::{CredentialKind, Options};
 use service::{Service, is_about_the_sandbox};
 
 /// Runs the sandbox and its command. Returns the exit status of the command.
-pub fn run(options: &Sandbox, output: Output) -> ExitCode {
+pub fn run(options: &Options, output: Output) -> ExitCode {
     let address = match listen(options) {
         Ok(address) => address,
         Err(problem) => {
@@ -60,7 +62,7 @@ pub fn run(options: &Sandbox, output: Output) -> ExitCode {
 ///
 /// # Errors
 /// Says why it cannot listen, and what to do next.
-fn listen(options: &Sandbox) -> Result<SocketAddr, String> {
+fn listen(options: &Options) -> Result<SocketAddr, String> {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port));
     let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|error| {

@@ -1,0 +1,94 @@
+//! The options of `didit sandbox`, and its help.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::args::seconds;
+
+pub const HELP: &str = "\
+The sandbox listens on 127.0.0.1 and answers like both of Didit's hosts. It runs
+COMMAND with DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials set, with all other
+DIDIT_* and proxy variables unset, and with this didit first in PATH. It stops
+when COMMAND ends, and its sessions are lost. --json and --verbose have no
+effect on the sandbox itself.
+
+Any session id is accepted and starts as In Review, and any credentials are
+accepted, except those listed below. With --fail-rate, a share of all requests
+fails: the connection closes or the answer is a 502, before or after the update
+is applied, or the answer is cut off. The same requests fail in every run.
+
+Session ids that cause failures:
+  unknown-*      does not exist: 404
+  forbidden-*    cannot be read or updated: 403
+  unfinished-*   is In Progress and refuses updates: 400
+  throttled-*    answers 429 once, with Retry-After: 1
+  readonly-*     can be read, but refuses updates for 10 s: 503
+  slow-*         answers after 5 s
+  lost-*         is updated, but the connection closes before the answer
+
+Credentials that are refused:
+  wrong          as an API key or a client secret: 401
+
+Endpoints for tests, one JSON object per line:
+  GET /__log        every request and the status of its answer
+  GET /__sessions   every session, its status, and how many times each status
+                    was applied
+
+Exit status:
+  the exit status of COMMAND, or 128 + N if signal N ended it, or
+  2    invalid command line, or the port is in use
+  126  COMMAND cannot be run
+  127  COMMAND was not found";
+
+#[derive(Debug, PartialEq, clap::Args)]
+pub struct Options {
+    /// The port to listen on at 127.0.0.1; 0 picks a free port
+    #[arg(long, value_name = "N", default_value = "13434")]
+    pub port: u16,
+
+    /// The share of requests that fail, from 0 to 1
+    #[arg(long, value_name = "F", default_value = "0", value_parser = share, allow_negative_numbers = true)]
+    pub fail_rate: f64,
+
+    /// Accept N updates and 2N reads per SECONDS (60); Didit accepts 300 updates per minute
+    #[arg(long, value_name = "N[/SECONDS]", value_parser = rate_limit)]
+    pub rate_limit: Option<RateLimit>,
+
+    /// The credentials for COMMAND: an API key (API v3) or client credentials (API v1)
+    #[arg(long, value_name = "KIND", default_value = "key")]
+    pub credentials: CredentialKind,
+
+    /// Print each request and its answer to standard error, without secrets
+    #[arg(long)]
+    pub show_requests: bool,
+
+    /// The command to run; without one, a shell
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum CredentialKind {
+    Key,
+    Client,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    pub updates: usize,
+    pub window: Duration,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "must be a number from 0 to 1, such as 0.1".into())
+}
+
+fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    let (updates, window) = text.split_once('/').unwrap_or((text, "60"));
+    let problem = "must be a whole number, such as 300, or 20/1 for 20 per second";
+    let (updates, window) = (updates.parse().map_err(|_| problem)?, seconds(window)?);
+    Ok(RateLimit { updates, window })
+}
