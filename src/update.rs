@@ -272,6 +272,10 @@ impl StatusUpdate {
     }
 
     /// Returns an update that asks the person to repeat these nodes. Needs at least one node, and API v3.
+    ///
+    /// Didit refuses it for a session that is already Resubmitted ([Didit's API,
+    /// §4](crate::didit_api#4-update-v2-and-v3)). So after a doubt, that status proves nothing unless the session had
+    /// another one before: [`Client::ensure_status`](crate::Client::ensure_status) reads it first.
     pub fn resubmitted(nodes: impl IntoIterator<Item = Node>) -> StatusUpdate {
         StatusUpdate {
             nodes: nodes.into_iter().collect(),

@@ -28,7 +28,7 @@ pub fn update(options: &Update, output: Output) -> Exit {
             if let Some(found) = &failure.read_back {
                 object["status"] = found.as_ref().ok().map(ToString::to_string).into();
             }
-            return failed(&failure.error, &failure.message(id), object, output);
+            return failed(&failure.error, &failure.message(id, status), object, output);
         }
     };
     let (result, exit) = match ensured {
@@ -80,7 +80,8 @@ fn set(options: &Update) -> Result<(Ensured, String), Failure> {
         Err(error) => return Err(failed(error)),
     };
     match client.session(id).map(|session| session.status) {
-        Ok(found) if found == status => {
+        // The session may have been Resubmitted before, and Didit refuses a second resubmission.
+        Ok(found) if found == status && status != NewStatus::Resubmitted => {
             let text = applied + " (confirmed by reading the session back)";
             Ok((Ensured::Updated, text))
         }
@@ -116,17 +117,28 @@ pub fn status_update(
 }
 
 impl Failure {
-    fn message(&self, id: &SessionId) -> String {
+    fn message(&self, id: &SessionId, wanted: NewStatus) -> String {
         let Failure { error, read_back } = self;
         let found = match read_back {
             None => return error.to_string(),
-            Some(Ok(status)) => format!("The session was just read back and is {status}, but that may still change"),
-            Some(Err(failed)) => format!("The session could not be read back ({})", failed.summary()),
+            Some(Ok(found)) if *found == wanted => {
+                format!(
+                    "The session is {found}, but may have been before: check in Didit's console which steps it asks for"
+                )
+            }
+            Some(Ok(found)) => format!(
+                "The session was just read back and is {found}, but that may still change: check it again in a minute with \
+                 `didit status {id}`"
+            ),
+            Some(Err(failed)) => format!(
+                "The session could not be read back ({}): check it again in a minute with `didit status {id}`",
+                failed.summary()
+            ),
         };
         // The session was just read, so the advice to read it is left out.
         let advice = format!("; {}", error.advice().unwrap_or_default());
         let line = error.to_string().replace(&advice, "");
-        format!("{line}. {found}: check it again in a minute with `didit status {id}`")
+        format!("{line}. {found}")
     }
 }
 

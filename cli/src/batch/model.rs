@@ -6,8 +6,8 @@
 //!    once (a row in doubt as unknown).
 //! 4. A failure that may have changed something is a doubt: the first time in a run, the session is read before the next
 //!    untouched row goes out.
-//! 5. Before any second send the session is read: the wanted status ends the row as applied (already, if no recorded attempt
-//!    may have been applied), somebody else's decision makes it unknown, otherwise it is sent.
+//! 5. Before any second send, and before Resubmitted, the session is read: the wanted status ends the row as applied (already,
+//!    if no recorded attempt may have been applied), somebody else's decision makes a second send unknown, otherwise it is sent.
 //! 6. A Resubmitted in doubt is never sent again by itself.
 //! 7. Ten failures while others get through: left for the next run.
 //! 8. Eight failures in a row, or a requested pause, open the circuit: all workers pause (1, 2, 4, … 30 s), then one request at
@@ -34,6 +34,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The cause of a doubt if a run ended before it received the answer.
 pub const NO_ANSWER: &str = "the run ended before the answer arrived";
 
+/// Printed, because the steps that the person repeats are not necessarily those of the row.
+const ALREADY_RESUBMITTED: &str = "the session is already Resubmitted, perhaps with other nodes; nothing was sent";
+
 pub struct Settings {
     /// The highest number of updates per minute.
     pub writes: u32,
@@ -48,6 +51,8 @@ pub struct Settings {
 struct Row {
     stage: Stage,
     wanted: NewStatus,
+    /// The row was sent or failed, in this run or an earlier one.
+    tried: bool,
     /// An attempt may have been applied.
     in_doubt: bool,
     /// An attempt of this run may have been applied.
@@ -61,9 +66,7 @@ struct Row {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
-    Untouched,
-    /// The row was tried, in this run or an earlier one, and has not ended.
-    Tried,
+    Waiting,
     Sending,
     Reading,
     Ended,
@@ -106,12 +109,12 @@ impl Model {
             };
             Row {
                 stage: match outcome {
-                    None => Stage::Untouched,
                     Some(Outcome::Refused) if !overridden => Stage::Ended,
                     Some(Outcome::Applied | Outcome::Already) => Stage::Ended,
-                    _ => Stage::Tried,
+                    _ => Stage::Waiting,
                 },
                 wanted: wanted(row),
+                tried: outcome.is_some(),
                 in_doubt: state.in_doubt,
                 doubted: false,
                 earlier_result: outcome.filter(|outcome| *outcome != Outcome::NotApplied),
@@ -125,7 +128,7 @@ impl Model {
         let mut waiting: Vec<usize> = (0..rows.len()).filter(|row| rows[*row].stage != Stage::Ended).collect();
         waiting.sort_by_key(|row| match history[*row] {
             (state, place) if state.is_interrupted() => (0, place),
-            _ if rows[*row].stage == Stage::Untouched => (1, 0),
+            _ if !rows[*row].tried => (1, 0),
             (_, place) => (2, place),
         });
         Model {
@@ -153,7 +156,8 @@ impl Model {
 
     /// Returns the number of rows that were never tried.
     pub fn untouched(&self) -> usize {
-        self.rows.iter().filter(|row| row.stage == Stage::Untouched).count()
+        let untouched = |row: &&Row| !row.tried && row.stage != Stage::Ended;
+        self.rows.iter().filter(untouched).count()
     }
 
     /// Returns what is left of a pause of all workers.
@@ -176,7 +180,7 @@ impl Model {
     /// Stops the run. Only the first reason counts. After a signal, the run still reads back the rows that it left in doubt.
     pub fn stop(&mut self, why: Stop) {
         if self.stop.is_none() {
-            let left = |row: &Row| row.stage == Stage::Tried && row.in_doubt && row.earlier_result.is_none();
+            let left = |row: &Row| row.stage == Stage::Waiting && row.in_doubt && row.earlier_result.is_none();
             let left = (0..self.rows.len()).filter(|row| left(&self.rows[*row]));
             self.begun = left.map(Task::Read).collect();
             self.stop = Some(why);
@@ -209,9 +213,10 @@ impl Model {
         let index = if open { self.probe() } else { 0 };
         let (task, is_turn) = match (self.begun.front(), self.waiting.get(index)) {
             (Some(task), _) => (*task, false),
-            (None, Some(row)) if self.stop.is_none() => match self.rows[*row].stage {
-                Stage::Untouched => (Task::Send(*row), true),
-                _ => (Task::Read(*row), true),
+            (None, Some(row)) if self.stop.is_none() => match &self.rows[*row] {
+                // Without a read before it, Resubmitted could not be told from an earlier one: Didit refuses a second one.
+                state if state.tried || state.wanted == NewStatus::Resubmitted => (Task::Read(*row), true),
+                _ => (Task::Send(*row), true),
             },
             // A row in flight may need a retry.
             (None, None) if self.stop.is_none() && self.in_flight > 0 => return Task::Wait(POLL_INTERVAL),
@@ -234,7 +239,7 @@ impl Model {
         match task {
             Task::Send(row) => {
                 let row = &mut self.rows[row];
-                (row.stage, row.earlier_result, row.overridden) = (Stage::Sending, None, false);
+                (row.stage, row.tried, row.earlier_result, row.overridden) = (Stage::Sending, true, None, false);
             }
             Task::Read(row) => self.rows[row].stage = Stage::Reading,
             _ => {}
@@ -245,7 +250,7 @@ impl Model {
     /// Returns the position of the row to send while the circuit is open. Only an update can close the circuit, so this prefers
     /// a row that needs no read and may be repeated.
     fn probe(&self) -> usize {
-        let suits = |row: &Row| row.stage == Stage::Untouched && row.wanted != NewStatus::Resubmitted;
+        let suits = |row: &Row| !row.tried && row.wanted != NewStatus::Resubmitted;
         self.waiting.iter().position(|row| suits(&self.rows[*row])).unwrap_or(0)
     }
 
@@ -295,17 +300,17 @@ impl Model {
 
     fn request_ended(&mut self, row: usize) {
         self.in_flight -= 1;
-        self.rows[row].stage = Stage::Tried;
+        self.rows[row].stage = Stage::Waiting;
     }
 
     fn read_back(&mut self, row: usize, found: &SessionStatus) -> Option<Record> {
         let state = self.rows[row];
         if *found == state.wanted {
-            let outcome = match state.in_doubt {
-                true => Outcome::Applied,
-                false => Outcome::Already,
-            };
-            return Some(self.end(row, outcome, ""));
+            return Some(match (state.in_doubt, state.wanted) {
+                (true, _) => self.end(row, Outcome::Applied, ""),
+                (false, NewStatus::Resubmitted) => self.end(row, Outcome::Already, ALREADY_RESUBMITTED),
+                (false, _) => self.end(row, Outcome::Already, ""),
+            });
         }
         let decided = matches!(
             found,
@@ -313,7 +318,7 @@ impl Model {
         );
         let repeatable = state.wanted != NewStatus::Resubmitted || !state.in_doubt;
         let repeats = repeatable && !decided && state.failures < MAX_FAILURES;
-        if state.overridden || repeats {
+        if !state.tried || state.overridden || repeats {
             if self.stop.is_none() {
                 self.begun.push_front(Task::Send(row));
             }
@@ -331,7 +336,7 @@ impl Model {
         let open = self.circuit.is_open();
         self.failure(now, failure);
         let state = &mut self.rows[row];
-        state.earlier_result = None;
+        (state.tried, state.earlier_result) = (true, None);
         let first_doubt = failure.in_doubt && !state.doubted;
         state.doubted |= failure.in_doubt;
         state.in_doubt |= failure.in_doubt;
@@ -412,7 +417,7 @@ impl Model {
         let mut records = Vec::new();
         for row in 0..self.rows.len() {
             let state = &mut self.rows[row];
-            if matches!(state.stage, Stage::Untouched | Stage::Ended) {
+            if !state.tried || state.stage == Stage::Ended {
                 continue;
             }
             // A worker that failed may have sent it.
@@ -506,10 +511,21 @@ mod tests {
         }
     }
 
+    /// Sends a row that was not tried before. Resubmitted is read first.
+    fn begin(model: &mut Model, now: Time, row: usize) {
+        let mut task = next(model, now);
+        if model.rows[row].wanted == RESUBMITTED {
+            assert_eq!(task, Task::Read(row));
+            model.answered(now, row, Answer::ReadBack(SessionStatus::InReview));
+            task = next(model, now);
+        }
+        assert_eq!(task, Task::Send(row));
+    }
+
     /// Fails this many rows, one after the other.
     fn fail(model: &mut Model, rows: usize) {
         for row in 0..rows {
-            assert_eq!(next(model, at(0)), Task::Send(row));
+            begin(model, at(0), row);
             model.answered(at(0), row, other(false));
         }
     }
@@ -542,12 +558,53 @@ mod tests {
     fn a_successful_read_does_not_close_the_circuit() {
         let mut model = model(&[(RESUBMITTED, UNTOUCHED); 20], |_| {});
         fail(&mut model, 8);
-        assert_eq!(next(&mut model, at(1)), Task::Send(8));
+        begin(&mut model, at(1), 8);
         model.answered(at(1), 8, other(true));
         assert_eq!(next(&mut model, at(3)), Task::Read(8));
         model.answered(at(3), 8, Answer::ReadBack(SessionStatus::InReview));
-        assert_eq!(next(&mut model, at(3)), Task::Send(9));
+        begin(&mut model, at(3), 9);
         assert_eq!(next(&mut model, at(3)), Task::Wait(POLL_INTERVAL));
+    }
+
+    #[test]
+    fn resubmitted_is_only_sent_to_a_session_that_has_another_status() {
+        use SessionStatus::{Approved, Declined, InReview, Resubmitted};
+        for found in [Approved, Declined, InReview] {
+            let mut model = model(&[(RESUBMITTED, UNTOUCHED)], |_| {});
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            assert_eq!(model.answered(at(0), 0, Answer::ReadBack(found)), None);
+            assert_eq!(model.untouched(), 1);
+            assert_eq!(next(&mut model, at(0)), Task::Send(0));
+            model.answered(at(0), 0, other(true));
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            // So this is the row's own resubmission.
+            let record = model.answered(at(0), 0, Answer::ReadBack(Resubmitted)).unwrap();
+            assert_eq!((record.outcome, record.reason.as_str()), (Outcome::Applied, ""));
+        }
+        for (state, retry) in [
+            (UNTOUCHED, false),
+            (NOT_APPLIED, false),
+            (state(Outcome::Refused, false), true),
+        ] {
+            let mut model = model(&[(RESUBMITTED, state)], |settings| settings.retry_refused = retry);
+            assert_eq!(next(&mut model, at(0)), Task::Read(0));
+            let record = model.answered(at(0), 0, Answer::ReadBack(Resubmitted)).unwrap();
+            assert_eq!(
+                (record.outcome, record.reason.as_str()),
+                (Outcome::Already, ALREADY_RESUBMITTED)
+            );
+            assert_eq!(next(&mut model, at(0)), Task::Done);
+        }
+    }
+
+    #[test]
+    fn a_row_that_was_only_read_counts_as_untouched() {
+        let mut model = model(&[(RESUBMITTED, UNTOUCHED); 2], |_| {});
+        assert_eq!(next(&mut model, at(0)), Task::Read(0));
+        model.answered(at(0), 0, Answer::ReadBack(SessionStatus::InReview));
+        model.stop(Stop::Signal);
+        assert_eq!(next(&mut model, at(0)), Task::Done);
+        assert_eq!((model.finish(), model.untouched()), (vec![], 2));
     }
 
     #[test]
@@ -645,7 +702,7 @@ mod tests {
     fn a_decision_made_between_two_attempts_is_not_overwritten() {
         for wanted in [APPROVED, RESUBMITTED] {
             let mut model = model(&[(wanted, UNTOUCHED)], |_| {});
-            assert_eq!(next(&mut model, at(0)), Task::Send(0));
+            begin(&mut model, at(0), 0);
             let record = model.answered(at(0), 0, other(false));
             assert_eq!(record.map(|record| record.outcome), Some(Outcome::NotApplied));
             assert_eq!(next(&mut model, at(0)), Task::Read(0));
@@ -815,7 +872,7 @@ mod tests {
     fn a_stop_during_an_outage_waits_for_nothing() {
         let mut model = model(&[(RESUBMITTED, UNTOUCHED); 20], |_| {});
         for row in 0..8 {
-            assert_eq!(next(&mut model, at(0)), Task::Send(row));
+            begin(&mut model, at(0), row);
             model.answered(at(0), row, other(true));
             if row < 7 {
                 assert_eq!(next(&mut model, at(0)), Task::Read(row));

@@ -648,9 +648,10 @@ impl Day {
             .iter()
             .any(|entry| matches!(entry, Entry::Intent(tried) if *tried == row));
         let first = self.sessions.iter().position(|session| session.read_first);
+        let begun = tried || self.sessions[row].read.is_some();
         check!(
             self,
-            tried || first.is_none(),
+            begun || first.is_none(),
             "row {row} is sent before row {first:?}, a new doubt, is read"
         );
         let session = &mut self.sessions[row];
@@ -659,6 +660,12 @@ impl Day {
         let (wanted, retry, possibly_applied) = (session.wanted, session.retry, session.possibly_applied);
         let (ended, read) = (session.ended, session.read);
         check!(self, !ended, "row {row} is sent after it ended");
+        let differs = read.as_ref().is_some_and(|(status, _)| *status != Resubmitted);
+        check!(
+            self,
+            wanted != Resubmitted || differs,
+            "row {row} is resubmitted although the last read was {read:?}"
+        );
         if retry || !tried {
             return;
         }

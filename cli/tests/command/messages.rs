@@ -124,9 +124,9 @@ fn one_session() -> Rows {
     let sandbox = Sandbox::start(&[]);
     let host = sandbox.url.replace("http://", "");
     let of = |args: &[&str]| printed(&Run::of(&mut sandbox.with_key(args)).exits(0));
-    let doubt = |read| {
+    let doubt = |status: &[&str], read| {
         let server = Server::start(in_turn(vec![vec![Step::Close], read]));
-        let mut command = didit(&["update", &id(0), "approved"]);
+        let mut command = didit(&[&["update", &id(0)], status].concat());
         command
             .env("DIDIT_API_KEY", "k")
             .env("DIDIT_BASE_URL", server.url())
@@ -147,15 +147,19 @@ fn one_session() -> Rows {
         }),
         (
             "no response arrives, and the session has the status",
-            doubt(is("Approved")),
+            doubt(&["approved"], is("Approved")),
         ),
         (
             "no response arrives, and the session has another status",
-            doubt(is("In Review")),
+            doubt(&["approved"], is("In Review")),
+        ),
+        (
+            "no response arrives to a resubmission, and the session is Resubmitted",
+            doubt(&["resubmitted", "--node", "a:OCR"], is("Resubmitted")),
         ),
         (
             "no response arrives, and the session cannot be read",
-            doubt(vec![Step::Close]),
+            doubt(&["approved"], vec![Step::Close]),
         ),
         ("Ctrl-C before the answer", printed(&interrupted_update(&id(0), "-INT"))),
         ("Didit returned the status", of(&["status", &id(1)])),
@@ -406,7 +410,7 @@ fn rows() -> Rows {
         let reads = AtomicUsize::new(0);
         let server = Server::start(move |request| match request.method.as_str() {
             "PATCH" => vec![Step::Close],
-            _ if reads.fetch_add(1, SeqCst) >= 2 => throttled("3600"),
+            _ if reads.fetch_add(1, SeqCst) >= 4 => throttled("3600"),
             _ => {
                 let id = request.path.split('/').nth(3);
                 didit_json(200, json!({"session_id": id, "status": "In Review"}))
@@ -440,7 +444,15 @@ fn rows() -> Rows {
         ),
         (
             "no response arrives, and the session is not Resubmitted",
-            doubt("Resubmitted", is("In Review")),
+            Batch::answered(
+                &["Resubmitted"],
+                vec![is("In Review"), vec![Step::Close], is("In Review")],
+            )
+            .rows(),
+        ),
+        (
+            "the session is already Resubmitted",
+            Batch::answered(&["Resubmitted"], vec![is("Resubmitted")]).rows(),
         ),
         (
             "no response arrives, and Didit refuses the read",

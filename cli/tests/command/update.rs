@@ -130,8 +130,28 @@ fn an_update_in_doubt_is_done_if_the_session_has_the_status() {
     let ended = run(&doubt(is("Declined")), &["declined", "--json"]).exits(0);
     let expected = json!({"session_id": "abc", "new_status": "Declined", "result": "applied"});
     assert_eq!(ended.objects(), [expected]);
+}
 
-    run(&doubt(is("Resubmitted")), &["resubmitted", "--node", "a:b"]).exits(0);
+#[test]
+fn a_resubmission_in_doubt_stays_unknown_if_the_session_is_resubmitted() {
+    // It may have been Resubmitted before. Didit then refuses the update.
+    let server = doubt(is("Resubmitted"));
+    let ended = run(&server, &["resubmitted", "--node", "a:b", "--json"]).exits(5);
+    let object = &ended.objects()[0];
+    assert_eq!(
+        (&object["result"], &object["status"]),
+        (&json!("unknown"), &json!("Resubmitted"))
+    );
+    assert!(
+        ended
+            .err
+            .contains("The session is Resubmitted, but may have been before: "),
+        "{ended}"
+    );
+    assert_eq!(methods(&server), ["PATCH", "GET"]);
+    // With --ensure, the session is read before.
+    let server = Server::start(in_turn(vec![is("In Review"), vec![Step::Close], is("Resubmitted")]));
+    run(&server, &["resubmitted", "--node", "a:b", "--ensure"]).exits(0);
 }
 
 #[test]
