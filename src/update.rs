@@ -112,10 +112,11 @@ impl FromStr for Node {
     /// Parses `NODE_ID:FEATURE`, such as `feature_ocr_1:OCR`. The feature begins after the first colon.
     ///
     /// # Errors
-    /// `InvalidInput`, verdict `NotApplied`, if the id, the colon or the feature is missing.
+    /// `InvalidInput`, verdict `NotApplied`, if the id, the colon or the feature is missing, or if there is a space or a
+    /// separator, as in a list of nodes.
     fn from_str(text: &str) -> Result<Self> {
         match text.split_once(':') {
-            Some((id, feature)) if !id.is_empty() && !feature.is_empty() => Ok(Node::new(id, feature)),
+            Some((id, feature)) if is_name(id) && is_name(feature) => Ok(Node::new(id, feature)),
             _ => Err(Error::input(
                 "not a node: use NODE_ID:FEATURE, such as feature_ocr_1:OCR",
             )),
@@ -350,9 +351,9 @@ impl StatusUpdate {
         } else if self
             .nodes
             .iter()
-            .any(|node| node.node_id.is_empty() || node.feature.is_empty())
+            .any(|node| !is_name(&node.node_id) || !is_name(&node.feature))
         {
-            "every node needs a node id and a feature".into()
+            "every node needs a node id and a feature, without spaces and separators".into()
         } else if email.is_some_and(|address| !is_address(address)) {
             // It does not quote the address, which may be somebody's.
             "email: not an email address".into()
@@ -386,6 +387,11 @@ impl fmt::Debug for StatusUpdate {
             .field("email_language", &self.email_language)
             .finish()
     }
+}
+
+/// Returns whether a text can be a node id or a feature. This catches lists of nodes.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || ",;|".contains(c))
 }
 
 /// Returns whether a text looks like an email address. This catches typos only.
@@ -441,7 +447,9 @@ mod tests {
     #[test]
     fn a_node_is_parsed_from_id_and_feature() {
         assert_eq!("a:b:c".parse::<Node>().unwrap(), Node::new("a", "b:c"));
-        for text in ["", ":", "a:", ":b", "ab"] {
+        for text in [
+            "", ":", "a:", ":b", "ab", "a:b,c:d", "a:b c:d", "a:b;", "a:b|c:d", " a:b", "a :b", "a:b\n", "a\0:b",
+        ] {
             let error = text.parse::<Node>().unwrap_err().to_string();
             assert!(error.contains("NODE_ID:FEATURE"), "{text}: {error}");
         }

@@ -63,8 +63,8 @@ semicolons or tabs separate the columns of a CSV.
 Columns, in any order:
   session_id, new_status   required
   comment                  a comment for the review
-  nodes                    nodes to repeat: NODE_ID:FEATURE, separated by spaces
-                           or semicolons; in NDJSON a list of
+  nodes                    nodes to repeat: NODE_ID:FEATURE, separated by spaces,
+                           commas or semicolons; in NDJSON a list of
                            {\"node_id\": ..., \"feature\": ...}
   email, email_language    email the person
 

@@ -23,6 +23,14 @@ fn main() -> ExitCode {
 
 fn run(Args { command, output }: Args) -> ExitCode {
     terminal::log_to_stderr(output.verbose, output.quiet);
+    let sends = matches!(
+        command,
+        Command::Update(_) | Command::Status { .. } | Command::Auth | Command::Batch(_)
+    );
+    if let Some(problem) = sandbox::escape().filter(|_| sends) {
+        terminal::say(&problem);
+        return terminal::Exit::Usage.into();
+    }
     let exit = match command {
         Command::Update(update) => session::update(&update, output),
         Command::Status { id } => session::status(&id, output),

@@ -103,6 +103,10 @@ fn a_deserialized_update_is_validated_before_anything_is_sent() {
             "needs a node id",
         ),
         (
+            json!({"new_status": "Resubmitted", "nodes": [{"node_id": "a", "feature": "OCR,b:FACE"}]}),
+            "without spaces and separators",
+        ),
+        (
             json!({"new_status": "Approved", "email": "ann"}),
             "not an email address",
         ),

@@ -383,7 +383,8 @@ fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusU
     let status = new_status.trim().parse::<NewStatus>();
     let settable = "use approved, declined or resubmitted";
     let status = status.map_err(|_| format!("new_status: {new_status:?} cannot be set: {settable}"))?;
-    let nodes = nodes.split([' ', ';']).filter(|node| !node.is_empty());
+    let nodes = nodes.split(|c: char| c.is_whitespace() || c == ',' || c == ';');
+    let nodes = nodes.filter(|node| !node.is_empty());
     let node = |text: &str| {
         text.parse::<Node>()
             .map_err(|error| format!("nodes: {text:?} is {error}"))

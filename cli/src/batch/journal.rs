@@ -28,7 +28,8 @@ pub struct Header {
     pub didit_journal: u32,
     pub input: String,
     pub host: String,
-    /// `None` if someone changed it to null because the same application has new credentials. Any credentials are then accepted.
+    /// With `None`, any credentials are accepted: in a dry run, and if someone changed it to null because the same application
+    /// has new credentials.
     pub credential: Option<String>,
 }
 
@@ -54,7 +55,8 @@ pub struct History {
     pub causes: HashMap<usize, String>,
     /// The length of the complete lines, in bytes.
     whole: u64,
-    same_credential: bool,
+    /// Who the journal belongs to, if not to this run: another host or other credentials.
+    other_owner: Option<String>,
 }
 
 pub struct Journal(Mutex<Result<File, String>>);
@@ -179,7 +181,7 @@ impl History {
             rows: vec![Default::default(); input.len()],
             causes: HashMap::new(),
             whole: 0,
-            same_credential: true,
+            other_owner: None,
         }
     }
 
@@ -202,7 +204,7 @@ impl History {
             }
             let text = std::str::from_utf8(&bytes).unwrap_or_default();
             if number == 1 {
-                history.same_credential = check_header(text, header)?;
+                history.other_owner = check_header(text, header)?;
             } else if let Some((row, entry)) = parse(text, input) {
                 history.add(row, entry);
             } else if bytes.contains(&0) && nothing_was_sent_after(&mut reader, input)? {
@@ -237,16 +239,19 @@ impl History {
         }
     }
 
-    /// Returns whether the journal belongs to other credentials that were wrong: with them, nothing was applied or left in
-    /// doubt.
+    /// Returns the other owner of the journal, if nothing was applied or left in doubt for it. It was a mistake then.
     ///
     /// # Errors
-    /// Rejects a journal of other credentials with which something was applied or left in doubt.
-    pub fn is_of_wrong_credentials(&self) -> Result<bool, String> {
+    /// Rejects a journal of another owner for whom something was applied or left in doubt.
+    pub fn mistaken_owner(&self, host: &str) -> Result<Option<&str>, String> {
         let changed = |(state, _): &(RowState, u64)| state.is_applied() || state.in_doubt;
-        match !self.same_credential && self.rows.iter().any(changed) {
-            true => Err(OTHER_CREDENTIAL.into()),
-            false => Ok(!self.same_credential),
+        match self.other_owner.as_deref() {
+            Some(OTHER_CREDENTIALS) if self.rows.iter().any(changed) => Err(KEEP_CREDENTIALS.into()),
+            Some(owner) if self.rows.iter().any(changed) => Err(format!(
+                "this journal belongs to {owner}; nothing was sent. To resume that batch, set DIDIT_BASE_URL to this URL. With \
+                 another --journal, this run sends every row to {host}"
+            )),
+            owner => Ok(owner),
         }
     }
 
@@ -319,17 +324,19 @@ fn nothing_was_sent_after(reader: &mut impl BufRead, input: &Input) -> Result<bo
     Ok(true)
 }
 
-/// Returns whether the credential is the same.
+/// Returns the other owner of a journal, if it does not belong to this run.
 ///
 /// # Errors
-/// Rejects the journal of a different input, host or version.
-fn check_header(text: &str, header: &Header) -> Result<bool, String> {
+/// Rejects the journal of a different input or version.
+fn check_header(text: &str, header: &Header) -> Result<Option<String>, String> {
     let found: Header = serde_json::from_str(text).map_err(|_| NOT_A_JOURNAL)?;
+    let accepts_any = found.credential.is_none() || header.credential.is_none();
     match found {
         _ if found.didit_journal != header.didit_journal => Err(OTHER_VERSION.into()),
         _ if found.input != header.input => Err(OTHER_INPUT.into()),
-        _ if found.host != header.host => Err(OTHER_HOST.into()),
-        _ => Ok(found.credential.is_none() || found.credential == header.credential),
+        _ if found.host != header.host => Ok(Some(found.host)),
+        _ if accepts_any || found.credential == header.credential => Ok(None),
+        _ => Ok(Some(OTHER_CREDENTIALS.into())),
     }
 }
 
@@ -339,12 +346,12 @@ const OTHER_VERSION: &str = "another version of this command wrote this journal;
 const OTHER_INPUT: &str = "this journal belongs to a different input file; nothing was sent. To correct rows, put them in \
                            a new file with its own journal; to resume this batch, restore its input. With another \
                            --journal, every row is sent again";
-const OTHER_HOST: &str = "this journal belongs to another API host; nothing was sent. To resume this batch, set \
-                          DIDIT_BASE_URL to that host. With another --journal, every row is sent again";
-const OTHER_CREDENTIAL: &str = "this journal belongs to other credentials; nothing was sent. Use those credentials; if \
-                                the same application has new ones, change the value of \"credential\" in the journal's \
-                                first line to null, and run again";
-const NOT_A_JOURNAL: &str = "this file is not a journal of didit; nothing was sent; choose another file with --journal";
+const OTHER_CREDENTIALS: &str = "other credentials";
+const KEEP_CREDENTIALS: &str = "this journal belongs to other credentials; nothing was sent. Use those credentials; if the \
+                                same application has new ones, change the value of \"credential\" in the journal's first \
+                                line to null, and run again";
+const NOT_A_JOURNAL: &str = "this file is not a journal of didit, or its first line is damaged; nothing was sent; with another \
+                             --journal, every row is sent again";
 const DAMAGED: &str = "; nothing was sent; restore the journal from a copy, or start a new batch with the rows that \
                        the journal does not mention";
 

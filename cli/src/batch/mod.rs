@@ -118,7 +118,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
         didit_journal: VERSION,
         input: format!("{:016x}", input.fingerprint()),
         host: client.base_url().into(),
-        credential: Some(format!("{:08x}", client.credentials_fingerprint())),
+        credential: (!options.dry_run).then(|| format!("{:08x}", client.credentials_fingerprint())),
     };
     let mut file = match &options.journal {
         Some(path) if options.dry_run => journal::open_to_read(path)?,
@@ -129,15 +129,17 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
         Some(file) => History::read(file, &header, input)?,
         None => History::empty(input),
     };
-    if let Some(path) = options.journal.as_ref().filter(|_| !options.dry_run) {
-        if history.is_of_wrong_credentials()? {
-            // Windows cannot rename an open file. Elsewhere the old file stays locked until the new one is.
-            let _locked = file.take().filter(|_| cfg!(not(windows)));
+    let mistaken_owner = history.mistaken_owner(&header.host)?.map(str::to_owned);
+    if let (Some(owner), Some(path)) = (mistaken_owner, &options.journal) {
+        history = History::empty(input);
+        // Windows cannot rename an open file. Elsewhere the old file stays locked until the new one is.
+        let _locked = file.take().filter(|_| cfg!(not(windows)));
+        if !options.dry_run {
             let aside = journal::put_aside(path)?;
-            (file, history) = (Some(journal::open(path)?), History::empty(input));
+            file = Some(journal::open(path)?);
             say(&format!(
-                "{}: this journal belongs to other credentials, with which nothing was applied; this run renamed it to \
-                 {} and starts a new journal",
+                "{}: this journal belongs to {owner}, with which nothing was applied; this run renamed it to {} and starts a \
+                 new journal",
                 path.display(),
                 aside.display()
             ));

@@ -161,8 +161,8 @@ impl<'a> Run<'a> {
         }
         if counts.refused == rows {
             say(
-                "all rows were refused: check whether the sessions belong to the application of these credentials; with \
-                 other credentials, the same command starts over",
+                "all rows were refused: if Didit did not find the sessions, check whether they belong to the application of \
+                 these credentials; with other credentials, the same command starts over",
             );
         }
         if counts.unknown > 0 {

@@ -19,6 +19,21 @@ use http::{Reply, Request};
 use options::{CredentialKind, Options};
 use service::{Service, is_about_the_sandbox};
 
+/// The variable that marks a sandbox, and holds its URL.
+const MARK: &str = "IN_DIDIT_SANDBOX";
+
+/// Says why a command that runs in a sandbox would leave it: the startup files of a shell may set other URLs. Those of Didit
+/// are https, and so is the default.
+pub fn escape() -> Option<String> {
+    let sandbox = env::var(MARK).ok()?;
+    let leaves = |name: &&str| !env::var(name).is_ok_and(|url| url.starts_with("http://"));
+    let name = ["DIDIT_BASE_URL", "DIDIT_AUTH_URL"].into_iter().find(leaves)?;
+    Some(format!(
+        "this shell runs in a sandbox, but {name} leads out of it, perhaps because of the shell's startup files; nothing was \
+         sent; set it to {sandbox}, or unset {MARK} to leave the sandbox"
+    ))
+}
+
 /// Runs the sandbox and its command. Returns the exit status of the command.
 pub fn run(options: &Options, output: Output) -> ExitCode {
     let address = match listen(options) {
@@ -124,7 +139,9 @@ fn command(program: &OsStr, credentials: CredentialKind, address: SocketAddr) ->
         }
     }
     let url = format!("http://{address}");
-    command.env("DIDIT_BASE_URL", &url).env("DIDIT_AUTH_URL", url);
+    for name in ["DIDIT_BASE_URL", "DIDIT_AUTH_URL", MARK] {
+        command.env(name, &url);
+    }
     match credentials {
         CredentialKind::Key => command.env("DIDIT_API_KEY", "sandbox-key"),
         CredentialKind::Client => command

@@ -10,9 +10,10 @@ use crate::args::seconds;
 pub const HELP: &str = "\
 The sandbox listens on 127.0.0.1 and answers like both of Didit's hosts. It runs
 COMMAND with DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials set, with all other
-DIDIT_* and proxy variables unset, and with this didit first in PATH. It stops
-when COMMAND ends, and its sessions are lost. --json and --verbose have no
-effect on the sandbox itself.
+DIDIT_* and proxy variables unset, and with this didit first in PATH. It also
+sets IN_DIDIT_SANDBOX: didit then sends nothing to Didit, even if the startup
+files of a shell set other URLs. The sandbox stops when COMMAND ends, and its
+sessions are lost. --json and --verbose have no effect on the sandbox itself.
 
 Any session id is accepted and starts as In Review, and any credentials are
 accepted, except those listed below. With --fail-rate, a share of all requests

@@ -314,7 +314,9 @@ fn journal() -> Rows {
                 sandbox
                     .with_key(&["batch", &file])
                     .env("DIDIT_BASE_URL", "http://127.0.0.1:1"),
-            ),
+            )
+            .replace(&sandbox.url, "http://HOST")
+            .replace("http://127.0.0.1:1", "http://OTHER"),
         ),
         (
             "other credentials",

@@ -281,6 +281,34 @@ mod unix {
     }
 
     #[test]
+    fn didit_sends_nothing_out_of_the_sandbox() {
+        for (change, name) in [
+            ("DIDIT_BASE_URL=https://didit.invalid", "DIDIT_BASE_URL"),
+            ("unset DIDIT_BASE_URL", "DIDIT_BASE_URL"),
+            ("DIDIT_AUTH_URL=", "DIDIT_AUTH_URL"),
+        ] {
+            for command in ["update abc approved", "status abc", "auth", "batch rows.csv --dry-run"] {
+                let run = run(&[], &["sh", "-c", &format!("{change}; didit {command}")]).exits(2);
+                let expected = format!("this shell runs in a sandbox, but {name} leads out of it");
+                assert!(run.line().contains(&expected), "{run}");
+            }
+        }
+        // Another local server is not production, and IN_DIDIT_SANDBOX can be unset.
+        run(
+            &[],
+            &[
+                "sh",
+                "-c",
+                "DIDIT_BASE_URL=http://127.0.0.1:1; DIDIT_MAX_RETRIES=0 didit status abc",
+            ],
+        )
+        .exits(6);
+        let left =
+            "unset IN_DIDIT_SANDBOX; export DIDIT_MAX_RETRIES=0 DIDIT_BASE_URL=https://127.0.0.1:1; didit status abc";
+        run(&[], &["sh", "-c", left]).exits(6);
+    }
+
+    #[test]
     fn the_sandbox_exits_with_the_status_of_its_command() {
         for (script, exit) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137)] {
             let run = run(&[], &["sh", "-c", script]).exits(exit);

@@ -107,7 +107,11 @@ fn a_journal_of_another_batch_and_any_other_file_is_rejected() {
     let mut other = sandbox.with_key(&["batch", &file]);
     refused(
         Run::of(other.env("DIDIT_BASE_URL", format!("{}/eu", sandbox.url))),
-        "this journal belongs to another API host",
+        &format!(
+            "this journal belongs to {0}; nothing was sent. To resume that batch, set DIDIT_BASE_URL to this URL. With \
+             another --journal, this run sends every row to {0}/eu",
+            sandbox.url
+        ),
     );
     dir.file("rows.csv", csv(4));
     refused(
@@ -132,7 +136,11 @@ fn a_journal_of_another_batch_and_any_other_file_is_rejected() {
             b"{" => drop(run.exits(0)),
             _ => {
                 let run = run.exits(2);
-                assert!(run.line().contains("this file is not a journal of didit"), "{run}");
+                assert!(
+                    run.line()
+                        .contains("this file is not a journal of didit, or its first line is damaged"),
+                    "{run}"
+                );
                 assert_eq!(fs::read(&precious).unwrap(), content);
             }
         }

@@ -43,6 +43,39 @@ fn refused_credentials_stop_a_batch_immediately() {
 }
 
 #[test]
+fn after_a_wrong_url_the_same_command_starts_over() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(3));
+    let wrong = "http://127.0.0.1:1";
+    let with_url = |more: &[&str]| {
+        let mut command = sandbox.with_key(&[&["batch", &file], more].concat());
+        Run::of(command.env("DIDIT_BASE_URL", wrong))
+    };
+    with_url(&["--max-outage", "0"]).exits(6);
+    let (journal, aside) = (format!("{file}.journal"), format!("{file}.journal.1"));
+    let kept = fs::read(&journal).unwrap();
+    batch(&sandbox, &file, &["--dry-run"]).exits(0);
+    assert_eq!(fs::read(&journal).unwrap(), kept, "a dry run renames nothing");
+    let run = batch(&sandbox, &file, &[]).exits(0);
+    let notice = format!(
+        "didit: {journal}: this journal belongs to {wrong}, with which nothing was applied; this run renamed it to {aside} and \
+         starts a new journal\n"
+    );
+    assert!(run.err.starts_with(&notice), "{run}");
+    assert!(run.err.contains("3 rows: 3 applied"), "{run}");
+    assert_eq!(fs::read(&aside).unwrap(), kept);
+    // Now the journal belongs to the sandbox, in a dry run too.
+    for more in [&[][..], &["--dry-run"]] {
+        let run = with_url(more).exits(2);
+        assert!(
+            run.line()
+                .contains(&format!("this journal belongs to {}; nothing was sent.", sandbox.url)),
+            "{run}"
+        );
+    }
+}
+
+#[test]
 fn after_the_credentials_of_another_application_the_same_command_starts_over() {
     let sessions = Arc::new(Sessions::default());
     let served = sessions.clone();
@@ -54,7 +87,8 @@ fn after_the_credentials_of_another_application_the_same_command_starts_over() {
     let file = dir.file("rows.csv", csv(3));
     let (journal, aside) = (format!("{file}.journal"), format!("{file}.journal.1"));
     let with_key = |key: &str| Run::of(against(&server, &[&file]).env("DIDIT_API_KEY", key));
-    let advice = "all rows were refused: check whether the sessions belong to the application of these credentials";
+    let advice =
+        "all rows were refused: if Didit did not find the sessions, check whether they belong to the application";
     for _ in 0..2 {
         let refused = with_key("another").exits(1);
         assert!(refused.err.contains("3 refused, 0 unknown, 0 not applied"), "{refused}");

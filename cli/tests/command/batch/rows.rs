@@ -16,12 +16,13 @@ fn csv_is_accepted_in_every_valid_form() {
     let text = "\u{feff}\"comment\",nodes,new_status,session_id,email,email_language\r\n\
                 \"said \"\"no\"\",\r\nand left\",,declined,abc,,\r\n\
                 \r\n\
-                , a:OCR;b:FACE ,RESUBMITTED, def ,p@example.com,fr\r\n\
+                ,\" a:OCR;b:FACE, c:AML\nd:NFC \",RESUBMITTED, def ,p@example.com,fr\r\n\
                 Zo\u{eb},,Approved,ghi,,";
     let file = dir.file("rows.csv", text);
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
     let bodies = bodies(&sandbox);
-    let nodes = json!([{"node_id": "a", "feature": "OCR"}, {"node_id": "b", "feature": "FACE"}]);
+    let nodes = [("a", "OCR"), ("b", "FACE"), ("c", "AML"), ("d", "NFC")];
+    let nodes = nodes.map(|(id, feature)| json!({"node_id": id, "feature": feature}));
     assert_eq!(
         bodies[0],
         json!({"new_status": "Declined", "comment": "said \"no\",\r\nand left"})
@@ -33,7 +34,7 @@ fn csv_is_accepted_in_every_valid_form() {
     assert_eq!(bodies[1], resubmitted);
     assert_eq!(bodies[2], json!({"new_status": "Approved", "comment": "Zo\u{eb}"}));
     let lines: Vec<u64> = results(&file).into_keys().collect();
-    assert_eq!(lines, [2, 5, 6]);
+    assert_eq!(lines, [2, 5, 7]);
 }
 
 #[test]
