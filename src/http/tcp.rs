@@ -316,7 +316,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut addresses = vec![dead.address; 15];
         addresses.push(listener.local_addr().unwrap());
-        assert!(connect(&addresses, Instant::now() + Duration::from_secs(2)).is_ok());
+        let start = Instant::now();
+        assert!(connect(&addresses, start + Duration::from_secs(2)).is_ok());
+        // The others got equal shares of the time.
+        assert!(start.elapsed() >= Duration::from_millis(1800), "{:?}", start.elapsed());
     }
 
     #[test]
@@ -376,6 +379,16 @@ mod tests {
             });
             assert!(transport.await_input(within(LONG)).unwrap());
         });
+    }
+
+    #[test]
+    fn the_timeout_of_an_earlier_request_does_not_prolong_a_later_one() {
+        let (mut transport, _peer) = connected();
+        transport.wait_at_most(LONG);
+        let start = Instant::now();
+        let error = transport.await_input(within(Duration::from_millis(20))).unwrap_err();
+        assert!(matches!(error, Error::Timeout(_)), "{error}");
+        assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
     }
 
     #[test]
