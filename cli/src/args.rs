@@ -63,16 +63,16 @@ semicolons or tabs separate the columns of a CSV.
 Columns, in any order:
   session_id, new_status   required
   comment                  a comment for the review
-  nodes                    nodes to repeat: NODE_ID:FEATURE, separated by spaces,
-                           commas or semicolons; in NDJSON a list of
+  nodes                    nodes to repeat: NODE_ID:FEATURE, separated by
+                           spaces, commas or semicolons; in NDJSON a list of
                            {\"node_id\": ..., \"feature\": ...}
   email, email_language    email the person
 
 The batch checks the whole input before it sends anything. A journal records
 what was sent and its result. After a crash or a kill, the same command resumes
 the batch and reads back the rows in doubt. Standard output lists the rows that
-are refused, unknown or not applied; with --json, it lists every row except
-duplicates.";
+are refused, unknown or not applied; with --json, it lists every row that the
+run reached, except duplicates, and counts the others.";
 
 const SEE_ENVIRONMENT: &str = "Credentials come from the environment: see 'didit --help'.";
 
@@ -254,6 +254,13 @@ pub enum Retry {
 /// # Errors
 /// Returns what to print: a mistake, or the help or version that was asked for. It never repeats a secret.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let variable = |arg: &OsString| Some(arg.to_str()?.split_once('=')?.0.to_owned());
+    let mut own = args.iter().take_while(|arg| *arg != "--").filter_map(variable);
+    if let Some(name) = own.find(|name| name.starts_with("DIDIT_")) {
+        let problem = format!("{name} is an environment variable: set it before `didit`, as in {name}=... didit auth");
+        return Err(Args::command().error(ErrorKind::UnknownArgument, problem));
+    }
     let mut args = Args::try_parse_from(args).map_err(hide_secrets)?;
     let (command, checked) = match &mut args.command {
         Command::Update(update) => ("update", update.check()),
@@ -422,6 +429,23 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_among_the_arguments_is_never_repeated() {
+        for line in [
+            "DIDIT_API_KEY=hunter2 auth",
+            "auth DIDIT_API_KEY=hunter2",
+            "status DIDIT_CLIENT_SECRET=hunter2",
+            "batch DIDIT_API_KEY=hunter2",
+        ] {
+            let text = run(line).unwrap_err().to_string();
+            assert!(
+                text.contains("is an environment variable") && !text.contains("hunter2"),
+                "{text}"
+            );
+        }
+        assert!(run("sandbox -- env DIDIT_API_KEY=hunter2 didit auth").is_ok());
+    }
+
+    #[test]
     fn a_comment_may_start_with_a_hyphen() {
         assert_eq!(
             update("update abc declined --comment -v").comment.as_deref(),
@@ -475,6 +499,7 @@ mod tests {
             "sandbox --fail-rate nan",
             "sandbox --fail-rate -1",
             "sandbox --rate-limit 1/",
+            "sandbox --rate-limit 1/0",
             "sandbox --rate-limit -1",
         ] {
             assert!(run(line).is_err(), "{line}");

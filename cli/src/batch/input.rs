@@ -128,6 +128,11 @@ impl Input {
                     "the input is a JSON array; convert it to NDJSON with `jq -c '.[]' FILE > FILE.ndjson`".into(),
                 );
             }
+            (Format::Ndjson, _) if text.trim_start().lines().next().is_some_and(|line| line.trim() == "{") => {
+                return Err(
+                    "the JSON objects take several lines each; convert them with `jq -c . FILE > FILE.ndjson`".into(),
+                );
+            }
             (Format::Csv, Some('{')) => {
                 return Err("the input is JSON; if it has one object per line, add --format ndjson".into());
             }

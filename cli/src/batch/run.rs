@@ -107,10 +107,13 @@ impl<'a> Run<'a> {
             }
             lines.print();
             let (model, now) = (self.model(), self.start.elapsed());
-            let (counts, pause, (_, doubts, time)) = (model.counts(), model.pause(now), model.rest(now));
+            let (counts, pause, (in_flight, doubts, time)) = (model.counts(), model.pause(now), model.rest(now));
             drop(model);
             let state = match pause {
-                _ if stopping => Some(format!("stopping: {doubts} to read back, {} left", in_words(time))),
+                _ if stopping => Some(format!(
+                    "stopping: {in_flight} in flight, {doubts} to read back, {} left",
+                    in_words(time)
+                )),
                 pause => pause.map(|left| format!("pausing for {}", in_words(left))),
             };
             progress.show(&counts, state);

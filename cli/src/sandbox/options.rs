@@ -91,5 +91,8 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
     let (updates, window) = text.split_once('/').unwrap_or((text, "60"));
     let problem = "must be a whole number, such as 300, or 20/1 for 20 per second";
     let (updates, window) = (updates.parse().map_err(|_| problem)?, seconds(window)?);
-    Ok(RateLimit { updates, window })
+    match window {
+        Duration::ZERO => Err("the seconds must be more than 0".into()),
+        _ => Ok(RateLimit { updates, window }),
+    }
 }

@@ -125,7 +125,7 @@ fn ndjson_may_have_blank_lines_and_no_final_line_end() {
 #[test]
 fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let cases: [(&str, &[u8], &[&str]); 39] = [
+    let cases: [(&str, &[u8], &[&str]); 40] = [
         (
             "a.csv",
             b"",
@@ -170,6 +170,11 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
             "a.ndjson",
             b"\n [\n{\"session_id\":\"abc\",\"new_status\":\"Approved\"}]",
             &["the input is a JSON array; convert it to NDJSON with `jq -c '.[]' FILE > FILE.ndjson`"],
+        ),
+        (
+            "a.ndjson",
+            b"\n{\n  \"session_id\": \"abc\",\n  \"new_status\": \"Approved\"\n}\n",
+            &["the JSON objects take several lines each; convert them with `jq -c . FILE > FILE.ndjson`"],
         ),
         (
             "a.json",
