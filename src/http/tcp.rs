@@ -392,6 +392,30 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_written_in_parts_arrives_whole() {
+        const SIZE: usize = 16 << 20;
+        let (mut transport, mut peer) = connected();
+        transport.buffers = LazyBuffers::new(1024, SIZE);
+        transport.buffers.output().fill(b'x');
+        let short = Duration::from_millis(20);
+        transport.wait_at_most(short);
+        let received = thread::scope(|scope| {
+            let received = scope.spawn(|| {
+                // Meanwhile the socket's buffers fill up, and the write times out after a part.
+                thread::sleep(short * 5);
+                let mut bytes = Vec::new();
+                peer.read_to_end(&mut bytes).unwrap();
+                bytes
+            });
+            transport.transmit_output(SIZE, within(LONG)).unwrap();
+            assert!(transport.is_open());
+            drop(transport);
+            received.join().unwrap()
+        });
+        assert!(received == vec![b'x'; SIZE], "{} bytes", received.len());
+    }
+
+    #[test]
     fn all_reads_of_the_answer_to_connect_share_one_timeout() {
         let (mut transport, _peer) = connected();
         transport.connect_by = Instant::now();
