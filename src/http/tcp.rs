@@ -153,6 +153,10 @@ impl Transport for TcpTransport {
         self.is_idle = false;
         let (start, limit) = (Instant::now(), self.limit(timeout));
         let (mut left, mut sent) = (limit, 0);
+        if cfg!(windows) {
+            // There, a write that timed out may have sent a part. It cannot be repeated, so it gets the whole time.
+            self.wait = None;
+        }
         while sent < amount {
             if left.is_zero() {
                 return Err(Error::Timeout(timeout.reason));
@@ -162,6 +166,7 @@ impl Transport for TcpTransport {
                 Ok(0) => return Err(io::Error::from(Io::WriteZero).into()),
                 Ok(written) if sent + written == amount => break,
                 Ok(written) => sent += written,
+                Err(error) if is_repeatable(&error) && cfg!(windows) => return Err(Error::Timeout(timeout.reason)),
                 Err(error) if is_repeatable(&error) => self.wait = None,
                 // The peer ended the connection. If it sent a reason first, such as a TLS alert, the caller reads that.
                 Err(error) if loss(&error).is_some() && matches!(self.stream.peek(&mut [0]), Ok(1)) => {
