@@ -36,13 +36,16 @@ pub fn watch() -> io::Result<Arc<AtomicBool>> {
 /// Calls `report` at the first signal, and then ends the process as Ctrl-C does, so that a loop in a shell ends too.
 pub fn report_interruption(report: impl FnOnce() + Send + 'static) {
     let Ok(asked) = watch() else { return };
-    thread::spawn(move || {
-        while !asked.load(Ordering::Relaxed) {
+    let watched = asked.clone();
+    let watcher = thread::Builder::new().spawn(move || {
+        while !watched.load(Ordering::Relaxed) {
             thread::sleep(INTERVAL);
         }
         report();
         low_level::emulate_default_handler(consts::SIGINT)
     });
+    // If the system has no more threads, the first signal ends the process.
+    asked.fetch_or(watcher.is_err(), Ordering::Relaxed);
 }
 
 /// Returns whether the parent process had this signal ignored, as `nohup` does. Then it stays ignored.

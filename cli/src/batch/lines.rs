@@ -140,12 +140,13 @@ impl Lines {
         }
     }
 
-    /// Adds the result of a row. Without `--json`, rows that were applied or already set are left out, unless they have a reason.
+    /// Adds the result of a row. Without `--json`, rows that were applied are left out, and so are rows that were already set,
+    /// unless they have a reason.
     pub fn add(&mut self, result: &RowResult) {
         let word = match result.outcome {
             _ if self.json => return self.push(&result.json),
-            Outcome::Applied | Outcome::Already if result.reason.is_empty() => return,
-            Outcome::Applied => "applied",
+            Outcome::Applied => return,
+            Outcome::Already if result.reason.is_empty() => return,
             Outcome::Already => "already set",
             Outcome::Refused => "refused",
             Outcome::NotApplied => "not applied",

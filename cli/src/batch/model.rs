@@ -66,6 +66,7 @@ struct Row {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
+    /// Neither in flight nor ended.
     Waiting,
     Sending,
     Reading,
