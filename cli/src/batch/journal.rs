@@ -55,8 +55,14 @@ pub struct History {
     pub causes: HashMap<usize, String>,
     /// The length of the complete lines, in bytes.
     whole: u64,
-    /// Who the journal belongs to, if not to this run: another host or other credentials.
-    other_owner: Option<String>,
+    other_owner: Option<OtherOwner>,
+}
+
+/// Who a journal belongs to, if not to this run: another host or other credentials.
+struct OtherOwner {
+    name: String,
+    /// Why this run cannot use the journal, if something was applied or left in doubt for that owner.
+    rejection: String,
 }
 
 pub struct Journal(Mutex<Result<File, String>>);
@@ -243,15 +249,11 @@ impl History {
     ///
     /// # Errors
     /// Rejects a journal of another owner for whom something was applied or left in doubt.
-    pub fn mistaken_owner(&self, host: &str) -> Result<Option<&str>, String> {
+    pub fn mistaken_owner(&self) -> Result<Option<&str>, String> {
         let changed = |(state, _): &(RowState, u64)| state.is_applied() || state.in_doubt;
-        match self.other_owner.as_deref() {
-            Some(OTHER_CREDENTIALS) if self.rows.iter().any(changed) => Err(KEEP_CREDENTIALS.into()),
-            Some(owner) if self.rows.iter().any(changed) => Err(format!(
-                "this journal belongs to {owner}; nothing was sent. To resume that batch, set DIDIT_BASE_URL to this URL. With \
-                 another --journal, this run sends every row to {host}"
-            )),
-            owner => Ok(owner),
+        match &self.other_owner {
+            Some(owner) if self.rows.iter().any(changed) => Err(owner.rejection.clone()),
+            owner => Ok(owner.as_ref().map(|owner| owner.name.as_str())),
         }
     }
 
@@ -328,15 +330,25 @@ fn nothing_was_sent_after(reader: &mut impl BufRead, input: &Input) -> Result<bo
 ///
 /// # Errors
 /// Rejects the journal of a different input or version.
-fn check_header(text: &str, header: &Header) -> Result<Option<String>, String> {
+fn check_header(text: &str, header: &Header) -> Result<Option<OtherOwner>, String> {
     let found: Header = serde_json::from_str(text).map_err(|_| NOT_A_JOURNAL)?;
     let accepts_any = found.credential.is_none() || header.credential.is_none();
     match found {
         _ if found.didit_journal != header.didit_journal => Err(OTHER_VERSION.into()),
         _ if found.input != header.input => Err(OTHER_INPUT.into()),
-        _ if found.host != header.host => Ok(Some(found.host)),
+        _ if found.host != header.host => Ok(Some(OtherOwner {
+            rejection: format!(
+                "this journal belongs to {}; nothing was sent. To resume that batch, set DIDIT_BASE_URL to this URL. With \
+                 another --journal, this run sends every row to {}",
+                found.host, header.host
+            ),
+            name: found.host,
+        })),
         _ if accepts_any || found.credential == header.credential => Ok(None),
-        _ => Ok(Some(OTHER_CREDENTIALS.into())),
+        _ => Ok(Some(OtherOwner {
+            name: "other credentials".into(),
+            rejection: OTHER_CREDENTIALS.into(),
+        })),
     }
 }
 
@@ -346,8 +358,7 @@ const OTHER_VERSION: &str = "another version of this command wrote this journal;
 const OTHER_INPUT: &str = "this journal belongs to a different input file; nothing was sent. To correct rows, put them in \
                            a new file with its own journal; to resume this batch, restore its input. With another \
                            --journal, every row is sent again";
-const OTHER_CREDENTIALS: &str = "other credentials";
-const KEEP_CREDENTIALS: &str = "this journal belongs to other credentials; nothing was sent. Use those credentials; if the \
+const OTHER_CREDENTIALS: &str = "this journal belongs to other credentials; nothing was sent. Use those credentials; if the \
                                 same application has new ones, change the value of \"credential\" in the journal's first \
                                 line to null, and run again";
 const NOT_A_JOURNAL: &str = "this file is not a journal of didit, or its first line is damaged; nothing was sent; with another \

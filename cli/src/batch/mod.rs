@@ -129,7 +129,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
         Some(file) => History::read(file, &header, input)?,
         None => History::empty(input),
     };
-    let mistaken_owner = history.mistaken_owner(&header.host)?.map(str::to_owned);
+    let mistaken_owner = history.mistaken_owner()?.map(str::to_owned);
     if let (Some(owner), Some(path)) = (mistaken_owner, &options.journal) {
         history = History::empty(input);
         // Windows cannot rename an open file. Elsewhere the old file stays locked until the new one is.
