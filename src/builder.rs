@@ -100,8 +100,8 @@ impl ClientBuilder {
 
     /// Limits how long one attempt may take, from the DNS lookup to the end of the answer. Default: 30 s.
     ///
-    /// The client sends an update only if at least a fifth of this time is left. The operating system rounds timeouts up, so
-    /// an attempt may take a few percent longer.
+    /// The client sends an update only if at least a fifth of this time is left. The operating system rounds timeouts
+    /// up, so an attempt may take a few percent longer.
     pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.timeout = timeout;
         self
@@ -141,8 +141,8 @@ impl ClientBuilder {
     /// Sets an HTTP proxy for both hosts, such as `http://user:password@host:port`. An empty one means no proxy, even
     /// if the environment has one.
     ///
-    /// By default, [`build`](ClientBuilder::build) reads the environment for each host much as curl does: `https_proxy` for
-    /// `https` URLs, `http_proxy` for `http` URLs, else `all_proxy`. Names may be in upper case; lower case takes
+    /// By default, [`build`](ClientBuilder::build) reads the environment for each host much as curl does: `https_proxy`
+    /// for `https` URLs, `http_proxy` for `http` URLs, else `all_proxy`. Names may be in upper case; lower case takes
     /// precedence. In a CGI program, where `REQUEST_METHOD` is set, `HTTP_PROXY` is ignored; on Windows, where names
     /// ignore case, so is `http_proxy`.
     ///

@@ -119,6 +119,7 @@ pub fn status_update(
 impl Failure {
     fn message(&self, id: &SessionId, wanted: NewStatus) -> String {
         let Failure { error, read_back } = self;
+        let again = format!("check it again in a minute with `didit status {id}`");
         let found = match read_back {
             None => return error.to_string(),
             Some(Ok(found)) if *found == wanted => {
@@ -126,14 +127,10 @@ impl Failure {
                     "The session is {found}, but may have been before: check in Didit's console which steps it asks for"
                 )
             }
-            Some(Ok(found)) => format!(
-                "The session was just read back and is {found}, but that may still change: check it again in a minute with \
-                 `didit status {id}`"
-            ),
-            Some(Err(failed)) => format!(
-                "The session could not be read back ({}): check it again in a minute with `didit status {id}`",
-                failed.summary()
-            ),
+            Some(Ok(found)) => {
+                format!("The session was just read back and is {found}, but that may still change: {again}")
+            }
+            Some(Err(failed)) => format!("The session could not be read back ({}): {again}", failed.summary()),
         };
         // The session was just read, so the advice to read it is left out.
         let advice = format!("; {}", error.advice().unwrap_or_default());

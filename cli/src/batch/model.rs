@@ -307,16 +307,14 @@ impl Model {
     fn read_back(&mut self, row: usize, found: &SessionStatus) -> Option<Record> {
         let state = self.rows[row];
         if *found == state.wanted {
-            return Some(match (state.in_doubt, state.wanted) {
-                (true, _) => self.end(row, Outcome::Applied, ""),
-                (false, NewStatus::Resubmitted) => self.end(row, Outcome::Already, ALREADY_RESUBMITTED),
-                (false, _) => self.end(row, Outcome::Already, ""),
-            });
+            let (outcome, reason) = match (state.in_doubt, state.wanted) {
+                (true, _) => (Outcome::Applied, ""),
+                (false, NewStatus::Resubmitted) => (Outcome::Already, ALREADY_RESUBMITTED),
+                (false, _) => (Outcome::Already, ""),
+            };
+            return Some(self.end(row, outcome, reason));
         }
-        let decided = matches!(
-            found,
-            SessionStatus::Approved | SessionStatus::Declined | SessionStatus::Resubmitted
-        );
+        let decided = found.is_decided();
         let repeatable = state.wanted != NewStatus::Resubmitted || !state.in_doubt;
         let repeats = repeatable && !decided && state.failures < MAX_FAILURES;
         if !state.tried || state.overridden || repeats {

@@ -21,13 +21,14 @@ use service::{Service, is_about_the_sandbox};
 
 /// The variable that marks a sandbox, and holds its URL.
 const MARK: &str = "IN_DIDIT_SANDBOX";
+const URLS: [&str; 2] = ["DIDIT_BASE_URL", "DIDIT_AUTH_URL"];
 
 /// Says why a command that runs in a sandbox would leave it: the startup files of a shell may set other URLs. Those of Didit
 /// are https, and so is the default.
 pub fn escape() -> Option<String> {
     let sandbox = env::var(MARK).ok()?;
     let leaves = |name: &&str| !env::var(name).is_ok_and(|url| url.starts_with("http://"));
-    let name = ["DIDIT_BASE_URL", "DIDIT_AUTH_URL"].into_iter().find(leaves)?;
+    let name = URLS.into_iter().find(leaves)?;
     Some(format!(
         "this shell runs in a sandbox, but {name} leads out of it, perhaps because of the shell's startup files; nothing was \
          sent; set it to {sandbox}, or unset {MARK} to leave the sandbox"
@@ -139,9 +140,7 @@ fn command(program: &OsStr, credentials: CredentialKind, address: SocketAddr) ->
         }
     }
     let url = format!("http://{address}");
-    for name in ["DIDIT_BASE_URL", "DIDIT_AUTH_URL", MARK] {
-        command.env(name, &url);
-    }
+    command.env(MARK, &url).envs(URLS.map(|name| (name, &url)));
     match credentials {
         CredentialKind::Key => command.env("DIDIT_API_KEY", "sandbox-key"),
         CredentialKind::Client => command

@@ -199,13 +199,8 @@ fn a_signal_that_the_parent_process_ignores_is_ignored() {
         .env_clear();
     command.env("DIDIT_API_KEY", "k").env("DIDIT_BASE_URL", server.url());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
-    while server.requests().is_empty() {
-        assert!(start.elapsed() < LIMIT);
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let mut kill = Command::new("kill");
-    assert!(kill.args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    wait_until(|| !server.requests().is_empty());
+    signals::send("-HUP", &child);
     let run = Run::end(child).exits(0);
     assert!(run.err.contains("5 rows: "), "{run}");
 }
