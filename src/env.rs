@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::builder::ClientBuilder;
 use crate::client::Client;
 use crate::credentials::Credentials;
-use crate::error::{Error, Result, system_message};
+use crate::error::{Error, Result};
+use crate::text::system_message;
 use crate::update::ApiVersion;
 
 impl Client {

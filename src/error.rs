@@ -4,7 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
+
+use crate::server_message::ServerMessage;
+use crate::text::in_words;
 
 /// Represents the result of a call. Its [`Error`] carries a [`Verdict`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -356,102 +358,6 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// Formats a duration for people: `250 ms`, `1.5 s`, `90 s`, `59 min 51 s`, `2 h 5 min`, `10 days`.
-// Without floating point, whose formatting would add 15 KB to a small binary.
-pub(crate) fn in_words(duration: Duration) -> String {
-    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0) if millis > 0 => format!("{millis} ms"),
-        (0, 0..=1, _) if millis >= 100 => format!("{seconds}.{} s", millis / 100),
-        (0, 0..=1, _) => format!("{seconds} s"),
-        (0, minutes, 0) => format!("{minutes} min"),
-        (0, minutes, rest) => format!("{minutes} min {rest} s"),
-        (hours @ 48.., ..) => format!("{} days", hours / 24),
-        (hours, 0, _) => format!("{hours} h"),
-        (hours, minutes, _) => format!("{hours} h {minutes} min"),
-    }
-}
-
-/// What the server said in the body of an error, safe to show.
-#[derive(Clone, Default)]
-pub(crate) struct ServerMessage {
-    code: Option<String>,
-    message: Option<String>,
-    request_id: Option<String>,
-}
-
-const MAX_MESSAGE: usize = 300;
-const MAX_CODE: usize = 64;
-
-impl ServerMessage {
-    /// Reads the body of an error, whose shape varies (docs/didit-api.md §6). A body that is not JSON is `null` here.
-    pub(crate) fn read(body: &Value, request_id: Option<&str>, secrets: &[&str]) -> ServerMessage {
-        let text = |key: &&str| body[*key].as_str().filter(|text| !text.is_empty());
-        let first = |keys: &[&str]| keys.iter().find_map(text).map(str::to_owned);
-        let message = first(&["detail", "message", "error_description"])
-            .or_else(|| field_messages(body))
-            .or_else(|| first(&["error"]));
-        let clean = |text: String, max| Some(sanitize(&text, max, secrets)).filter(|text| !text.is_empty());
-        ServerMessage {
-            code: first(&["code", "error"]).and_then(|text| clean(text, MAX_CODE)),
-            message: message.and_then(|text| clean(text, MAX_MESSAGE)),
-            request_id: request_id.and_then(|id| clean(id.into(), MAX_CODE)),
-        }
-    }
-
-    /// Returns whether the body has the shape of an error from Didit. If not, another server may have answered.
-    pub(crate) fn is_from_didit(&self) -> bool {
-        self.message.is_some()
-    }
-}
-
-/// Joins the messages about fields: `{"new_status": ["\"Foo\" is not a valid choice."]}`.
-fn field_messages(body: &Value) -> Option<String> {
-    let messages = body.as_object()?.iter().filter_map(|(field, value)| {
-        let texts: Vec<_> = value.as_array()?.iter().filter_map(Value::as_str).collect();
-        (!texts.is_empty()).then(|| format!("{field}: {}", texts.join(" ")))
-    });
-    let messages: Vec<_> = messages.collect();
-    (!messages.is_empty()).then(|| messages.join("; "))
-}
-
-/// Returns the message of the operating system in lower case, without its number: "Connection refused (os error 111)".
-pub(crate) fn system_message(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut text = text.trim_end_matches('.').to_owned();
-    if let Some(first) = text.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    text
-}
-
-/// Makes text from the server safe to show in one line. Removes secrets first, since a cut could leave half of one,
-/// then cuts the text, then escapes control characters and those that change the direction of writing.
-pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-        text = text.replace(secret, "[hidden]");
-    }
-    let mut chars = text.trim().chars();
-    let mut line = String::new();
-    for c in chars.by_ref().take(max) {
-        let changes_direction = matches!(
-            c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        );
-        if c.is_control() || changes_direction {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    if chars.next().is_some() {
-        line.push('…');
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
@@ -461,109 +367,12 @@ mod tests {
 
     use super::*;
 
-    fn read(body: Value) -> (Option<String>, Option<String>) {
-        let message = ServerMessage::read(&body, None, &[]);
-        (message.message, message.code)
-    }
-
     #[test]
     fn an_error_is_one_pointer_wide_and_thread_safe() {
         fn is_portable<T: std::error::Error + Send + Sync + UnwindSafe + RefUnwindSafe + Clone + 'static>() {}
         is_portable::<Error>();
         assert_eq!(size_of::<Error>(), size_of::<usize>());
         assert_eq!(size_of::<Option<Error>>(), size_of::<usize>());
-    }
-
-    #[test]
-    fn an_empty_message_is_skipped() {
-        let message = ServerMessage::read(&json!({"detail": "", "message": "a"}), None, &[]);
-        assert_eq!(message.message.as_deref(), Some("a"));
-    }
-
-    #[test]
-    fn bodies_of_any_shape_are_read() {
-        for (body, message, code) in [
-            (json!({"detail": "a"}), Some("a"), None),
-            (json!({"detail": "a", "code": "c"}), Some("a"), Some("c")),
-            (json!({"message": "a"}), Some("a"), None),
-            (json!({"detail": "a", "message": "b"}), Some("a"), None),
-            (json!({"error": "c", "error_description": "a"}), Some("a"), Some("c")),
-            (json!({"error": "c"}), Some("c"), Some("c")),
-            (json!({"error": "e", "code": "c"}), Some("e"), Some("c")),
-            (json!({"error": {"message": "a"}}), None, None),
-            (json!({"new_status": ["a.", "b."]}), Some("new_status: a. b."), None),
-            (json!({"b": ["2"], "a": ["1"], "c": 3}), Some("a: 1; b: 2"), None),
-            (json!({"detail": ["a"], "b": [1, null]}), Some("detail: a"), None),
-            (json!({"detail": 7, "message": "a", "code": 7}), Some("a"), None),
-            (json!({}), None, None),
-            (json!([]), None, None),
-            (json!(["a"]), None, None),
-            (json!("a"), None, None),
-            (json!(null), None, None),
-            (json!(7), None, None),
-        ] {
-            let (read_message, read_code) = read(body.clone());
-            assert_eq!(
-                (read_message.as_deref(), read_code.as_deref()),
-                (message, code),
-                "{body}"
-            );
-        }
-    }
-
-    #[test]
-    fn long_messages_are_cut() {
-        let (message, code) = read(json!({"detail": "é".repeat(301), "code": "c".repeat(65)}));
-        assert_eq!(message.unwrap(), "é".repeat(300) + "…");
-        assert_eq!(code.unwrap(), "c".repeat(64) + "…");
-        let (message, code) = read(json!({"detail": "é".repeat(300), "code": "c".repeat(64)}));
-        assert_eq!(message.unwrap(), "é".repeat(300));
-        assert_eq!(code.unwrap(), "c".repeat(64));
-        let message = ServerMessage::read(&Value::Null, Some(&"r".repeat(65)), &[]);
-        assert_eq!(message.request_id.unwrap(), "r".repeat(64) + "…");
-    }
-
-    #[test]
-    fn messages_cannot_control_a_terminal_or_break_a_line() {
-        for (text, line) in [
-            ("a\nb", r"a\nb"),
-            ("a\r\n\tb", r"a\r\n\tb"),
-            ("\x1b[31mred\x07", r"\u{1b}[31mred\u{7}"),
-            ("\u{9b}31m", r"\u{9b}31m"),
-            ("a\u{202e}b\u{2066}c\u{2069}", r"a\u{202e}b\u{2066}c\u{2069}"),
-            ("a\u{2028}b\u{200f}c\u{200e}", r"a\u{2028}b\u{200f}c\u{200e}"),
-            ("a\u{61c}b", r"a\u{61c}b"),
-            ("\u{7f}", r"\u{7f}"),
-            ("  é ü 你好 🙂  ", "é ü 你好 🙂"),
-        ] {
-            assert_eq!(sanitize(text, 300, &[]), line);
-        }
-    }
-
-    #[test]
-    fn a_secret_that_ends_in_a_space_is_hidden_completely() {
-        assert_eq!(sanitize(" wrong: hunter2 ", 99, &["hunter2 "]), "wrong: [hidden]");
-    }
-
-    #[test]
-    fn secrets_are_hidden_even_where_the_text_is_cut() {
-        let text = format!("{}s3cret and s3cret", "x".repeat(8));
-        assert_eq!(sanitize(&text, 300, &["", "s3cret"]), "xxxxxxxx[hidden] and [hidden]");
-        for max in 0..text.len() {
-            let line = sanitize(&text, max, &["s3cret"]);
-            assert!(!line.contains("s3"), "{max}: {line}");
-        }
-        assert_eq!(sanitize("token key", 300, &["key", "token"]), "[hidden] [hidden]");
-        let message = ServerMessage::read(
-            &json!({"detail": "s3cret", "code": "s3cret"}),
-            Some("s3cret"),
-            &["s3cret"],
-        );
-        let texts = [message.message, message.code, message.request_id];
-        assert_eq!(
-            texts,
-            ["[hidden]", "[hidden]", "[hidden]"].map(|word| Some(word.into()))
-        );
     }
 
     #[test]
@@ -618,27 +427,6 @@ mod tests {
             Error::config("not a URL").for_setting("base_url").to_string(),
             "base_url: not a URL"
         );
-    }
-
-    #[test]
-    fn durations_are_formatted_for_people() {
-        for (millis, words) in [
-            (0, "0 s"),
-            (1, "1 ms"),
-            (250, "250 ms"),
-            (1500, "1.5 s"),
-            (30_000, "30 s"),
-            (60_000, "60 s"),
-            (119_000, "119 s"),
-            (120_000, "2 min"),
-            (3_591_000, "59 min 51 s"),
-            (3_600_000, "1 h"),
-            (86_400_000, "24 h"),
-            (7_500_000, "2 h 5 min"),
-            (864_000_000, "10 days"),
-        ] {
-            assert_eq!(in_words(Duration::from_millis(millis)), words);
-        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! The rate limit that Didit reports.
+//! What a server says about its rate limit and about waiting.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::http::Response;
-use crate::retry::{reset_moment, whole_number};
+use crate::retry::MAX_DELAY;
 
 /// Holds the rate limit from the headers of an answer ([Didit's API, §7](crate::didit_api#7-rate-limits)).
 ///
@@ -33,5 +33,100 @@ impl RateLimit {
             reset,
             reset_after: reset.map(|moment| moment.duration_since(response.date()).unwrap_or_default()),
         })
+    }
+}
+
+/// Returns the wait that a response asks for: `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), else
+/// `X-RateLimit-Reset` if the caller passes it. `now` is the time by the server's clock. A time in the past is a wait
+/// of zero. An invalid value is ignored.
+pub(crate) fn retry_after(header: Option<&str>, reset: Option<&str>, now: SystemTime) -> Option<Duration> {
+    let until = |moment: SystemTime| moment.duration_since(now).unwrap_or_default();
+    let requested = header.and_then(|value| match whole_number(value) {
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => httpdate::parse_http_date(value.trim()).ok().map(until),
+    });
+    let reset = || reset.and_then(reset_moment).map(until);
+    Some(requested.or_else(reset)?.min(MAX_DELAY))
+}
+
+/// Parses `X-RateLimit-Reset`: Unix seconds (docs/didit-api.md §7), or milliseconds, which some gateways send. Read as
+/// seconds, those would be thousands of years away.
+fn reset_moment(value: &str) -> Option<SystemTime> {
+    let since_epoch = match whole_number(value)? {
+        seconds @ ..100_000_000_000 => Duration::from_secs(seconds),
+        // The year 9999 at most: the clock of Windows ends in the year 30828.
+        millis => Duration::from_millis(millis.min(253_402_300_799_000)),
+    };
+    UNIX_EPOCH.checked_add(since_epoch)
+}
+
+/// Parses a number of any length. Rounds a fraction up, so that no wait is cut short.
+fn whole_number(value: &str) -> Option<u64> {
+    let value = value.trim();
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let up = u64::from(fraction.bytes().any(|digit| digit != b'0'));
+    (is_number(whole) && is_number(fraction)).then(|| whole.parse().unwrap_or(u64::MAX).saturating_add(up))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86400);
+
+    #[test]
+    fn a_requested_wait_is_parsed_from_seconds_a_date_or_a_reset_time() {
+        // Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110 §5.6.7.
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (header, reset, expected) in [
+            (None, None, None),
+            (Some("120"), None, seconds(120)),
+            (Some(" 120\t"), None, seconds(120)),
+            (Some("0"), None, seconds(0)),
+            (Some("00"), None, seconds(0)),
+            (Some("86400"), None, Some(DAY)),
+            (Some("86401"), None, Some(DAY)),
+            (Some("18446744073709551615"), None, Some(DAY)),
+            (Some("18446744073709551616"), None, Some(DAY)),
+            (Some("Sun, 06 Nov 1994 08:49:37 GMT"), None, seconds(0)),
+            (Some("Sun, 06 Nov 1994 08:49:36 GMT"), None, seconds(0)),
+            (Some("Sun, 06 Nov 1994 08:51:37 GMT"), None, seconds(120)),
+            (Some(" Sun, 06 Nov 1994 08:51:37 GMT "), None, seconds(120)),
+            (Some("Sunday, 06-Nov-94 08:51:37 GMT"), None, seconds(120)),
+            (Some("Sun Nov  6 08:51:37 1994"), None, seconds(120)),
+            (Some("Fri, 31 Dec 9999 23:59:59 GMT"), None, Some(DAY)),
+            (Some("Thu, 01 Jan 1970 00:00:00 GMT"), None, seconds(0)),
+            (Some(""), None, None),
+            (Some(" "), None, None),
+            (Some("-1"), None, None),
+            (Some("+1"), None, None),
+            (Some("2.0"), None, seconds(2)),
+            (Some("1.5"), None, seconds(2)),
+            (Some("0.001"), None, seconds(1)),
+            (Some("1."), None, None),
+            (Some(".5"), None, None),
+            (Some("1.5.0"), None, None),
+            (Some("1.-5"), None, None),
+            (Some("1e3"), None, None),
+            (Some("٣"), None, None),
+            (Some("tomorrow"), None, None),
+            (Some("Sun, 06 Nov 1994 25:49:37 GMT"), None, None),
+            (None, Some("784111897"), seconds(120)),
+            (None, Some("784111896.4"), seconds(120)),
+            (None, Some("784111897500"), Some(Duration::from_millis(120_500))),
+            (None, Some("784111777"), seconds(0)),
+            (None, Some("784111776"), seconds(0)),
+            (None, Some("0"), seconds(0)),
+            (None, Some("18446744073709551615"), Some(DAY)),
+            (None, Some("Sun, 06 Nov 1994 08:51:37 GMT"), None),
+            (None, Some("-5"), None),
+            (None, Some(""), None),
+            (Some("7"), Some("784111897"), seconds(7)),
+            (Some("soon"), Some("784111897"), seconds(120)),
+        ] {
+            assert_eq!(retry_after(header, reset, now), expected, "{header:?} {reset:?}");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! What an answer, or a failure to get one, means for the decision. Implements the table in the README.
 
 use crate::call::Deadline;
-use crate::error::{Error, ErrorKind, Result, ServerMessage, Verdict};
+use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::http::{Failure, Http, Outcome, Request, Response, host};
-use crate::retry::retry_after;
+use crate::rate_limit::retry_after;
+use crate::server_message::ServerMessage;
 
 /// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 use super::url::{host_and_port, ip_address};
-use crate::error::system_message;
+use crate::text::system_message;
 
 /// How long addresses are used without another lookup. curl uses the same time.
 const FRESH_FOR: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use ureq::{Error as E, Timeout};
 use super::MAX_HEADERS;
 use super::tls;
 use crate::error::ErrorKind::{self, Network, Timeout as TimedOut, UnexpectedResponse};
-use crate::error::{in_words, sanitize, system_message};
+use crate::text::{in_words, sanitize, system_message};
 
 /// Why an attempt failed, for any kind of request.
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 use ureq::{Proxy, ProxyProtocol};
 
 use super::Config;
-use crate::error::{Error, Result, in_words, sanitize};
+use crate::error::{Error, Result};
+use crate::text::{in_words, sanitize};
 
 const ROOTS: &str = "root_certificates (DIDIT_CA_FILE)";
 

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::system_message;
+use crate::text::system_message;
 use crate::token::{Timestamp, Token};
 
 const MAX_SIZE: u64 = 64 * 1024;

@@ -10,10 +10,11 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::call::{Deadline, with_retries};
-use crate::error::{Result, ServerMessage};
+use crate::error::Result;
 use crate::http::{Http, MAX_BODY, Method, Request, host};
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
+use crate::server_message::ServerMessage;
 use crate::token::file::TokenFile;
 use crate::token::{MAX_LIFETIME, Timestamp, Token};
 use crate::verdict::{self, Operation};
