@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::client::{Client, Shared};
+use crate::client::Client;
 use crate::credentials::{Authorization, CredentialKind, Credentials};
 use crate::error::{Error, Result};
+use crate::exchange::Shared;
 use crate::http::{Http, Settings, base_url};
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
@@ -15,6 +16,7 @@ use crate::token::source::TokenSource;
 use crate::update::ApiVersion;
 
 const AUTH_URL: &str = "auth_url (DIDIT_AUTH_URL)";
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 
 impl Client {
     /// Returns a client with the defaults of [`ClientBuilder`]. Sends nothing yet.
@@ -27,23 +29,7 @@ impl Client {
 
     /// Returns a builder for a client.
     pub fn builder(credentials: Credentials) -> ClientBuilder {
-        ClientBuilder {
-            credentials,
-            api_version: None,
-            base_url: "https://verification.didit.me".into(),
-            auth_url: None,
-            settings: Settings {
-                timeout: Duration::from_secs(30),
-                connect_timeout: Duration::from_secs(10),
-                proxy: None,
-                root_certificates: None,
-                user_agent: concat!("didit-rust/", env!("CARGO_PKG_VERSION")).into(),
-            },
-            deadline: None,
-            retry: RetryPolicy::default(),
-            token_file: None,
-            allow_insecure_http: false,
-        }
+        ClientBuilder::new(Some(credentials))
     }
 }
 
@@ -63,18 +49,44 @@ impl Client {
 #[derive(Clone)]
 #[must_use]
 pub struct ClientBuilder {
-    credentials: Credentials,
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) api_version: Option<ApiVersion>,
     pub(crate) base_url: String,
     pub(crate) auth_url: Option<String>,
     pub(crate) settings: Settings,
-    pub(crate) deadline: Option<Duration>,
+    pub(crate) deadline: Duration,
     pub(crate) retry: RetryPolicy,
     pub(crate) token_file: Option<PathBuf>,
     allow_insecure_http: bool,
 }
 
 impl ClientBuilder {
+    pub(crate) fn new(credentials: Option<Credentials>) -> ClientBuilder {
+        ClientBuilder {
+            credentials,
+            api_version: None,
+            base_url: "https://verification.didit.me".into(),
+            auth_url: None,
+            settings: Settings {
+                timeout: Duration::from_secs(30),
+                connect_timeout: Duration::from_secs(10),
+                proxy: None,
+                root_certificates: None,
+                user_agent: concat!("didit-rust/", env!("CARGO_PKG_VERSION")).into(),
+            },
+            deadline: DEFAULT_DEADLINE,
+            retry: RetryPolicy::default(),
+            token_file: None,
+            allow_insecure_http: false,
+        }
+    }
+    /// Sets the credentials, in place of those that the builder has. [`from_env`](ClientBuilder::from_env) needs none in
+    /// the environment if you set them here, such as a key from a vault.
+    pub fn credentials(mut self, credentials: Credentials) -> ClientBuilder {
+        self.credentials = Some(credentials);
+        self
+    }
+
     /// Sets the version of Didit's API. Default: v1 for client credentials, v3 for an API key.
     pub fn api_version(mut self, version: ApiVersion) -> ClientBuilder {
         self.api_version = Some(version);
@@ -119,14 +131,14 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits how long one call may take, including all attempts, waits and token fetches. Default: none. With the other
-    /// defaults, a call then takes at most 3.5 minutes with an API key, 11 with client credentials.
+    /// Limits how long one call may take, including all attempts, waits and token fetches. Default: 2 minutes.
+    /// `Duration::MAX` lifts the limit.
     ///
     /// Set a deadline when someone is waiting, such as in a web handler. Once connected, the client sends an update only
     /// if at least a fifth of the deadline is left, or one [`timeout`](ClientBuilder::timeout) if that is shorter: an
     /// update that is cut off may or may not have been applied.
     pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
-        self.deadline = Some(deadline);
+        self.deadline = deadline;
         self
     }
 
@@ -203,33 +215,38 @@ impl ClientBuilder {
     /// `Config`, verdict `NotApplied`. The text names the option, and its environment variable if it has one, but
     /// never a value.
     pub fn build(self) -> Result<Client> {
-        self.credentials.check()?;
+        let no_credentials = "no credentials: set DIDIT_API_KEY, or DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET";
+        let credentials = self.credentials.ok_or_else(|| Error::config(no_credentials))?;
+        credentials.check()?;
         let check = |url: &str, name| base_url(url, self.allow_insecure_http).map_err(|error| error.for_setting(name));
         let base = check(&self.base_url, "base_url (DIDIT_BASE_URL)")?;
         // An invalid auth URL is a mistake even if an API key leaves it unused.
         let auth = self.auth_url.as_deref().map(|url| check(url, AUTH_URL)).transpose()?;
-        if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
+        if self.deadline.is_zero() {
             return Err(Error::config("it must be longer than 0 s").for_setting("deadline"));
         }
         let http = Http::new(&self.settings, &base, None)?;
-        let (default, authorization) = match self.credentials.0 {
+        let (default, authorization) = match credentials.0 {
             CredentialKind::ApiKey(key) => (ApiVersion::V3, Authorization::ApiKey(key)),
             CredentialKind::Client { id, secret } => {
                 let auth = auth.map_or_else(|| check("https://apx.didit.me", AUTH_URL), Ok)?;
                 let http = Http::new(&self.settings, &auth, Some(&http))?;
-                let source = TokenSource::new(http, self.retry.clone(), &auth, id, secret, self.token_file);
+                let source = TokenSource::new(http, &auth, id, secret, self.token_file);
                 (ApiVersion::V1, Authorization::Token(Box::new(source)))
             }
         };
-        Ok(Client(Arc::new(Shared {
+        let shared = Shared {
             http,
             authorization,
             base_url: base,
             version: self.api_version.unwrap_or(default),
             retry: self.retry,
-            deadline: self.deadline,
             rate_limit: Mutex::default(),
-        })))
+        };
+        Ok(Client {
+            shared: Arc::new(shared),
+            deadline: self.deadline,
+        })
     }
 }
 

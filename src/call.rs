@@ -1,18 +1,11 @@
-//! One call: its attempts, the waits between them, its deadline, and its verdict.
+//! The attempts of a call, the waits between them, its deadline, and the verdict that they add up to.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind, Result, Verdict};
+use crate::error::{Error, ErrorKind, Result, TokenOrigin, Verdict};
 use crate::http::MAX_TIMEOUT;
 use crate::retry::RetryPolicy;
-
-/// The state that the attempts of one call share.
-pub(crate) struct Call {
-    pub(crate) deadline: Deadline,
-    /// Whether a refused access token was replaced already. A call does that once.
-    pub(crate) token_replaced: bool,
-}
 
 /// The moment when a call must have ended.
 #[derive(Clone, Copy)]
@@ -23,10 +16,10 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Returns a deadline `limit` from now, without a limit a year. Its reserve is a fifth of `limit`, but at most one
+    /// Returns a deadline `limit` from now, but at most a year. Its reserve is a fifth of `limit`, but at most one
     /// `timeout`.
-    pub(crate) fn after(limit: Option<Duration>, timeout: Duration) -> Deadline {
-        let limit = limit.unwrap_or(MAX_TIMEOUT).min(MAX_TIMEOUT);
+    pub(crate) fn after(limit: Duration, timeout: Duration) -> Deadline {
+        let limit = limit.min(MAX_TIMEOUT);
         Deadline {
             end: Instant::now() + limit,
             reserve: timeout.min(limit / 5),
@@ -61,10 +54,15 @@ impl Deadline {
         Instant::now() + own.min(self.left().saturating_sub(self.reserve))
     }
 
-    /// Returns an error if less than the reserve is left.
-    pub(crate) fn too_late(self) -> Option<Error> {
-        let problem = "the deadline left too little time to send the update";
-        (!self.leaves_reserve_after(Duration::ZERO)).then(|| timed_out(problem))
+    /// Returns whether the reserve is left.
+    ///
+    /// # Errors
+    /// `Timeout` if less is left.
+    pub(crate) fn check_reserve(self) -> Result<()> {
+        match self.leaves_reserve_after(Duration::ZERO) {
+            true => Ok(()),
+            false => Err(timed_out("the deadline left too little time to send the update")),
+        }
     }
 
     /// Returns whether the reserve is left after a wait.
@@ -81,77 +79,127 @@ fn timed_out(problem: &str) -> Error {
     })
 }
 
-/// Makes attempts until one succeeds, a failure must not be retried, or the deadline leaves too little time.
-///
-/// If any attempt may have been applied, the error is `Unknown`. An outer `with_retries` does not retry the error
-/// again.
+/// Makes attempts until one succeeds or the call must end.
 pub(crate) fn with_retries<T>(
     policy: &RetryPolicy,
     deadline: Deadline,
     subject: &dyn Fn() -> String,
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    let mut failures = Failures::default();
+    let mut attempts = Attempts::new(policy, deadline, subject);
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
-            Err(error) => thread::sleep(failures.wait_after(error, policy, deadline, subject)?),
+            Err(error) => attempts.wait_after(error)?,
         }
     }
 }
 
-/// What is known about the failed attempts of a call.
-#[derive(Default)]
-struct Failures {
-    attempts: u32,
+/// Limits how many refused access tokens of the token file a call tries.
+const MAX_REFUSED_TOKENS: u32 = 10;
+
+/// The failed attempts of one call.
+pub(crate) struct Attempts<'a> {
+    policy: &'a RetryPolicy,
+    deadline: Deadline,
+    /// What the call does, for messages.
+    subject: &'a dyn Fn() -> String,
+    failed: u32,
     latest: Option<Error>,
-    /// The number of the first attempt that may have been applied, and how it failed.
-    first_unknown_attempt: Option<(u32, String)>,
+    /// The first attempt that may have been applied: its number, and how it failed.
+    in_doubt: Option<(u32, Error)>,
+    refused_tokens: u32,
 }
 
-impl Failures {
-    /// Returns how long to wait before the next attempt.
+impl<'a> Attempts<'a> {
+    pub(crate) fn new(policy: &'a RetryPolicy, deadline: Deadline, subject: &'a dyn Fn() -> String) -> Attempts<'a> {
+        Attempts {
+            policy,
+            deadline,
+            subject,
+            failed: 0,
+            latest: None,
+            in_doubt: None,
+            refused_tokens: 0,
+        }
+    }
+
+    /// Returns how the first attempt failed that may have been applied.
+    pub(crate) fn in_doubt(&self) -> Option<&Error> {
+        self.in_doubt.as_ref().map(|(_, error)| error)
+    }
+
+    /// Waits until the next attempt.
     ///
     /// # Errors
     /// The error of the call, if there is no next attempt.
-    fn wait_after(
-        &mut self,
-        mut error: Error,
-        policy: &RetryPolicy,
-        deadline: Deadline,
-        subject: &dyn Fn() -> String,
-    ) -> Result<Duration> {
-        // An attempt that never started, because time ran out, says less than the one before it.
-        let not_started = error.0.deadline_exceeded && error.verdict() == Verdict::NotApplied;
-        match self.latest.take().filter(|_| not_started) {
-            Some(latest) => error = latest.with(|error| error.deadline_exceeded = true),
-            None => self.attempts += 1,
+    pub(crate) fn wait_after(&mut self, error: Error) -> Result<()> {
+        if self.may_replace_token(&error) {
+            return Ok(());
         }
-        let attempts = self.attempts;
-        let wait = policy.wait(&error, attempts - 1, fastrand::f64());
-        let enough_time = wait.is_none_or(|wait| deadline.leaves_reserve_after(wait));
-        if let Some(wait) = wait.filter(|_| enough_time && !error.0.deadline_exceeded) {
-            if error.verdict() == Verdict::Unknown {
-                self.first_unknown_attempt.get_or_insert((attempts, error.summary()));
+        let error = self.count(error);
+        let Some(wait) = self.next_wait(&error) else {
+            return Err(self.conclude(error));
+        };
+        log::warn!(
+            target: "didit",
+            "{}: {}; retrying in {} ms (retry {} of {})",
+            (self.subject)(),
+            error.summary(),
+            wait.as_millis(),
+            self.failed,
+            self.policy.max_retries,
+        );
+        self.latest = Some(error);
+        thread::sleep(wait);
+        Ok(())
+    }
+
+    /// Returns whether the attempt is repeated at once, with another access token. A token from the file does not count as
+    /// the replacement of a refused one: another process may have stored it before both were revoked.
+    fn may_replace_token(&mut self, error: &Error) -> bool {
+        let Some(origin) = error.0.refused_token else {
+            return false;
+        };
+        self.refused_tokens += 1;
+        match origin {
+            TokenOrigin::Fetched => self.refused_tokens == 1,
+            TokenOrigin::File => self.refused_tokens < MAX_REFUSED_TOKENS,
+        }
+    }
+
+    /// Counts a failed attempt. One that could not begin, because time ran out, says less than the one before it, whose
+    /// error takes its place.
+    fn count(&mut self, error: Error) -> Error {
+        let did_not_begin = error.0.deadline_exceeded && error.verdict() == Verdict::NotApplied;
+        if let Some(latest) = self.latest.take().filter(|_| did_not_begin) {
+            return latest.with(|latest| latest.deadline_exceeded = true);
+        }
+        self.failed += 1;
+        if error.verdict() == Verdict::Unknown && self.in_doubt.is_none() {
+            self.in_doubt = Some((self.failed, error.clone()));
+        }
+        error
+    }
+
+    /// Returns how long to wait before the next attempt, or `None` if there is none.
+    fn next_wait(&self, error: &Error) -> Option<Duration> {
+        let wait = self.policy.wait(error, self.failed - 1, fastrand::f64())?;
+        (!error.0.deadline_exceeded && self.deadline.leaves_reserve_after(wait)).then_some(wait)
+    }
+
+    /// Returns the error of the call. If any attempt may have been applied, it is `Unknown`, and the same call must not be
+    /// repeated as it is.
+    pub(crate) fn conclude(&self, error: Error) -> Error {
+        let gave_up = error.is_retryable();
+        error.with_subject(&(self.subject)()).with(|error| {
+            error.attempts = gave_up.then_some(self.failed);
+            if let (Verdict::NotApplied, Some((attempt, doubt))) = (error.verdict, &self.in_doubt) {
+                error.verdict = Verdict::Unknown;
+                error.first_unknown_attempt = Some((*attempt, doubt.summary()));
             }
-            log::warn!(
-                target: "didit",
-                "{}: {}; retrying in {} ms (retry {attempts} of {})",
-                subject(),
-                error.summary(),
-                wait.as_millis(),
-                policy.max_retries,
-            );
-            self.latest = Some(error);
-            return Ok(wait);
-        }
-        let mut error = error.with_subject(&subject()).after_attempts(attempts);
-        error.0.deadline_exceeded |= !enough_time;
-        if error.verdict() == Verdict::NotApplied && self.first_unknown_attempt.is_some() {
-            error.0.verdict = Verdict::Unknown;
-            error.0.first_unknown_attempt = self.first_unknown_attempt.take();
-        }
-        Err(error)
+            error.retryable &= error.verdict == Verdict::NotApplied;
+        })
     }
 }
 
@@ -163,7 +211,7 @@ mod tests {
     const FAR: Duration = Duration::from_secs(3600);
 
     fn deadline(limit: Duration) -> Deadline {
-        Deadline::after(Some(limit), FAR)
+        Deadline::after(limit, FAR)
     }
 
     /// Returns a deadline of which `passed` is over.
@@ -195,10 +243,8 @@ mod tests {
         let before = Instant::now();
         let end = deadline(FAR).end;
         assert!(end >= before + FAR && end <= Instant::now() + FAR);
-        for limit in [None, Some(Duration::MAX)] {
-            let end = Deadline::after(limit, SECOND).end;
-            assert!(end >= before + MAX_TIMEOUT && end <= Instant::now() + MAX_TIMEOUT);
-        }
+        let end = Deadline::after(Duration::MAX, SECOND).end;
+        assert!(end >= before + MAX_TIMEOUT && end <= Instant::now() + MAX_TIMEOUT);
     }
 
     #[test]
@@ -215,7 +261,7 @@ mod tests {
     #[test]
     fn a_limit_is_cut_to_the_remaining_time() {
         assert_eq!(deadline(FAR).remaining(SECOND).unwrap(), SECOND);
-        assert_eq!(Deadline::after(None, SECOND).remaining(FAR).unwrap(), FAR);
+        assert_eq!(Deadline::after(Duration::MAX, SECOND).remaining(FAR).unwrap(), FAR);
         let left = deadline(FAR).remaining(2 * FAR).unwrap();
         assert!(left <= FAR && left > FAR - 60 * SECOND, "{left:?}");
         let error = deadline(Duration::ZERO).remaining(SECOND).unwrap_err();
@@ -230,7 +276,7 @@ mod tests {
     fn an_update_is_sent_only_while_a_fifth_of_the_deadline_and_of_the_timeout_is_left() {
         let from_now = |deadline: Deadline, timeout| deadline.send_by(timeout) - Instant::now();
         for (deadline, timeout, latest) in [
-            (Deadline::after(None, FAR), FAR, FAR * 4 / 5),
+            (Deadline::after(Duration::MAX, FAR), FAR, FAR * 4 / 5),
             (deadline(FAR), FAR, FAR * 4 / 5),
             (started(FAR, FAR / 2), FAR / 2, FAR * 3 / 10),
             (started(FAR, FAR / 2), FAR / 10, FAR * 8 / 100),
@@ -240,12 +286,12 @@ mod tests {
                 moment <= latest && moment > latest - 60 * SECOND,
                 "{moment:?} {latest:?}"
             );
-            assert!(deadline.too_late().is_none());
+            assert!(deadline.check_reserve().is_ok());
         }
         let late = started(FAR, FAR * 4 / 5 + SECOND);
         assert!(late.send_by(FAR) <= Instant::now());
         assert_eq!(late.remaining(SECOND).unwrap(), SECOND);
-        let error = late.too_late().unwrap();
+        let error = late.check_reserve().unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::Timeout, Verdict::NotApplied)
@@ -256,17 +302,17 @@ mod tests {
     #[test]
     fn the_reserve_is_at_most_one_timeout() {
         let timeout = 30 * SECOND;
-        let deadline = Deadline::after(Some(600 * SECOND), timeout);
+        let deadline = Deadline::after(600 * SECOND, timeout);
         for (passed, may_send) in [(481, true), (569, true), (571, false)] {
             let late = after(passed * SECOND, deadline);
-            assert_eq!(late.too_late().is_none(), may_send, "{passed}");
+            assert_eq!(late.check_reserve().is_ok(), may_send, "{passed}");
         }
     }
 
     #[test]
     fn a_wait_must_leave_the_reserve() {
-        assert!(Deadline::after(None, SECOND).leaves_reserve_after(FAR));
-        assert!(!Deadline::after(None, SECOND).leaves_reserve_after(Duration::MAX));
+        assert!(Deadline::after(Duration::MAX, SECOND).leaves_reserve_after(FAR));
+        assert!(!Deadline::after(Duration::MAX, SECOND).leaves_reserve_after(Duration::MAX));
         assert!(deadline(FAR).leaves_reserve_after(FAR * 3 / 4));
         assert!(!deadline(FAR).leaves_reserve_after(FAR * 5 / 6));
         assert!(!deadline(FAR).leaves_reserve_after(FAR));
@@ -276,36 +322,11 @@ mod tests {
     #[test]
     fn attempts_stop_at_the_first_success() {
         let mut count = 0;
-        let result = attempts(&no_delay(), Deadline::after(None, SECOND), || {
+        let result = attempts(&no_delay(), Deadline::after(Duration::MAX, SECOND), || {
             count += 1;
             if count < 3 { Err(failure()) } else { Ok(count) }
         });
         assert_eq!(result.unwrap(), 3);
-    }
-
-    #[test]
-    fn an_outer_loop_does_not_retry_an_exhausted_failure() {
-        for (policy, deadline, deadline_exceeded) in [
-            (RetryPolicy::none(), Deadline::after(None, SECOND), false),
-            (no_delay(), started(FAR, FAR), true),
-        ] {
-            let error = attempts::<()>(&policy, deadline, || Err(failure())).unwrap_err();
-            assert!(error.retries_exhausted());
-            assert_eq!(error.0.deadline_exceeded, deadline_exceeded);
-            assert_eq!(error.to_string(), "trying: no; nothing was changed");
-        }
-        let mut count = 0;
-        let error = attempts::<()>(&no_delay(), Deadline::after(None, SECOND), || {
-            attempts(&no_delay(), Deadline::after(None, SECOND), || {
-                count += 1;
-                Err(failure())
-            })
-        });
-        assert_eq!(count, 3, "the outer loop must not retry");
-        assert_eq!(
-            error.unwrap_err().to_string(),
-            "trying: trying: no; gave up after 3 attempts; nothing was changed"
-        );
     }
 
     #[test]
@@ -322,7 +343,7 @@ mod tests {
         );
         assert_eq!(error.retry_after(), Some(Duration::ZERO));
         assert!(error.0.deadline_exceeded && failures.is_empty());
-        assert_eq!(error.to_string(), "trying: limited; nothing was changed");
+        assert_eq!(error.to_string(), "trying: limited");
 
         let mut failures = [timed_out("too late"), limited(Verdict::Unknown)].to_vec();
         let error = attempts::<()>(&no_delay(), deadline(FAR), || Err(failures.pop().unwrap())).unwrap_err();
@@ -336,27 +357,48 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_in_doubt_if_any_attempt_was_and_names_that_attempt() {
-        let in_doubt = || Error::new(ErrorKind::Timeout, Verdict::Unknown, "no answer");
-        let unknown = "trying: no; gave up after 2 attempts; whether it was applied is unknown: attempt 1 may have \
-                       been applied (no answer); repeat the update, which is safe, or check the session's status";
-        let both = "trying: no answer; gave up after 2 attempts; whether it was applied is unknown; repeat the update, \
-                    which is safe, or check the session's status";
-        let neither = "trying: no; gave up after 2 attempts; nothing was changed";
+    fn a_call_is_unknown_if_any_attempt_is_in_doubt_and_names_that_attempt() {
+        // As in a call whose update may be repeated.
+        let in_doubt =
+            || Error::new(ErrorKind::Timeout, Verdict::Unknown, "no response").with(|error| error.retryable = true);
+        let earlier = "trying: no; gave up after 2 attempts; unknown: attempt 1 may have been applied (no response); ";
+        let last = "trying: no response; gave up after 2 attempts; unknown: the update may have been applied; ";
+        let neither = "trying: no; gave up after 2 attempts";
         for (first, second, verdict, text) in [
-            (in_doubt(), failure(), Verdict::Unknown, unknown),
-            (failure(), in_doubt(), Verdict::Unknown, both),
-            (in_doubt(), in_doubt(), Verdict::Unknown, both),
+            (in_doubt(), failure(), Verdict::Unknown, earlier),
+            (failure(), in_doubt(), Verdict::Unknown, last),
+            (in_doubt(), in_doubt(), Verdict::Unknown, last),
             (failure(), failure(), Verdict::NotApplied, neither),
         ] {
             let mut failures = [second, first].to_vec();
-            let result = attempts::<()>(&no_delay().max_retries(1), Deadline::after(None, SECOND), || {
-                Err(failures.pop().unwrap())
-            });
+            let policy = no_delay().max_retries(1);
+            let result = attempts::<()>(&policy, deadline(FAR), || Err(failures.pop().unwrap()));
             let error = result.unwrap_err();
             assert_eq!(error.verdict(), verdict);
-            assert_eq!(error.to_string(), text);
+            assert_eq!(error.is_retryable(), verdict == Verdict::NotApplied);
+            assert!(error.to_string().starts_with(text), "{error}");
             assert!(failures.is_empty());
+        }
+    }
+
+    #[test]
+    fn one_fetched_token_is_replaced_and_tokens_of_the_file_do_not_count() {
+        use TokenOrigin::{Fetched, File};
+
+        let refused = |origin| failure().with(|error| (error.retryable, error.refused_token) = (false, Some(origin)));
+        for (origins, repeats) in [
+            (&[Fetched, Fetched][..], 1),
+            (&[File, Fetched], 1),
+            (&[Fetched, File, Fetched], 2),
+            (&[File, File, Fetched], 2),
+            (&[File; 100], 9),
+        ] {
+            let (policy, subject) = (RetryPolicy::none(), || "trying".into());
+            let mut attempts = Attempts::new(&policy, deadline(FAR), &subject);
+            let done = origins
+                .iter()
+                .take_while(|origin| attempts.wait_after(refused(**origin)).is_ok());
+            assert_eq!(done.count(), repeats, "{origins:?}");
         }
     }
 }

@@ -2,26 +2,22 @@
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::{Call, Deadline, with_retries};
+use crate::call::{Deadline, with_retries};
 use crate::credentials::Authorization;
-use crate::error::{Error, Result, Verdict};
-use crate::http::{Http, MAX_BODY, Method, Request, Response, host};
+use crate::error::Result;
+use crate::exchange::Shared;
 use crate::rate_limit::RateLimit;
-use crate::retry::RetryPolicy;
 use crate::session::{Ensured, Session, SessionId, SessionStatus, UpdatedSession};
-use crate::session_fields::SessionFields;
+use crate::set_status::{Rules, set_status};
 use crate::update::{ApiVersion, StatusUpdate};
-use crate::verdict::{self, Operation};
-
-/// The largest session that is read: 4 MiB. A session includes the personal data of a person.
-const MAX_SESSION: u64 = 4 * 1024 * 1024;
 
 /// Sets and reads the status of verification sessions, with blocking I/O.
 ///
-/// A `Client` is cheap to clone and safe to share: clones and threads share its connections and its access token.
+/// A `Client` is cheap to clone and safe to share: clones and threads share its connections and its access token. After
+/// `fork`, the child process must build a client of its own, since both would write to the same connections.
 ///
 /// ```no_run
 /// use didit::{Client, Credentials, StatusUpdate};
@@ -33,30 +29,34 @@ const MAX_SESSION: u64 = 4 * 1024 * 1024;
 /// # Ok::<(), didit::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Client(pub(crate) Arc<Shared>);
-
-pub(crate) struct Shared {
-    pub(crate) http: Http,
-    pub(crate) authorization: Authorization,
-    /// Has no trailing slash.
-    pub(crate) base_url: String,
-    pub(crate) version: ApiVersion,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) deadline: Option<Duration>,
-    pub(crate) rate_limit: Mutex<Option<RateLimit>>,
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+    /// How long one call may take.
+    pub(crate) deadline: Duration,
 }
 
 impl Client {
     /// Sets the status of a session and returns Didit's confirmation ([Didit's API, §3](crate::didit_api#3-update-v1),
     /// [§4](crate::didit_api#4-update-v2-and-v3)).
     ///
-    /// `Ok` means that Didit answered 200 and confirmed this session.
+    /// `Ok` means that Didit answered 200 and confirmed this session, or that the client read the wanted status after an
+    /// attempt in doubt: one that may have been applied. In the second case, the result has no session token and no URL,
+    /// and the session may have another comment than yours.
+    ///
+    /// An attempt that was certainly not applied is as if it had never been sent. After an attempt in doubt, the client
+    /// reads the session before it sends the update again:
+    ///
+    /// - If the session has the wanted status, the call succeeds.
+    /// - If it has no decision yet, the client sends the update again.
+    /// - If it has another decision, someone else may have made it. The client leaves it, and the call ends `Unknown`.
+    ///
+    /// A resubmission in doubt ends the call, and so does any doubt with [`RetryPolicy::none`](crate::RetryPolicy::none).
     ///
     /// # Errors
-    /// Any [`ErrorKind`](crate::ErrorKind). [`Error::verdict`] tells whether the update may have been applied
-    /// nonetheless. The client has already retried as far as the [`RetryPolicy`] and the
-    /// [deadline](crate::ClientBuilder::deadline) allow: Approved and Declined after most failures, Resubmitted only if
-    /// it was certainly not applied.
+    /// Any [`ErrorKind`](crate::ErrorKind). [`Error::verdict`](crate::Error::verdict) says whether the update may have
+    /// been applied nonetheless. The client has already retried as far as the [`RetryPolicy`](crate::RetryPolicy) and
+    /// the [deadline](crate::ClientBuilder::deadline) allow. Do not repeat a call that ended `Unknown` as it is: it
+    /// would begin with the update. Use [`ensure_status_if`](Client::ensure_status_if).
     ///
     /// ```no_run
     /// use didit::{Client, Credentials, StatusUpdate, Verdict};
@@ -71,20 +71,21 @@ impl Client {
     /// # Ok::<(), didit::Error>(())
     /// ```
     pub fn update_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<UpdatedSession> {
-        let mut call = self.0.call();
-        with_retries(&self.0.retry, call.deadline, &|| update_subject(id, update), || {
-            let body = update.to_body(self.0.version)?;
-            self.0.update(id, update, &body, &mut call)
-        })
+        let rules = Rules {
+            reads_first: false,
+            may_replace: &|status| !status.is_decided(),
+        };
+        let (_, confirmed) = set_status(&self.shared, self.call_deadline(), id, update, &rules)?;
+        Ok(confirmed.unwrap_or_else(|| UpdatedSession::new(id.clone())))
     }
 
     /// Reads the status of a session ([Didit's API, §5](crate::didit_api#5-reading-a-session)).
     ///
-    /// The rest of the answer is personal data. The client neither keeps nor logs it.
+    /// The rest of the response is personal data. The client neither keeps nor logs it.
     ///
     /// # Errors
-    /// The same as for [`update_status`](Client::update_status), but always [`Verdict::NotApplied`]: a read changes
-    /// nothing.
+    /// The same as for [`update_status`](Client::update_status), but always
+    /// [`Verdict::NotApplied`](crate::Verdict::NotApplied): a read changes nothing.
     ///
     /// ```no_run
     /// use didit::{Client, SessionStatus};
@@ -99,22 +100,25 @@ impl Client {
     /// # Ok::<(), didit::Error>(())
     /// ```
     pub fn session(&self, id: &SessionId) -> Result<Session> {
-        self.0.read(id, None, &mut self.0.call())
+        let status = self.read(id, self.call_deadline(), &|| format!("reading session {id}"))?;
+        Ok(Session::new(id.clone(), status))
     }
 
-    /// Makes sure that a session has a status: reads the session, and updates it only if its status differs. If an
-    /// update is in doubt, the client reads the session back.
+    /// Makes sure that a session has a status: reads the session, and updates it only if its status differs. It may
+    /// replace any status, including a decision.
     ///
     /// This takes one more request than [`update_status`](Client::update_status). On v1 and v2, Didit allows 100 reads
     /// a minute ([Didit's API, §7](crate::didit_api#7-rate-limits)).
     ///
+    /// Every attempt reads the session first. If the last attempt is in doubt, the client reads the session once more.
+    ///
     /// [`Ensured::Already`] means that the session had the status before this call, and that nothing of `update` was
     /// sent: no comment, email or nodes. [`Ensured::Updated`] means that Didit confirmed the update, or that the client
-    /// read the status back after an attempt in doubt.
+    /// read the wanted status after an attempt in doubt.
     ///
     /// # Errors
     /// The same as for [`update_status`](Client::update_status). The verdict is `Unknown` only if an attempt is in
-    /// doubt and reading the session back failed or showed another status.
+    /// doubt, and reading the session failed or showed another status.
     ///
     /// ```no_run
     /// use didit::{Client, Ensured, StatusUpdate};
@@ -128,16 +132,19 @@ impl Client {
     /// # Ok::<(), didit::Error>(())
     /// ```
     pub fn ensure_status(&self, id: &SessionId, update: &StatusUpdate) -> Result<Ensured> {
-        self.0.ensure(id, update, &|_| true)
+        self.ensure_status_if(id, update, |_| true)
     }
 
     /// Does the same as [`ensure_status`](Client::ensure_status), but replaces the status of a session only if
     /// `may_replace` returns true for it.
     ///
-    /// Use it in a worker after a crash: the update may have been sent, and a reviewer may have decided since. Each
-    /// attempt reads the session before it sends the update. If the session has another status than the wanted one,
-    /// `may_replace` decides. [`Ensured::LeftAlone`] returns the status that `may_replace` rejected; nothing was
-    /// changed.
+    /// Use it in a worker after a crash: the update may have been sent, and a reviewer may have decided since. If a read
+    /// shows another status than the wanted one, `may_replace` decides. [`Ensured::LeftAlone`] returns the status that
+    /// `may_replace` rejected; nothing was changed.
+    ///
+    /// Every update is sent right after a read, also when an access token had to be replaced. Didit has no conditional
+    /// update, so a gap of one round trip remains in which a reviewer may decide. It is longer if the machine is suspended
+    /// between the read and the update.
     ///
     /// # Errors
     /// The same as for [`ensure_status`](Client::ensure_status). The verdict is also `Unknown` if `may_replace` rejects
@@ -160,7 +167,31 @@ impl Client {
         update: &StatusUpdate,
         may_replace: impl Fn(&SessionStatus) -> bool,
     ) -> Result<Ensured> {
-        self.0.ensure(id, update, &may_replace)
+        let rules = Rules {
+            reads_first: true,
+            may_replace: &may_replace,
+        };
+        set_status(&self.shared, self.call_deadline(), id, update, &rules).map(|(ensured, _)| ensured)
+    }
+
+    /// Returns a client whose calls may take this long, instead of the [deadline](crate::ClientBuilder::deadline) of
+    /// this one. It shares everything else with this one: connections, access token, rate limit.
+    ///
+    /// Use it when the caller has only so much time left, such as in a web handler. With zero, every call ends with
+    /// `Timeout`, verdict `NotApplied`.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use didit::{Client, SessionId, StatusUpdate};
+    ///
+    /// fn approve_within(client: &Client, id: &SessionId, left: Duration) -> didit::Result<()> {
+    ///     client.with_deadline(left).update_status(id, &StatusUpdate::approved()).map(drop)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Client {
+        let shared = self.shared.clone();
+        Client { shared, deadline }
     }
 
     /// Checks that Didit accepts the credentials and that the URLs lead to Didit. Changes nothing.
@@ -185,12 +216,13 @@ impl Client {
     /// # Ok::<(), didit::Error>(())
     /// ```
     pub fn authenticate(&self) -> Result<()> {
-        let mut call = self.0.call();
-        if let Authorization::Token(source) = &self.0.authorization {
-            source.refresh(call.deadline)?;
+        let subject = || "checking the credentials".to_owned();
+        let deadline = self.call_deadline();
+        if let Authorization::Token(source) = &self.shared.authorization {
+            with_retries(&self.shared.retry, deadline, &subject, || source.refresh(deadline))?;
         }
         let missing_id = SessionId::try_from("00000000-0000-0000-0000-000000000000")?;
-        match self.0.read(&missing_id, Some("checking the credentials"), &mut call) {
+        match self.read(&missing_id, deadline, &subject) {
             Ok(_) => Ok(()),
             Err(error) if matches!(error.status(), Some(400 | 403 | 404)) && error.message().is_some() => Ok(()),
             Err(error) => Err(error),
@@ -213,7 +245,7 @@ impl Client {
     /// # Ok::<(), didit::Error>(())
     /// ```
     pub fn check(&self, update: &StatusUpdate) -> Result<()> {
-        update.to_body(self.0.version).map(drop)
+        update.to_body(self.shared.version).map(drop)
     }
 
     /// Returns the rate limit from the latest answer of the session host, or `None` if no answer had one yet.
@@ -234,7 +266,7 @@ impl Client {
     /// ```
     #[must_use]
     pub fn rate_limit(&self) -> Option<RateLimit> {
-        *self.0.rate_limit()
+        *self.shared.rate_limit()
     }
 
     /// Returns the URL of the session host, without a trailing slash.
@@ -252,19 +284,19 @@ impl Client {
     /// ```
     #[must_use]
     pub fn base_url(&self) -> &str {
-        &self.0.base_url
+        &self.shared.base_url
     }
 
     /// Returns the version of Didit's API: the configured one, or the default for the credentials.
     #[must_use]
     pub fn api_version(&self) -> ApiVersion {
-        self.0.version
+        self.shared.version
     }
 
     /// Returns the client id, or `None` if the credentials are an API key.
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
-        match &self.0.authorization {
+        match &self.shared.authorization {
             Authorization::ApiKey(_) => None,
             Authorization::Token(source) => Some(source.client_id()),
         }
@@ -277,19 +309,18 @@ impl Client {
     /// store: 32 bits are too few to reveal a key.
     #[must_use]
     pub fn credentials_fingerprint(&self) -> u32 {
-        self.0.authorization.fingerprint()
+        self.shared.authorization.fingerprint()
     }
-}
 
-fn update_subject(id: &SessionId, update: &StatusUpdate) -> String {
-    format!("setting session {id} to {}", update.new_status())
-}
+    fn call_deadline(&self) -> Deadline {
+        Deadline::after(self.deadline, self.shared.http.timeout)
+    }
 
-/// Returns a status for the text of an error. Hides an unknown status, since the server may have put a secret in it.
-fn describe(status: &SessionStatus) -> &str {
-    match status {
-        SessionStatus::Other(_) => "in another status",
-        known => known.as_str(),
+    fn read(&self, id: &SessionId, deadline: Deadline, subject: &dyn Fn() -> String) -> Result<SessionStatus> {
+        with_retries(&self.shared.retry, deadline, subject, || {
+            let credential = self.shared.authorization.credential(deadline)?;
+            self.shared.read(&credential, id, deadline)
+        })
     }
 }
 
@@ -300,141 +331,11 @@ impl RefUnwindSafe for Client {}
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("base_url", &self.0.base_url)
-            .field("api_version", &self.0.version)
-            .field("authorization", &self.0.authorization)
-            .field("retry", &self.0.retry)
-            .field("deadline", &self.0.deadline)
+            .field("base_url", &self.shared.base_url)
+            .field("api_version", &self.shared.version)
+            .field("authorization", &self.shared.authorization)
+            .field("retry", &self.shared.retry)
+            .field("deadline", &self.deadline)
             .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    fn rate_limit(&self) -> MutexGuard<'_, Option<RateLimit>> {
-        self.rate_limit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn call(&self) -> Call {
-        Call {
-            deadline: Deadline::after(self.deadline, self.http.timeout),
-            token_replaced: false,
-        }
-    }
-
-    fn ensure(
-        &self,
-        id: &SessionId,
-        update: &StatusUpdate,
-        may_replace: &dyn Fn(&SessionStatus) -> bool,
-    ) -> Result<Ensured> {
-        let mut call = self.call();
-        // The kind of failure of the first attempt that may have been applied.
-        let mut unknown_attempt = None;
-        let result = with_retries(&self.retry, call.deadline, &|| update_subject(id, update), || {
-            // An update that cannot be sent is rejected before the session is read.
-            let body = update.to_body(self.version)?;
-            match (self.read(id, None, &mut call)?.status, unknown_attempt) {
-                (status, None) if status == update.new_status() => return Ok(Ensured::Already),
-                (status, Some(_)) if status == update.new_status() => return Ok(Ensured::Updated),
-                (status, _) if may_replace(&status) => {}
-                (status, None) => return Ok(Ensured::LeftAlone(status)),
-                (status, Some(kind)) => {
-                    let now = describe(&status);
-                    let problem = format!("the session is already {now}, and this call does not replace that");
-                    let error = Error::new(kind, Verdict::NotApplied, problem);
-                    return Err(error.with(|error| error.retryable = false));
-                }
-            }
-            let updated = self.update(id, update, &body, &mut call);
-            let updated = updated.inspect_err(|error| {
-                if error.verdict() == Verdict::Unknown {
-                    unknown_attempt.get_or_insert(error.kind());
-                }
-            });
-            updated.map(|_| Ensured::Updated)
-        });
-        let is_unknown = matches!(&result, Err(error) if error.verdict() == Verdict::Unknown);
-        let is_wanted = |session: Session| session.status == update.new_status();
-        if is_unknown && self.read(id, None, &mut call).is_ok_and(is_wanted) {
-            return Ok(Ensured::Updated);
-        }
-        result
-    }
-
-    fn update(&self, id: &SessionId, update: &StatusUpdate, body: &[u8], call: &mut Call) -> Result<UpdatedSession> {
-        let operation = Operation::UpdateStatus {
-            idempotent: update.new_status().is_idempotent(),
-        };
-        let fields = self.exchange(id, operation, Some(body), call)?;
-        let wanted = update.new_status().as_str();
-        if let Some(other) = fields.status.filter(|status| !status.eq_ignore_ascii_case(wanted)) {
-            let other = SessionStatus::from(other);
-            let problem = format!("Didit answered 200, but says that the session is {}", describe(&other));
-            return Err(verdict::unconfirmed(&problem, operation));
-        }
-        Ok(UpdatedSession {
-            session_token: fields.session_token,
-            url: fields.url,
-            ..UpdatedSession::new(id.clone())
-        })
-    }
-
-    /// Reads a session. Errors name the purpose instead of the session, if there is one.
-    fn read(&self, id: &SessionId, purpose: Option<&str>, call: &mut Call) -> Result<Session> {
-        let subject = || purpose.map_or_else(|| format!("reading session {id}"), str::to_owned);
-        with_retries(&self.retry, call.deadline, &subject, || {
-            let operation = Operation::ReadSession;
-            let fields = self.exchange(id, operation, None, call)?;
-            let unnamed = || verdict::unconfirmed("Didit answered 200, but without a status", operation);
-            Ok(Session::new(id.clone(), fields.status.ok_or_else(unnamed)?))
-        })
-    }
-
-    /// Sends an authorized request about a session, which is an update if it has a body. Returns the fields of the
-    /// answer.
-    fn exchange(
-        &self,
-        id: &SessionId,
-        operation: Operation,
-        body: Option<&[u8]>,
-        call: &mut Call,
-    ) -> Result<SessionFields> {
-        let (method, action, max_response) = match body {
-            Some(_) => (Method::PATCH, "/update-status/", MAX_BODY),
-            None => (Method::GET, "/decision/", MAX_SESSION),
-        };
-        let version = self.version.as_str();
-        let url = [&self.base_url, "/", version, "/session/", id.as_str(), action].concat();
-        let deadline = call.deadline;
-        let response = self.authorization.authorize(call, |credential, secrets| {
-            let headers = [
-                ("accept", "application/json"),
-                credential,
-                ("content-type", "application/json"),
-            ];
-            let request = Request {
-                method: method.clone(),
-                url: &url,
-                headers: if body.is_some() { &headers } else { &headers[..2] },
-                body,
-                max_response,
-            };
-            let save_rate_limit = |response: &Response| {
-                if let Some(latest) = RateLimit::read(response) {
-                    *self.rate_limit() = Some(latest);
-                }
-            };
-            verdict::send(&self.http, &request, operation, deadline, secrets, save_rate_limit)
-        });
-        let (response, body) = response?;
-        let fields = SessionFields::parse(&body).unwrap_or_default();
-        match &fields.session_id {
-            Some(named) if id.is(named) => Ok(fields),
-            Some(_) => Err(verdict::unconfirmed(
-                "Didit answered 200, but for another session",
-                operation,
-            )),
-            None => Err(verdict::not_a_session(host(&url), &response, &body, operation)),
-        }
     }
 }

@@ -1,8 +1,11 @@
 //! Credentials, and the header that authorizes a request.
 
-use crate::call::Call;
-use crate::error::{Error, Result};
+use std::sync::Arc;
+
+use crate::call::Deadline;
+use crate::error::{Error, Result, TokenOrigin};
 use crate::secret::Secret;
+use crate::token::Token;
 use crate::token::source::TokenSource;
 
 /// Holds an API key, or a client id and a client secret. `Debug` hides the key and the secret.
@@ -122,33 +125,52 @@ impl Authorization {
         (hash >> 32) as u32 ^ hash as u32
     }
 
-    /// Calls `request` with its authorization header (docs/didit-api.md §3, §4) and with the secrets that no error may
-    /// show. If Didit refuses the access token, replaces it and calls `request` again, once per call.
+    /// Returns what authorizes one request.
     ///
     /// # Errors
-    /// Those of [`TokenSource::token`] and of `request`.
-    pub(crate) fn authorize<T>(
-        &self,
-        call: &mut Call,
-        request: impl Fn((&'static str, &str), &[&str]) -> Result<T>,
-    ) -> Result<T> {
-        let source = match self {
-            Authorization::ApiKey(key) => return request(("x-api-key", key.expose()), &[key.expose()]),
-            Authorization::Token(source) => source,
-        };
-        loop {
-            let token = source.token(call.deadline)?;
-            let [secret, basic] = source.secrets();
-            let result = request(
-                ("authorization", token.authorization()),
-                &[secret, basic, token.value()],
-            );
-            let is_rejected = result.as_ref().is_err_and(|error| error.status() == Some(401));
-            if !is_rejected || call.token_replaced {
-                return result;
+    /// Those of [`TokenSource::token`].
+    pub(crate) fn credential(&self, deadline: Deadline) -> Result<Credential<'_>> {
+        Ok(match self {
+            Authorization::ApiKey(key) => Credential::ApiKey(key.expose()),
+            Authorization::Token(source) => Credential::Token(source, source.token(deadline)?),
+        })
+    }
+}
+
+/// The API key or the access token of one request.
+pub(crate) enum Credential<'a> {
+    ApiKey(&'a str),
+    Token(&'a TokenSource, Arc<Token>),
+}
+
+impl Credential<'_> {
+    /// Returns the header (docs/didit-api.md §3, §4).
+    pub(crate) fn header(&self) -> (&'static str, &str) {
+        match self {
+            Credential::ApiKey(key) => ("x-api-key", key),
+            Credential::Token(_, token) => ("authorization", token.authorization()),
+        }
+    }
+
+    /// Returns the secrets that no error may show.
+    pub(crate) fn secrets(&self) -> [&str; 3] {
+        match self {
+            Credential::ApiKey(key) => [key, "", ""],
+            Credential::Token(source, token) => {
+                let [secret, basic] = source.secrets();
+                [secret, basic, token.value()]
             }
-            source.discard(&token);
-            call.token_replaced = true;
+        }
+    }
+
+    /// Discards an access token that Didit refused, and returns where it came from. Returns `None` for an API key.
+    pub(crate) fn discard(&self) -> Option<TokenOrigin> {
+        match self {
+            Credential::ApiKey(_) => None,
+            Credential::Token(source, token) => {
+                source.discard(token);
+                Some(token.origin)
+            }
         }
     }
 }

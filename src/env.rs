@@ -103,10 +103,12 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     let certificates = certificates.map_err(|problem| Error::config(problem).for_setting("DIDIT_CA_FILE"))?;
 
     let version = parse_variable(text, "DIDIT_API_VERSION", "it must be v1, v2 or v3", parse)?;
-    let mut builder = Client::builder(credentials(text, secret, version)?);
+    let mut builder = ClientBuilder::new(credentials(text, secret, version)?);
     builder.api_version = version;
     builder.auth_url = text("DIDIT_AUTH_URL")?;
-    builder.deadline = seconds("DIDIT_DEADLINE")?;
+    if let Some(deadline) = seconds("DIDIT_DEADLINE")? {
+        builder.deadline = deadline;
+    }
     builder.token_file = path("DIDIT_TOKEN_FILE").map(PathBuf::from);
     builder.settings.root_certificates = certificates;
     if let Some(url) = text("DIDIT_BASE_URL")? {
@@ -169,15 +171,15 @@ fn read_secret(path: &OsStr, is_key: bool) -> Result<String, String> {
     }
 }
 
-fn credentials(text: Text<'_>, secret: Text<'_>, version: Option<ApiVersion>) -> Result<Credentials> {
+fn credentials(text: Text<'_>, secret: Text<'_>, version: Option<ApiVersion>) -> Result<Option<Credentials>> {
     let id = text("DIDIT_CLIENT_ID")?;
     let key = secret("DIDIT_API_KEY")?;
     let problem = match (id, secret("DIDIT_CLIENT_SECRET")?, key, version) {
         (Some(id), Some(secret), None, _) | (Some(id), Some(secret), Some(_), Some(ApiVersion::V1)) => {
-            return Ok(Credentials::client(id, secret));
+            return Ok(Some(Credentials::client(id, secret)));
         }
         (None, None, Some(key), _) | (Some(_), Some(_), Some(key), Some(ApiVersion::V3)) => {
-            return Ok(Credentials::api_key(key));
+            return Ok(Some(Credentials::api_key(key)));
         }
         (Some(_), Some(_), Some(_), _) => {
             "DIDIT_API_KEY and DIDIT_CLIENT_ID are both set: unset one, or set DIDIT_API_VERSION (v1 uses the client \
@@ -185,7 +187,8 @@ fn credentials(text: Text<'_>, secret: Text<'_>, version: Option<ApiVersion>) ->
         }
         (Some(_), None, ..) => "DIDIT_CLIENT_ID is set, but DIDIT_CLIENT_SECRET is not",
         (None, Some(_), ..) => "DIDIT_CLIENT_SECRET is set, but DIDIT_CLIENT_ID is not",
-        (None, None, None, _) => "no credentials: set DIDIT_API_KEY, or DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET",
+        // The program may set the credentials itself.
+        (None, None, None, _) => return Ok(None),
     };
     Err(Error::config(problem))
 }
@@ -276,11 +279,7 @@ mod tests {
     #[test]
     fn incomplete_credentials_name_the_missing_variable() {
         for (variables, missing) in [
-            (
-                &[][..],
-                &["DIDIT_CLIENT_ID", "DIDIT_CLIENT_SECRET", "DIDIT_API_KEY"][..],
-            ),
-            (&[("DIDIT_CLIENT_ID", MARKER)], &["DIDIT_CLIENT_SECRET is not"]),
+            (&[("DIDIT_CLIENT_ID", MARKER)][..], &["DIDIT_CLIENT_SECRET is not"][..]),
             (&[("DIDIT_CLIENT_SECRET", MARKER)], &["DIDIT_CLIENT_ID is not"]),
             (
                 &[("DIDIT_CLIENT_ID", MARKER), ("DIDIT_API_KEY", MARKER)],
@@ -290,16 +289,32 @@ mod tests {
                 &[("DIDIT_CLIENT_ID", MARKER), ("DIDIT_CLIENT_SECRET", "")],
                 &["DIDIT_CLIENT_SECRET is not"],
             ),
-            (
-                &[("DIDIT_API_KEY", ""), ("DIDIT_API_VERSION", "v3")],
-                &["DIDIT_API_KEY"],
-            ),
         ] {
             let message = message(configured(variables));
             for words in missing {
                 assert!(message.contains(words), "{message}");
             }
         }
+    }
+
+    #[test]
+    fn a_program_can_set_the_credentials_that_the_environment_lacks() {
+        for variables in [&[][..], &[("DIDIT_API_KEY", ""), ("DIDIT_API_VERSION", "v3")]] {
+            let builder = configured(variables).unwrap();
+            let text = message(builder.clone().build());
+            assert_eq!(
+                text,
+                "no credentials: set DIDIT_API_KEY, or DIDIT_CLIENT_ID and DIDIT_CLIENT_SECRET"
+            );
+            let client = builder.credentials(Credentials::api_key(MARKER)).build().unwrap();
+            assert_eq!((client.api_version(), client.client_id()), (ApiVersion::V3, None));
+        }
+        let variables = [("DIDIT_API_KEY", MARKER), ("DIDIT_TIMEOUT", "7")];
+        let builder = configured(&variables)
+            .unwrap()
+            .credentials(Credentials::client("me", MARKER));
+        assert!(format!("{builder:?}").contains(" timeout: 7s,"));
+        assert_eq!(builder.build().unwrap().client_id(), Some("me"));
     }
 
     #[test]
@@ -471,10 +486,7 @@ mod tests {
             assert!(shown.contains(&format!(" timeout: {expected},")), "{value}: {shown}");
             let builder = configured(&[("DIDIT_API_KEY", "k3y"), ("DIDIT_DEADLINE", value)]).unwrap();
             let shown = format!("{builder:?}");
-            assert!(
-                shown.contains(&format!(" deadline: Some({expected}),")),
-                "{value}: {shown}"
-            );
+            assert!(shown.contains(&format!(" deadline: {expected},")), "{value}: {shown}");
         }
         for value in [
             "0",

@@ -28,8 +28,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Verdict {
     /// The update certainly did not happen.
     NotApplied,
-    /// The update may have happened. Read the session with [`Client::session`](crate::Client::session), or repeat the
-    /// update, which is safe for Approved and Declined ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+    /// The update may have happened, or may still happen: a server that is slow or cut off may have received it. Read
+    /// the session before you retry, as [`Client::ensure_status_if`](crate::Client::ensure_status_if) does.
     Unknown,
 }
 
@@ -66,11 +66,11 @@ pub enum ErrorKind {
     InvalidInput,
     /// 401: Didit refused the credentials, or the client could not get an access token with them.
     Authentication,
-    /// 403: the application lacks a permission or credits.
+    /// 402 or 403: the application lacks credits or a permission.
     Forbidden,
     /// 404: the session does not exist, or belongs to another application.
     NotFound,
-    /// Any other 4xx, except 408 and 499.
+    /// Any other 4xx, except 408 and 499: the same request will be refused again.
     Rejected,
     /// 429: too many requests. See [`Error::retry_after`].
     RateLimited,
@@ -80,7 +80,7 @@ pub enum ErrorKind {
     Timeout,
     /// The client could not connect, or lost the connection.
     Network,
-    /// The answer is not one that Didit documents, such as a redirect or a 200 that does not confirm the update.
+    /// The response is not one that Didit documents, such as a redirect or a 200 that does not confirm the update.
     UnexpectedResponse,
 }
 
@@ -130,12 +130,20 @@ impl fmt::Display for ErrorKind {
 ///     match error.verdict() {
 ///         Verdict::NotApplied if error.is_retryable() => eprintln!("retry later: {error}"),
 ///         Verdict::NotApplied => eprintln!("a retry will not help: {error}"),
-///         Verdict::Unknown => eprintln!("read the session first: {error}"),
+///         Verdict::Unknown => eprintln!("read the session before you retry: {error}"),
 ///     }
 /// }
 /// ```
 #[derive(Clone)]
 pub struct Error(pub(crate) Box<Details>);
+
+/// Where an access token came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenOrigin {
+    Fetched,
+    /// Another process stored it in the token file.
+    File,
+}
 
 #[derive(Clone)]
 pub(crate) struct Details {
@@ -144,14 +152,20 @@ pub(crate) struct Details {
     /// The steps that failed, the outermost first, each with a colon after it.
     subject: String,
     problem: String,
+    /// What to do next if the update was not applied.
     pub(crate) advice: &'static str,
+    pub(crate) advice_if_unknown: &'static str,
     pub(crate) retryable: bool,
-    /// How many attempts were made, if there are no more retries.
-    attempts: Option<u32>,
+    /// Whether the call could have changed something.
+    pub(crate) is_about_update: bool,
+    /// After how many attempts the call gave up, although another one might have helped.
+    pub(crate) attempts: Option<u32>,
     /// The number of the first attempt that may have been applied, and how it failed, if the last one was not applied.
     pub(crate) first_unknown_attempt: Option<(u32, String)>,
     /// Whether the deadline of this call ran out. Other calls may have more time.
     pub(crate) deadline_exceeded: bool,
+    /// Where the access token came from that Didit refused, if it did.
+    pub(crate) refused_token: Option<TokenOrigin>,
     pub(crate) status: Option<u16>,
     pub(crate) server: ServerMessage,
     pub(crate) retry_after: Option<Duration>,
@@ -160,16 +174,16 @@ pub(crate) struct Details {
 impl Error {
     /// Returns an error for a fake client in a test.
     ///
-    /// `problem` says what failed, in lower case and without a full stop. The text of the error adds what the verdict
-    /// means. The error is [retryable](Error::is_retryable) if its kind is `RateLimited`, `Server`, `Timeout` or
-    /// `Network`. It has no status, code or request id.
+    /// `problem` says what failed, in lower case and without a full stop. The text of the error adds what an unknown
+    /// verdict means. The error is [retryable](Error::is_retryable) if the verdict is `NotApplied` and the kind is
+    /// `RateLimited`, `Server`, `Timeout` or `Network`. The `with_…` methods add the details of a response.
     ///
     /// ```
     /// use didit::{Error, ErrorKind, Verdict};
     ///
-    /// let error = Error::new(ErrorKind::Server, Verdict::Unknown, "Didit answered 503");
-    /// assert!(error.is_retryable());
-    /// assert_eq!(error.summary(), "Didit answered 503");
+    /// let error = Error::new(ErrorKind::NotFound, Verdict::NotApplied, "Didit answered 404").with_status(404);
+    /// assert_eq!(error.status(), Some(404));
+    /// assert_eq!(error.summary(), "Didit answered 404");
     /// ```
     pub fn new(kind: ErrorKind, verdict: Verdict, problem: impl Into<String>) -> Error {
         Error(Box::new(Details {
@@ -178,14 +192,47 @@ impl Error {
             subject: String::new(),
             problem: problem.into(),
             advice: "",
-            retryable: kind.is_transient(),
+            advice_if_unknown: "read the session's status before you retry, as `ensure_status_if` does",
+            is_about_update: false,
+            retryable: kind.is_transient() && verdict == Verdict::NotApplied,
             attempts: None,
             first_unknown_attempt: None,
             deadline_exceeded: false,
+            refused_token: None,
             status: None,
             server: ServerMessage::default(),
             retry_after: None,
         }))
+    }
+
+    /// Sets the HTTP status of the response, for a fake.
+    #[must_use]
+    pub fn with_status(self, status: u16) -> Error {
+        self.with(|error| error.status = Some(status))
+    }
+
+    /// Sets Didit's code for the error, for a fake.
+    #[must_use]
+    pub fn with_code(self, code: impl Into<String>) -> Error {
+        self.with(|error| error.server.code = Some(code.into()))
+    }
+
+    /// Sets Didit's message, for a fake.
+    #[must_use]
+    pub fn with_message(self, message: impl Into<String>) -> Error {
+        self.with(|error| error.server.message = Some(message.into()))
+    }
+
+    /// Sets how long the server asks to wait, for a fake.
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Error {
+        self.with(|error| error.retry_after = Some(wait))
+    }
+
+    /// Sets whether the same call is safe to retry and may succeed later, for a fake.
+    #[must_use]
+    pub fn with_retryable(self, retryable: bool) -> Error {
+        self.with(|error| error.retryable = retryable)
     }
 
     pub(crate) fn config(problem: impl Into<String>) -> Error {
@@ -196,7 +243,6 @@ impl Error {
         Error::new(ErrorKind::InvalidInput, Verdict::NotApplied, problem)
     }
 
-    /// Sets other details.
     pub(crate) fn with(mut self, set: impl FnOnce(&mut Details)) -> Error {
         set(&mut self.0);
         self
@@ -212,16 +258,6 @@ impl Error {
     pub(crate) fn for_setting(mut self, place: &str) -> Error {
         self.0.problem = format!("{place}: {}", self.0.problem);
         self
-    }
-
-    /// Marks the error as final, so that no outer loop retries it.
-    pub(crate) fn after_attempts(mut self, attempts: u32) -> Error {
-        self.0.attempts.get_or_insert(attempts);
-        self
-    }
-
-    pub(crate) fn retries_exhausted(&self) -> bool {
-        self.0.attempts.is_some()
     }
 
     /// Returns what failed and for which session: the beginning of the text, without the verdict and the advice.
@@ -255,8 +291,7 @@ impl Error {
     pub fn advice(&self) -> Option<&str> {
         let advice = match self.0.verdict {
             Verdict::NotApplied => self.0.advice,
-            Verdict::Unknown if self.0.retryable => "repeat the update, which is safe, or check the session's status",
-            Verdict::Unknown => "check the session's status before retrying: `didit status` or `Client::session`",
+            Verdict::Unknown => self.0.advice_if_unknown,
         };
         Some(advice).filter(|advice| !advice.is_empty())
     }
@@ -273,7 +308,8 @@ impl Error {
         self.0.verdict
     }
 
-    /// Returns whether the same call is safe to retry and may succeed later.
+    /// Returns whether the same call is safe to retry and may succeed later. An error whose verdict is `Unknown` is not:
+    /// the session must be read first.
     ///
     /// The client has already retried as far as its [`RetryPolicy`](crate::RetryPolicy) and the deadline allow.
     #[must_use]
@@ -323,12 +359,11 @@ impl fmt::Display for Error {
         let inner = &*self.0;
         f.write_str(&self.summary())?;
         match (inner.verdict, &inner.first_unknown_attempt) {
-            (Verdict::Unknown, Some((attempt, problem))) => write!(
-                f,
-                "; whether it was applied is unknown: attempt {attempt} may have been applied ({problem})"
-            )?,
-            (Verdict::Unknown, None) => f.write_str("; whether it was applied is unknown")?,
-            (Verdict::NotApplied, _) if !inner.subject.is_empty() => f.write_str("; nothing was changed")?,
+            (Verdict::Unknown, Some((attempt, problem))) => {
+                write!(f, "; unknown: attempt {attempt} may have been applied ({problem})")?;
+            }
+            (Verdict::Unknown, None) => f.write_str("; unknown: the update may have been applied")?,
+            (Verdict::NotApplied, _) if inner.is_about_update => f.write_str("; nothing was changed")?,
             (Verdict::NotApplied, _) => {}
         }
         if let Some(advice) = self.advice() {
@@ -376,52 +411,40 @@ mod tests {
     }
 
     #[test]
-    fn the_display_says_what_failed_the_verdict_and_the_advice() {
-        let message = ServerMessage::read(&json!({"detail": "Slow down"}), Some("r-1"), &[]);
+    fn the_display_says_what_failed_what_it_means_and_what_to_do() {
         let error = Error::new(ErrorKind::RateLimited, Verdict::NotApplied, "Didit answered 429")
+            .with_message("Slow down")
+            .with_retry_after(Duration::from_millis(1500))
             .with(|error| {
-                error.server = message;
-                error.retry_after = Some(Duration::from_millis(1500));
+                error.server.request_id = Some("r-1".into());
                 error.advice = "try again later";
             })
             .with_subject("reading session a")
             .with_subject("setting session a to Approved")
-            .after_attempts(3)
-            .after_attempts(9);
+            .with(|error| error.attempts = Some(3));
+        let summary = "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 \
+                       attempts";
+        assert_eq!(error.summary(), summary);
+        let end = "; the server asks you to wait 1.5 s [request r-1]";
+        assert_eq!(error.to_string(), format!("{summary}; try again later{end}"));
+        let error = error.with(|error| error.is_about_update = true);
         assert_eq!(
             error.to_string(),
-            "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
-             nothing was changed; try again later; the server asks you to wait 1.5 s [request r-1]"
+            format!("{summary}; nothing was changed; try again later{end}")
         );
-        assert_eq!(
-            error
-                .clone()
-                .with(|error| {
-                    error.verdict = Verdict::Unknown;
-                    error.retryable = false;
-                })
-                .to_string(),
-            "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
-             whether it was applied is unknown; check the session's status before retrying: `didit status` or \
-             `Client::session`; the server asks you to wait 1.5 s [request r-1]"
-        );
-        assert_eq!(
-            error
-                .with(|error| {
-                    error.verdict = Verdict::Unknown;
-                    error.retryable = false;
-                    error.retry_after = None;
-                    error.first_unknown_attempt = Some((1, "it was cut off".into()));
-                })
-                .to_string(),
-            "setting session a to Approved: reading session a: Didit answered 429 (Slow down); gave up after 3 attempts; \
-             whether it was applied is unknown: attempt 1 may have been applied (it was cut off); check the session's \
-             status before retrying: `didit status` or `Client::session` [request r-1]"
-        );
-        let error = Error::new(ErrorKind::Network, Verdict::Unknown, "closed");
+        let error = error.with(|error| error.verdict = Verdict::Unknown);
+        let advice = "read the session's status before you retry, as `ensure_status_if` does";
         assert_eq!(
             error.to_string(),
-            "closed; whether it was applied is unknown; repeat the update, which is safe, or check the session's status"
+            format!("{summary}; unknown: the update may have been applied; {advice}{end}")
+        );
+        let error = error.with(|error| {
+            error.retry_after = None;
+            error.first_unknown_attempt = Some((1, "it was cut off".into()));
+        });
+        assert_eq!(
+            error.to_string(),
+            format!("{summary}; unknown: attempt 1 may have been applied (it was cut off); {advice} [request r-1]")
         );
         assert_eq!(
             Error::config("not a URL").for_setting("base_url").to_string(),
@@ -483,19 +506,33 @@ mod tests {
     }
 
     #[test]
-    fn a_new_error_is_retryable_by_its_kind_and_says_what_its_verdict_means() {
-        let lost = Error::new(ErrorKind::Network, Verdict::Unknown, "the line was cut");
-        assert!(lost.is_retryable());
-        assert!(
-            lost.to_string()
-                .starts_with("the line was cut; whether it was applied is unknown; "),
-            "{lost}"
-        );
-        let refused = Error::new(ErrorKind::NotFound, Verdict::NotApplied, "no such session");
-        assert!(!refused.is_retryable());
+    fn a_new_error_is_retryable_only_if_it_was_not_applied_and_its_kind_may_pass() {
+        for (kind, verdict, expected) in [
+            (ErrorKind::Network, Verdict::NotApplied, true),
+            (ErrorKind::Network, Verdict::Unknown, false),
+            (ErrorKind::NotFound, Verdict::NotApplied, false),
+            (ErrorKind::NotFound, Verdict::Unknown, false),
+        ] {
+            let error = Error::new(kind, verdict, "why");
+            assert_eq!(error.is_retryable(), expected, "{error:?}");
+            assert!(error.clone().with_retryable(true).is_retryable());
+            assert_eq!(error.to_string().contains("unknown"), verdict == Verdict::Unknown);
+        }
         assert_eq!(
-            (refused.to_string().as_str(), refused.advice()),
-            ("no such session", None)
+            Error::new(ErrorKind::NotFound, Verdict::NotApplied, "why").to_string(),
+            "why"
         );
+    }
+
+    #[test]
+    fn a_fake_has_the_details_that_it_was_given() {
+        let error = Error::new(ErrorKind::Forbidden, Verdict::NotApplied, "Didit answered 402")
+            .with_status(402)
+            .with_code("credits")
+            .with_message("Not enough credits.")
+            .with_retry_after(Duration::from_secs(7));
+        assert_eq!((error.status(), error.code()), (Some(402), Some("credits")));
+        assert_eq!(error.message(), Some("Not enough credits."));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
     }
 }

@@ -30,11 +30,14 @@
 //!
 //! Every [`update_status`](Client::update_status) ends in one of three ways:
 //!
-//! - `Ok`: Didit answered 200, and the answer names this session.
+//! - `Ok`: Didit answered 200 and confirmed this session, or the client read the wanted status after an attempt in doubt.
 //! - `Err` with [`Verdict::NotApplied`]: the update certainly did not happen.
-//! - `Err` with [`Verdict::Unknown`]: it may have happened. Read the session, or repeat the update, which is safe for
-//!   Approved and Declined ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)). [`Client::ensure_status`] reads the
-//!   session and repeats the update if needed.
+//! - `Err` with [`Verdict::Unknown`]: it may have happened, and the client could not find out.
+//!
+//! An update that was certainly not applied is as if it had never been sent. An update that may have been applied (in
+//! doubt) is read before it is repeated: after a lost response, the client reads the session, and it never replaces a
+//! decision that someone else may have made meanwhile. After `Unknown`, do the same: read the session, or call
+//! [`Client::ensure_status_if`], which reads it first.
 //!
 //! So check the verdict of an error first. [`ErrorKind`] describes only the last attempt; an earlier one may have been
 //! applied.
@@ -45,13 +48,11 @@
 //! fn approve(client: &Client, session: &SessionId) -> didit::Result<()> {
 //!     match client.update_status(session, &StatusUpdate::approved()) {
 //!         Ok(_) => Ok(()),
-//!         // The update may have been applied. Read the session, and approve it if it is not
-//!         // approved yet. If that fails too, return the first error.
-//!         Err(error) if error.verdict() == Verdict::Unknown => {
-//!             let ensured = client.ensure_status(session, &StatusUpdate::approved());
-//!             ensured.map(drop).map_err(|_| error)
-//!         }
-//!         // Nothing was changed. The error says why, and whether a retry can help.
+//!         // Perhaps approved: the client could not find out. Keep the session in your records as
+//!         // open, and call `ensure_status_if` later. It reads the session first, and leaves a
+//!         // decision that someone else has made since.
+//!         Err(error) if error.verdict() == Verdict::Unknown => Err(error),
+//!         // Not approved. The error says why, and `is_retryable` whether the same call may help.
 //!         Err(error) => Err(error),
 //!     }
 //! }
@@ -60,28 +61,27 @@
 //! | what happened | `kind()` | `verdict()` | retried |
 //! | --- | --- | --- | --- |
 //! | bad input or configuration | `Config`, `InvalidInput` | `NotApplied` | no |
-//! | could not get an access token | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | yes; of the 4xx, only 408, 425 and 429 |
+//! | could not get an access token | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | yes, except after a 4xx other than 408, 425, 429 |
 //! | name not resolved, connection refused or timed out, TLS handshake cut off, too little time left to send the update | `Network`, `Timeout` | `NotApplied` | yes |
 //! | TLS handshake refused: certificate, version, client certificate required; the proxy answered 401, 403 or 407 | `Network` | `NotApplied` | no |
-//! | the connection failed after sending began, or a 200 was cut off | `Network`, `Timeout` | `Unknown` | if Approved or Declined |
+//! | the connection failed after sending began, or a 200 was cut off | `Network`, `Timeout` | `Unknown` | Approved and Declined: yes, after a read. Resubmitted: never |
 //! | 401 | `Authentication` | `NotApplied` | with client credentials: once, with a new access token |
-//! | 403, 404, other 4xx | `Forbidden`, `NotFound`, `Rejected` | `NotApplied` | no (425: yes) |
+//! | 402 and 403, 404, other 4xx | `Forbidden`, `NotFound`, `Rejected` | `NotApplied` | no (425: yes) |
 //! | 429 | `RateLimited` | `NotApplied` | after `Retry-After`, else `X-RateLimit-Reset`, else back-off |
-//! | 408, 499, 5xx | `Server` | `Unknown` | if Approved or Declined; not after 499, 501, 505 |
+//! | 408, 499, 5xx | `Server` | `Unknown` | Approved and Declined: yes, after a read, except after 499, 501 or 505. Resubmitted: never |
 //! | 301, 307, 308 | `UnexpectedResponse` | `NotApplied` | no: redirects are never followed |
-//! | any other 2xx or 3xx, or a response that is not HTTP; a 200 that is not JSON, names another session or status, or is too large | `UnexpectedResponse` | `Unknown` | no |
+//! | any other 2xx or 3xx, or a response that is not HTTP; a 200 that is not JSON, names another session or status, reports an error, or is too large | `UnexpectedResponse` | `Unknown` | no |
 //!
-//! If any attempt may have been applied, the call reports `Unknown`.
+//! If any attempt may have been applied, and no read settled that, the call reports `Unknown`.
 //!
 //! # How long a call may take
 //!
-//! A call blocks its thread. By default it makes up to 3 attempts of 30 s each and waits up to 60 s between them if the
-//! server asks for that: at most 3.5 minutes with an API key. With client credentials, fetching the access token may take
-//! 3.5 minutes as well, and a rejected token is replaced once: at most 11 minutes. [`Client::ensure_status`] also reads the
-//! session, which adds to this.
+//! A call blocks its thread for 2 minutes at most. By default it makes up to 3 attempts and waits up to 60 s between them
+//! if the server asks for that. Each request of an attempt, such as fetching an access token, reading the session and
+//! sending the update, may take 30 s.
 //!
-//! Set a [deadline](ClientBuilder::deadline) for the whole call when someone is waiting, such as in a web handler.
-//! [`RetryPolicy`] and [`timeout`](ClientBuilder::timeout) change the parts.
+//! Set another [deadline](ClientBuilder::deadline) when someone is waiting, such as in a web handler, or
+//! [for one call](Client::with_deadline). [`RetryPolicy`] and [`timeout`](ClientBuilder::timeout) change the parts.
 //!
 //! In an async program, call the client on a thread that may block. With tokio:
 //!
@@ -144,13 +144,15 @@ mod client;
 mod credentials;
 mod env;
 mod error;
+mod exchange;
 mod http;
 mod rate_limit;
+mod response;
 mod retry;
 mod secret;
 mod server_message;
 mod session;
-mod session_fields;
+mod set_status;
 mod text;
 mod token;
 mod update;

@@ -73,7 +73,7 @@ impl RetryPolicy {
     ///
     /// `draw` is a random number from 0 to 1. The wait is the back-off, but never less than what the server asks for.
     pub(crate) fn wait(&self, error: &Error, retries: u32, draw: f64) -> Option<Duration> {
-        if retries >= self.max_retries || !error.is_retryable() || error.retries_exhausted() {
+        if retries >= self.max_retries || !error.is_retryable() {
             return None;
         }
         let doubled = 2u32.checked_pow(retries).unwrap_or(u32::MAX);
@@ -175,12 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn final_and_exhausted_failures_are_not_retried() {
-        let policy = RetryPolicy::default();
-        assert_eq!(
-            policy.wait(&failure().with(|error| error.retryable = false), 0, 0.0),
-            None
-        );
-        assert_eq!(policy.wait(&failure().after_attempts(3), 0, 0.0), None);
+    fn a_failure_that_no_retry_can_help_is_not_retried() {
+        let failure = failure().with_retryable(false);
+        assert_eq!(RetryPolicy::default().wait(&failure, 0, 0.0), None);
     }
 }

@@ -244,6 +244,14 @@ impl SessionStatus {
         }
     }
 
+    /// Returns the status for the text of an error. Hides an unknown one, since the server may have put a secret in it.
+    pub(crate) fn describe(&self) -> &str {
+        match self {
+            SessionStatus::Other(_) => "in another status",
+            known => known.as_str(),
+        }
+    }
+
     /// Returns whether a reviewer or Didit has decided: Approved, Declined or Resubmitted.
     #[must_use]
     pub fn is_decided(&self) -> bool {

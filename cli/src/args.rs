@@ -27,7 +27,7 @@ Environment:
                                         (https://apx.didit.me)
   DIDIT_TIMEOUT                         seconds for one attempt (30)
   DIDIT_DEADLINE                        seconds for one call with all its
-                                        attempts (no limit)
+                                        attempts (120; no limit in batches)
   DIDIT_MAX_RETRIES                     retries for one call (2), not in batches
   DIDIT_TOKEN_FILE                      a file that caches the access token for
                                         the next run

@@ -7,28 +7,19 @@ use crate::args::{Output, Update};
 use crate::signals;
 use crate::terminal::{Exit, add_reason, escaped, print, print_all, say, system_message};
 
-struct Failure {
-    error: Error,
-    /// The status that was read back after an update in doubt.
-    read_back: Option<didit::Result<SessionStatus>>,
-}
-
 pub fn update(options: &Update, output: Output) -> Exit {
     let (id, status) = (&options.id, options.status);
     let mut object = json!({"session_id": id, "new_status": status});
     let (ensured, text) = match set(options) {
         Ok(done) => done,
-        Err(failure) => {
-            let exit = Exit::of(&failure.error);
+        Err(error) => {
+            let exit = Exit::of(&error);
             object["result"] = match exit {
                 Exit::Unknown => "unknown".into(),
                 Exit::Refused => "refused".into(),
                 _ => "not_applied".into(),
             };
-            if let Some(found) = &failure.read_back {
-                object["status"] = found.as_ref().ok().map(ToString::to_string).into();
-            }
-            return failed(&failure.error, &failure.message(id, status), object, output);
+            return failed(&error, &message(&error, id), object, output);
         }
     };
     let (result, exit) = match ensured {
@@ -52,19 +43,18 @@ pub fn update(options: &Update, output: Output) -> Exit {
 }
 
 /// Sets the status. Returns the result, and a line that describes it.
-fn set(options: &Update) -> Result<(Ensured, String), Failure> {
+fn set(options: &Update) -> didit::Result<(Ensured, String)> {
     let (id, status, nodes) = (&options.id, options.status, options.nodes.clone());
     let [comment, email, language] = [&options.comment, &options.email, &options.email_language].map(Option::as_deref);
     let update = status_update(status, nodes, comment, email, language);
-    let failed = |error| Failure { error, read_back: None };
     let applied = format!("{id} is {status} now");
-    let client = Client::from_env().map_err(failed)?;
+    let client = Client::from_env()?;
     let doubt = format!("setting session {id} to {status}: interrupted; whether it was applied is unknown");
     let advice = format!("check the session's status before retrying: `didit status {id}`");
     signals::report_interruption(move || say(&format!("{doubt}; {advice}")));
     if options.ensure {
         let may_replace = |found: &SessionStatus| !options.unless_decided || !found.is_decided();
-        let ensured = client.ensure_status_if(id, &update, may_replace).map_err(failed)?;
+        let ensured = client.ensure_status_if(id, &update, may_replace)?;
         let text = match &ensured {
             Ensured::LeftAlone(found) => {
                 format!("{id} is {found}: someone has already decided, so --unless-decided left it unchanged")
@@ -74,22 +64,8 @@ fn set(options: &Update) -> Result<(Ensured, String), Failure> {
         };
         return Ok((ensured, text));
     }
-    let error = match client.update_status(id, &update) {
-        Ok(_) => return Ok((Ensured::Updated, applied)),
-        Err(error) if error.verdict() == Verdict::Unknown => error,
-        Err(error) => return Err(failed(error)),
-    };
-    match client.session(id).map(|session| session.status) {
-        // The session may have been Resubmitted before, and Didit refuses a second resubmission.
-        Ok(found) if found == status && status != NewStatus::Resubmitted => {
-            let text = applied + " (confirmed by reading the session back)";
-            Ok((Ensured::Updated, text))
-        }
-        read_back => Err(Failure {
-            error,
-            read_back: Some(read_back),
-        }),
-    }
+    client.update_status(id, &update)?;
+    Ok((Ensured::Updated, applied))
 }
 
 /// Returns an update. Only Resubmitted uses `nodes`. An empty comment is left out.
@@ -116,26 +92,16 @@ pub fn status_update(
     update
 }
 
-impl Failure {
-    fn message(&self, id: &SessionId, wanted: NewStatus) -> String {
-        let Failure { error, read_back } = self;
-        let again = format!("check it again in a minute with `didit status {id}`");
-        let found = match read_back {
-            None => return error.to_string(),
-            Some(Ok(found)) if *found == wanted => {
-                format!(
-                    "The session is {found}, but may have been before: check in Didit's console which steps it asks for"
-                )
-            }
-            Some(Ok(found)) => {
-                format!("The session was just read back and is {found}, but that may still change: {again}")
-            }
-            Some(Err(failed)) => format!("The session could not be read back ({}): {again}", failed.summary()),
-        };
-        // The session was just read, so the advice to read it is left out.
-        let advice = format!("; {}", error.advice().unwrap_or_default());
-        let line = error.to_string().replace(&advice, "");
-        format!("{line}. {found}")
+/// Returns the text of an error. After an unknown result, it advises the commands instead of the functions that do the
+/// same.
+fn message(error: &Error, id: &SessionId) -> String {
+    let text = error.to_string();
+    match (error.verdict(), error.advice()) {
+        (Verdict::Unknown, Some(advice)) => {
+            let check = format!("check the session's status (`didit status {id}`) before you retry");
+            text.replace(advice, &format!("{check}, or retry with --unless-decided"))
+        }
+        _ => text,
     }
 }
 

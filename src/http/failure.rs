@@ -10,39 +10,30 @@ use super::tls;
 use crate::error::ErrorKind::{self, Network, Timeout as TimedOut, UnexpectedResponse};
 use crate::text::{in_words, sanitize, system_message};
 
-/// Why an attempt failed, for any kind of request.
+/// Why there is no complete response.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
-    pub(crate) outcome: Outcome,
+    pub(crate) phase: Phase,
+    /// Whether the same request may succeed later.
+    pub(crate) may_succeed_later: bool,
     pub(crate) problem: String,
-    /// Empty with `NotYet` if the URL may be wrong.
     pub(crate) advice: &'static str,
+    /// Whether the URL may be wrong. The caller knows the name of its setting.
+    pub(crate) check_url: bool,
 }
 
-/// What a failure means for its request.
+/// How far a request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Not applied. A retry would fail the same way.
-    Refused,
-    /// Not applied. A retry may succeed.
-    NotYet,
-    /// Not sent, because too little time was left. A retry may succeed.
-    TooLate,
-    /// In doubt. A retry may get an answer.
-    Lost,
-    /// In doubt. A retry would not help.
-    Unclear,
-}
-
-/// How far a request got. Its body is sent only after `Connecting`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Phase {
+    /// Nothing of the request was sent.
     Connecting,
-    /// Connected, but too little time was left to send the body.
+    /// Connected, but too little time was left to send the body. So the server did not get the whole request.
     TooLate,
-    Waiting,
-    Reading,
+    /// The server may have received the request.
+    Sent,
+    /// The server has responded.
+    Receiving,
 }
 
 /// What the text of a failure mentions.
@@ -57,7 +48,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Failure {
-    pub(super) fn new(error: &E, stage: Stage, context: &Context<'_>) -> Failure {
+    pub(super) fn new(error: &E, phase: Phase, context: &Context<'_>) -> Failure {
         let host = context.host;
         let (route, server) = match context.proxy {
             None => (host.to_owned(), host.to_owned()),
@@ -67,40 +58,39 @@ impl Failure {
             ),
         };
         // In TLS 1.3, the server may refuse the handshake after the request was sent.
-        let is_connecting = stage == Stage::Connecting || matches!(error, E::Tls(tls::CERTIFICATE_REQUIRED));
+        let is_connecting = phase == Phase::Connecting || matches!(error, E::Tls(tls::CERTIFICATE_REQUIRED));
         if let Some((problem, advice)) = context.refusal(error, &server).filter(|_| is_connecting) {
             return Failure {
                 kind: Network,
-                outcome: Outcome::Refused,
+                phase: Phase::Connecting,
+                may_succeed_later: false,
                 problem,
                 advice,
+                check_url: false,
             };
         }
-        let kind = kind(error, stage);
-        let problem = match stage {
-            Stage::Connecting => format!("connecting to {route}: {}", context.connecting(error)),
-            Stage::TooLate => {
+        let kind = kind(error, phase);
+        let problem = match phase {
+            Phase::Connecting => format!("connecting to {route}: {}", context.connecting(error)),
+            Phase::TooLate => {
                 let timeout = in_words(context.timeout);
                 format!("connecting to {route}: too little of the {timeout} was left to send the update")
             }
-            Stage::Waiting => context.waiting(error, &server),
-            Stage::Reading => context.reading(error, &server),
+            Phase::Sent => context.waiting(error, &server),
+            Phase::Receiving => context.reading(error, &server),
         };
         let is_absent = matches!(error, E::Io(error) if matches!(error.kind(), Io::ConnectionRefused | Io::Other));
-        // The caller knows which URL it is.
-        let may_be_wrong = is_absent && context.proxy.is_none() && !host.ends_with(".didit.me");
-        let (outcome, advice) = match (stage, kind) {
-            (Stage::Connecting, _) if may_be_wrong => (Outcome::NotYet, ""),
-            (Stage::Connecting, _) => (Outcome::NotYet, "retry later"),
-            (Stage::TooLate, _) => (Outcome::TooLate, "retry later"),
-            (_, UnexpectedResponse) => (Outcome::Unclear, ""),
-            _ => (Outcome::Lost, "retry later"),
-        };
+        let may_succeed_later = kind != UnexpectedResponse;
         Failure {
             kind,
-            outcome,
+            phase,
+            may_succeed_later,
             problem,
-            advice,
+            advice: if may_succeed_later { "retry later" } else { "" },
+            check_url: phase == Phase::Connecting
+                && is_absent
+                && context.proxy.is_none()
+                && !host.ends_with(".didit.me"),
         }
     }
 }
@@ -156,7 +146,7 @@ impl Context<'_> {
                 Some(loss) => format!("{server} {loss} the connection before answering"),
                 None => {
                     let reason = sanitize(&system_message(error), 300, &[]);
-                    format!("reading the answer from {server} failed: {reason}")
+                    format!("reading the response from {server} failed: {reason}")
                 }
             },
             _ => format!("{server} lost the connection before answering"),
@@ -165,20 +155,20 @@ impl Context<'_> {
 
     fn reading(&self, error: &E, server: &str) -> String {
         match error {
-            E::Timeout(_) => format!("{server} did not finish its answer within {}", in_words(self.timeout)),
-            E::BodyExceedsLimit(_) => format!("{server} sent an answer larger than {}", size(self.max_response)),
-            _ => format!("{server} sent an answer that was cut off"),
+            E::Timeout(_) => format!("{server} did not finish its response within {}", in_words(self.timeout)),
+            E::BodyExceedsLimit(_) => format!("{server} sent a response larger than {}", size(self.max_response)),
+            _ => format!("{server} sent a response that was cut off"),
         }
     }
 }
 
-fn kind(error: &E, stage: Stage) -> ErrorKind {
+fn kind(error: &E, phase: Phase) -> ErrorKind {
     match error {
-        _ if stage == Stage::TooLate => TimedOut,
+        _ if phase == Phase::TooLate => TimedOut,
         E::Timeout(_) => TimedOut,
         // The name was not resolved in time.
-        E::Io(error) if stage == Stage::Connecting && error.kind() == Io::TimedOut => TimedOut,
-        E::Protocol(_) | E::LargeResponseHeader(..) if stage == Stage::Waiting => UnexpectedResponse,
+        E::Io(error) if phase == Phase::Connecting && error.kind() == Io::TimedOut => TimedOut,
+        E::Protocol(_) | E::LargeResponseHeader(..) if phase == Phase::Sent => UnexpectedResponse,
         E::BodyExceedsLimit(_) => UnexpectedResponse,
         _ => Network,
     }
@@ -212,12 +202,12 @@ fn proxy_status(error: &E) -> Option<u16> {
 }
 
 /// Returns how far a request without a body got. Only its error tells.
-pub(super) fn stage_of(error: &E) -> Stage {
+pub(super) fn phase_of(error: &E) -> Phase {
     match error {
-        E::Timeout(Timeout::Connect | Timeout::Resolve) => Stage::Connecting,
-        E::Timeout(_) | E::Protocol(_) | E::LargeResponseHeader(..) => Stage::Waiting,
-        E::Io(error) if loss(error).is_some() => Stage::Waiting,
-        _ => Stage::Connecting,
+        E::Timeout(Timeout::Connect | Timeout::Resolve) => Phase::Connecting,
+        E::Timeout(_) | E::Protocol(_) | E::LargeResponseHeader(..) => Phase::Sent,
+        E::Io(error) if loss(error).is_some() => Phase::Sent,
+        _ => Phase::Connecting,
     }
 }
 
@@ -252,14 +242,69 @@ mod tests {
         ))
     }
 
-    fn failure(error: &ureq::Error, stage: Stage, proxy: Option<&str>) -> (ErrorKind, String, bool) {
-        let failure = Failure::new(error, stage, &Context { proxy, ..CONTEXT });
-        let certain = matches!(failure.outcome, Outcome::Refused | Outcome::NotYet);
-        assert_eq!(certain, stage == Stage::Connecting);
-        let retryable = matches!(failure.outcome, Outcome::NotYet | Outcome::Lost);
-        let may_be_wrong = failure.outcome == Outcome::NotYet && proxy.is_none() && failure.advice.is_empty();
-        assert_eq!(failure.advice == "retry later" || may_be_wrong, retryable);
-        (failure.kind, failure.problem, retryable)
+    fn failure(error: &ureq::Error, phase: Phase, proxy: Option<&str>) -> (ErrorKind, String, bool) {
+        let failure = Failure::new(error, phase, &Context { proxy, ..CONTEXT });
+        assert_eq!(failure.phase, phase);
+        assert_eq!(failure.advice == "retry later", failure.may_succeed_later);
+        (failure.kind, failure.problem, failure.may_succeed_later)
+    }
+
+    #[test]
+    fn a_tls_error_after_the_request_was_sent_is_not_a_refused_handshake() {
+        for text in [
+            "received fatal alert: HandshakeFailure",
+            "received fatal alert: CertificateRequired",
+            "received fatal alert: DecryptError",
+            "invalid peer certificate: Expired",
+            "cannot decrypt peer's message",
+            "received corrupt message of type InvalidContentType",
+        ] {
+            let error = ureq::Error::Io(io::Error::new(Io::InvalidData, text));
+            for phase in [Phase::Sent, Phase::Receiving] {
+                let (kind, problem, retryable) = failure(&error, phase, None);
+                assert_eq!((kind, retryable), (ErrorKind::Network, true), "{text}: {problem}");
+            }
+            let refused = Failure::new(&error, Phase::Connecting, &CONTEXT);
+            assert!(!refused.may_succeed_later, "{text}");
+        }
+        // ureq returns this only if the server sent nothing but the alert.
+        let required = Failure::new(&ureq::Error::Tls(tls::CERTIFICATE_REQUIRED), Phase::Sent, &CONTEXT);
+        assert_eq!((required.phase, required.may_succeed_later), (Phase::Connecting, false));
+    }
+
+    #[test]
+    fn the_url_may_be_wrong_if_there_is_no_such_host() {
+        for (error, phase, host, proxy, check_url) in [
+            (io(Io::ConnectionRefused), Phase::Connecting, "a.test:8443", None, true),
+            (unresolved(Io::Other, ""), Phase::Connecting, "a.test:8443", None, true),
+            (
+                unresolved(Io::Other, ""),
+                Phase::Connecting,
+                "apx.didit.me",
+                None,
+                false,
+            ),
+            (
+                unresolved(Io::TimedOut, " in time"),
+                Phase::Connecting,
+                "a.test",
+                None,
+                false,
+            ),
+            (
+                io(Io::ConnectionRefused),
+                Phase::Connecting,
+                "a.test",
+                Some("p:3128"),
+                false,
+            ),
+            (io(Io::ConnectionReset), Phase::Connecting, "a.test", None, false),
+            (io(Io::ConnectionRefused), Phase::Sent, "a.test", None, false),
+        ] {
+            let failure = Failure::new(&error, phase, &Context { host, proxy, ..CONTEXT });
+            assert_eq!(failure.check_url, check_url, "{error:?}");
+            assert!(failure.may_succeed_later);
+        }
     }
 
     #[test]
@@ -311,10 +356,10 @@ mod tests {
             ),
         ] {
             let direct = format!("connecting to a.test:8443: {problem}");
-            assert_eq!(failure(&error, Stage::Connecting, None), (kind, direct, true));
+            assert_eq!(failure(&error, Phase::Connecting, None), (kind, direct, true));
             let tunnelled = format!("connecting to a.test:8443 through the proxy p:3128: {problem}");
             assert_eq!(
-                failure(&error, Stage::Connecting, Some("p:3128")),
+                failure(&error, Phase::Connecting, Some("p:3128")),
                 (kind, tunnelled, true)
             );
         }
@@ -326,35 +371,16 @@ mod tests {
         ] {
             let error = proxy_said(&format!("proxy server responded {status}/{status}"));
             let problem = format!("{problem} (it answered {status})");
-            let failure = failure(&error, Stage::Connecting, Some("p:3128"));
+            let failure = failure(&error, Phase::Connecting, Some("p:3128"));
             assert_eq!(failure, (ErrorKind::Network, problem, false));
         }
     }
 
     #[test]
-    fn the_url_may_be_wrong_if_there_is_no_such_host() {
-        for (error, host, proxy, advice) in [
-            (io(Io::ConnectionRefused), "a.test:8443", None, ""),
-            (unresolved(Io::Other, ""), "a.test:8443", None, ""),
-            (unresolved(Io::Other, ""), "apx.didit.me", None, "retry later"),
-            (unresolved(Io::TimedOut, " in time"), "a.test", None, "retry later"),
-            (io(Io::ConnectionRefused), "a.test", Some("p:3128"), "retry later"),
-            (io(Io::ConnectionReset), "a.test", None, "retry later"),
-        ] {
-            let context = Context { host, proxy, ..CONTEXT };
-            let failure = Failure::new(&error, Stage::Connecting, &context);
-            assert_eq!(
-                (failure.outcome, failure.advice),
-                (Outcome::NotYet, advice),
-                "{error:?}"
-            );
-        }
-    }
-
-    #[test]
     fn an_update_that_was_not_sent_in_time_may_be_retried() {
-        let failure = Failure::new(&io(Io::TimedOut), Stage::TooLate, &CONTEXT);
-        assert_eq!((failure.kind, failure.outcome), (ErrorKind::Timeout, Outcome::TooLate));
+        let failure = Failure::new(&io(Io::TimedOut), Phase::TooLate, &CONTEXT);
+        assert_eq!((failure.kind, failure.phase), (ErrorKind::Timeout, Phase::TooLate));
+        assert!(failure.may_succeed_later);
         assert_eq!(
             failure.problem,
             "connecting to a.test:8443: too little of the 2.5 s was left to send the update"
@@ -362,67 +388,67 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_incomplete_answer_is_described() {
-        for (error, stage, kind, problem) in [
+    fn a_missing_or_incomplete_response_is_described() {
+        for (error, phase, kind, problem) in [
             (
                 ureq::Error::Timeout(Timeout::Global),
-                Stage::Waiting,
+                Phase::Sent,
                 ErrorKind::Timeout,
                 "did not answer within 2.5 s",
             ),
             (
                 io(Io::UnexpectedEof),
-                Stage::Waiting,
+                Phase::Sent,
                 ErrorKind::Network,
                 "closed the connection before answering",
             ),
             (
                 io(Io::BrokenPipe),
-                Stage::Waiting,
+                Phase::Sent,
                 ErrorKind::Network,
                 "closed the connection before answering",
             ),
             (
                 io(Io::ConnectionReset),
-                Stage::Waiting,
+                Phase::Sent,
                 ErrorKind::Network,
                 "reset the connection before answering",
             ),
             (
                 ureq::Error::LargeResponseHeader(2, 1),
-                Stage::Waiting,
+                Phase::Sent,
                 ErrorKind::UnexpectedResponse,
                 "answered with headers larger than 64 KiB",
             ),
             (
                 ureq::Error::Timeout(Timeout::Global),
-                Stage::Reading,
+                Phase::Receiving,
                 ErrorKind::Timeout,
-                "did not finish its answer within 2.5 s",
+                "did not finish its response within 2.5 s",
             ),
             (
                 ureq::Error::BodyExceedsLimit(1),
-                Stage::Reading,
+                Phase::Receiving,
                 ErrorKind::UnexpectedResponse,
-                "sent an answer larger than 64 KiB",
+                "sent a response larger than 64 KiB",
             ),
             (
                 io(Io::UnexpectedEof),
-                Stage::Reading,
+                Phase::Receiving,
                 ErrorKind::Network,
-                "sent an answer that was cut off",
+                "sent a response that was cut off",
             ),
         ] {
             let retryable = kind != ErrorKind::UnexpectedResponse;
             let direct = format!("a.test:8443 {problem}");
-            assert_eq!(failure(&error, stage, None), (kind, direct, retryable));
+            assert_eq!(failure(&error, phase, None), (kind, direct, retryable));
             let tunnelled = format!("a.test:8443, through the proxy p:3128, {problem}");
-            assert_eq!(failure(&error, stage, Some("p:3128")), (kind, tunnelled, retryable));
+            assert_eq!(failure(&error, phase, Some("p:3128")), (kind, tunnelled, retryable));
         }
         let error = ureq::Error::Io(io::Error::other("Out of memory"));
-        let (kind, problem, retryable) = failure(&error, Stage::Waiting, None);
+        let (kind, problem, retryable) = failure(&error, Phase::Sent, None);
         assert_eq!((kind, retryable), (ErrorKind::Network, true));
-        assert_eq!(problem, "reading the answer from a.test:8443 failed: out of memory");
+        assert_eq!(problem, "reading the response from a.test:8443 failed: out of memory");
     }
 
     #[test]
@@ -440,7 +466,7 @@ mod tests {
             (ureq::Error::Timeout(Timeout::Global), false),
             (ureq::Error::LargeResponseHeader(2, 1), false),
         ] {
-            assert_eq!(stage_of(&error) == Stage::Connecting, connecting, "{error:?}");
+            assert_eq!(phase_of(&error) == Phase::Connecting, connecting, "{error:?}");
         }
     }
 
@@ -457,13 +483,13 @@ mod tests {
             let error = io::Error::from_raw_os_error(number);
             // The words are those of the C library.
             let words = error.to_string().replace(&format!(" (os error {number})"), "");
-            let (_, problem, _) = failure(&ureq::Error::Io(error), Stage::Connecting, None);
+            let (_, problem, _) = failure(&ureq::Error::Io(error), Phase::Connecting, None);
             let expected = format!("connecting to a.test:8443: {words}");
             assert!(problem.eq_ignore_ascii_case(&expected), "{problem:?}, not {expected:?}");
             assert!(!problem.contains(&words[..1]), "{problem} should be in lower case");
         }
         let reset = ureq::Error::Io(io::Error::from_raw_os_error(104));
-        let (_, problem, _) = failure(&reset, Stage::Connecting, None);
+        let (_, problem, _) = failure(&reset, Phase::Connecting, None);
         assert_eq!(problem, "connecting to a.test:8443: the connection was reset");
     }
 }

@@ -17,12 +17,12 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
 use self::dns::DnsCache;
-use self::failure::{Context, Stage, stage_of};
+use self::failure::{Context, phase_of};
 use self::tcp::{CUT_OFF, TcpConnector};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
-pub(crate) use failure::{Failure, Outcome};
+pub(crate) use failure::{Failure, Phase};
 pub(crate) use ureq::http::Method;
 pub(crate) use url::{base_url, host};
 
@@ -77,10 +77,12 @@ pub(crate) struct Request<'a> {
     pub(crate) max_response: u64,
 }
 
-/// The status and the headers of a response.
 pub(crate) struct Response {
     pub(crate) status: u16,
     headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    /// Why the body is incomplete, if it is.
+    pub(crate) cut_off: Option<Failure>,
 }
 
 impl Response {
@@ -105,16 +107,16 @@ impl Response {
 struct RequestBody<'a> {
     rest: &'a [u8],
     send_by: Option<Instant>,
-    stage: Stage,
+    phase: Phase,
 }
 
 impl Read for RequestBody<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stage != Stage::Waiting && self.send_by.is_some_and(|moment| Instant::now() > moment) {
-            self.stage = Stage::TooLate;
+        if self.phase != Phase::Sent && self.send_by.is_some_and(|moment| Instant::now() > moment) {
+            self.phase = Phase::TooLate;
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.stage = Stage::Waiting;
+        self.phase = Phase::Sent;
         self.rest.read(buffer)
     }
 }
@@ -179,12 +181,12 @@ impl Http {
         timeout: Duration,
         send_by: Option<Instant>,
         new_connection: bool,
-    ) -> Result<(Response, Result<Vec<u8>, Failure>), Failure> {
+    ) -> Result<Response, Failure> {
         let start = Instant::now();
         let mut outgoing = RequestBody {
             rest: request.body.unwrap_or_default(),
             send_by,
-            stage: Stage::Connecting,
+            phase: Phase::Connecting,
         };
         let lost_at = *self.lost_at();
         let reconnect = new_connection || lost_at.is_some_and(|lost_at| start < lost_at + RECONNECT_FOR);
@@ -193,7 +195,7 @@ impl Http {
             // This cannot confirm an update that the server has not read to its end.
             Ok(response) if CUT_OFF.get() && response.status() == 200 => {
                 let error = io::Error::other("it answered 200 before it had the whole request");
-                Err(self.failure(request, &error.into(), Stage::Waiting, timeout))
+                Err(self.failure(request, &error.into(), Phase::Sent, timeout))
             }
             Ok(response) => {
                 let (head, body) = response.into_parts();
@@ -203,21 +205,25 @@ impl Http {
                 // Enough to read an ordinary response at once.
                 let mut bytes = Vec::with_capacity(1024);
                 let read = body.into_with_config().limit(limit).reader().read_to_end(&mut bytes);
-                let failed = |error: io::Error| self.failure(request, &error.into(), Stage::Reading, timeout);
-                let headers = head.headers;
-                Ok((Response { status, headers }, read.map(|_| bytes).map_err(failed)))
+                let failed = |error: io::Error| self.failure(request, &error.into(), Phase::Receiving, timeout);
+                Ok(Response {
+                    status,
+                    headers: head.headers,
+                    body: bytes,
+                    cut_off: read.err().map(failed),
+                })
             }
             Err(error) => {
-                let stage = match request.body {
-                    None => stage_of(&error),
-                    Some(_) => outgoing.stage,
+                let phase = match request.body {
+                    None => phase_of(&error),
+                    Some(_) => outgoing.phase,
                 };
-                Err(self.failure(request, &error, stage, timeout))
+                Err(self.failure(request, &error, phase, timeout))
             }
         };
         if log::log_enabled!(target: "didit", log::Level::Debug) {
             let end = match &result {
-                Ok((response, _)) => response.status.to_string(),
+                Ok(response) => response.status.to_string(),
                 Err(failure) => failure.problem.clone(),
             };
             let (method, path, millis) = (&request.method, path(request.url), start.elapsed().as_millis());
@@ -230,8 +236,8 @@ impl Http {
         self.lost_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failure(&self, request: &Request<'_>, error: &ureq::Error, stage: Stage, timeout: Duration) -> Failure {
-        if matches!(stage, Stage::Waiting | Stage::Reading) {
+    fn failure(&self, request: &Request<'_>, error: &ureq::Error, phase: Phase, timeout: Duration) -> Failure {
+        if matches!(phase, Phase::Sent | Phase::Receiving) {
             *self.lost_at() = Some(Instant::now());
         }
         let (url, proxy) = (request.url.parse().ok(), self.agent.config().proxy());
@@ -247,7 +253,7 @@ impl Http {
             max_response: request.max_response,
             custom_roots: self.custom_roots,
         };
-        Failure::new(error, stage, &context)
+        Failure::new(error, phase, &context)
     }
 
     fn run(
@@ -328,20 +334,20 @@ mod tests {
         let body = |send_by| RequestBody {
             rest: b"body",
             send_by,
-            stage: Stage::Connecting,
+            phase: Phase::Connecting,
         };
         let now = Instant::now();
         let mut late = body(Some(now - Duration::from_nanos(1)));
         assert!(late.read(&mut [0; 8]).is_err());
-        assert_eq!(late.stage, Stage::TooLate);
+        assert_eq!(late.phase, Phase::TooLate);
         for send_by in [None, Some(now + Duration::from_secs(3600))] {
             let mut early = body(send_by);
             assert_eq!(early.read(&mut [0; 8]).unwrap(), 4);
-            assert_eq!(early.stage, Stage::Waiting);
+            assert_eq!(early.phase, Phase::Sent);
         }
         // A body that was sent in part is sent to its end.
         let mut started = body(Some(now));
-        started.stage = Stage::Waiting;
+        started.phase = Phase::Sent;
         assert_eq!(started.read(&mut [0; 8]).unwrap(), 4);
     }
 }

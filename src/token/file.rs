@@ -9,10 +9,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::error::TokenOrigin;
 use crate::text::system_message;
 use crate::token::{Timestamp, Token};
 
 const MAX_SIZE: u64 = 64 * 1024;
+/// How every token file begins, even a damaged one. Anything else may be valuable, such as a secret.
+const START: &[u8] = b"{\"access_token\"";
 /// In seconds. Writing an access token never takes this long.
 const ABANDONED_AFTER: u64 = 60;
 
@@ -59,7 +62,11 @@ impl TokenFile {
             monotonic: now.monotonic.checked_sub(age).unwrap_or(now.monotonic),
             wall: fetched,
         };
-        Token::new(value, Duration::from_secs(lifetime), issued_at)
+        let token = Token::new(value, Duration::from_secs(lifetime), issued_at)?;
+        Some(Token {
+            origin: TokenOrigin::File,
+            ..token
+        })
     }
 
     /// Stores the access token for the next process, and returns whether that succeeded. Logs a lasting failure once,
@@ -120,17 +127,13 @@ impl TokenFile {
         let mut start = Vec::new();
         // A file that its owner cannot read is replaced.
         if let Ok(file) = File::open(&self.path) {
-            file.take(MAX_SIZE).read_to_end(&mut start)?;
+            file.take(START.len() as u64).read_to_end(&mut start)?;
         }
-        let marker = b"\"access_token\"";
-        let is_ours = start.windows(marker.len()).any(|part| part == marker);
-        // Several lines of text, or other JSON, may be valuable. A damaged token file is not.
-        let is_other = start.contains(&b'\n') || start.starts_with(b"{\"");
-        match is_other && !is_ours {
-            true => Err(io::Error::other(
+        match start.is_empty() || start == START {
+            true => Ok(()),
+            false => Err(io::Error::other(
                 "the file contains something other than an access token",
             )),
-            false => Ok(()),
         }
     }
 }
@@ -145,7 +148,9 @@ fn create_temporary(path: &Path) -> io::Result<File> {
     let create = || options.open(path);
     match create() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let age = fs::symlink_metadata(path)?.modified()?.elapsed().unwrap_or_default();
+            // Without metadata, the other process has just renamed it.
+            let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
+            let age = modified.map_or(Duration::ZERO, |at| at.elapsed().unwrap_or_default());
             if age.as_secs() < ABANDONED_AFTER {
                 let problem = "another process is writing it";
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, problem));
@@ -198,4 +203,38 @@ fn check_owner(found: &fs::Metadata, opened: &fs::Metadata) -> io::Result<()> {
 #[cfg(not(unix))]
 fn check_owner(_: &fs::Metadata, _: &fs::Metadata) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_that_store_at_once_report_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let token = Token::new("abc", Duration::from_secs(600), Timestamp::now()).unwrap();
+        let problems = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let file = TokenFile::new(path.clone(), "url", "id");
+                    for _ in 0..5000 {
+                        if let Err(error) = file.try_store(&token) {
+                            if error.kind() != io::ErrorKind::WouldBlock {
+                                problems.lock().unwrap().push(error.to_string());
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        let problems = problems.into_inner().unwrap();
+        assert!(
+            problems.is_empty(),
+            "{} of 20000: {:?}",
+            problems.len(),
+            problems.first()
+        );
+    }
 }

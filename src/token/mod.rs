@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
+use crate::error::TokenOrigin;
 use crate::secret::{Secret, is_visible_ascii};
 
 /// One moment by both clocks. The monotonic clock may stop while a laptop sleeps; the wall clock may jump.
@@ -40,6 +41,7 @@ pub(crate) struct Token {
     authorization: Secret,
     pub(crate) lifetime: Duration,
     pub(crate) issued_at: Timestamp,
+    pub(crate) origin: TokenOrigin,
 }
 
 const BEARER: &str = "Bearer ";
@@ -53,6 +55,7 @@ impl Token {
             authorization: Secret::new([BEARER, value].concat()),
             lifetime: lifetime.min(MAX_LIFETIME),
             issued_at,
+            origin: TokenOrigin::Fetched,
         })
     }
 

@@ -1,28 +1,28 @@
 //! The source of access tokens: fetches one on first use, caches it, and shares it between threads.
 
 use std::fmt;
+use std::mem;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-use crate::call::{Deadline, with_retries};
-use crate::error::Result;
+use crate::call::Deadline;
+use crate::error::{ErrorKind, Result};
 use crate::http::{Http, MAX_BODY, Method, Request, host};
-use crate::retry::RetryPolicy;
+use crate::response;
 use crate::secret::Secret;
 use crate::server_message::ServerMessage;
 use crate::token::file::TokenFile;
 use crate::token::{MAX_LIFETIME, Timestamp, Token};
-use crate::verdict::{self, Operation};
+use crate::verdict::Operation;
 
 /// Fetches and caches the access token. All threads share one fetch.
 pub(crate) struct TokenSource {
     http: Http,
-    retry: RetryPolicy,
     url: String,
     client_id: String,
     client_secret: Secret,
@@ -41,7 +41,17 @@ struct State {
     next_refresh: Option<Instant>,
     /// Tokens that the session host refused and that must not be loaded from the file again.
     refused: Vec<Arc<Token>>,
-    in_flight: Option<Arc<InFlight>>,
+    is_fetching: bool,
+    /// How many fetches have ended.
+    fetches: u64,
+    latest_fetch: Option<Fetch>,
+}
+
+/// How a fetch ended, for the threads that waited for it.
+enum Fetch {
+    Shared(Result<Arc<Token>>),
+    /// The fetching call ran out of its own time, or panicked. The waiting threads fetch for themselves.
+    Abandoned,
 }
 
 impl State {
@@ -51,20 +61,24 @@ impl State {
     }
 
     fn holds(&self, token: &Token) -> bool {
-        self.token.as_ref().is_some_and(|kept| kept.value() == token.value())
+        self.token
+            .as_ref()
+            .is_some_and(|cached| cached.value() == token.value())
+    }
+
+    /// Returns the cached token if it needs no refresh, or if its refresh is under way or must wait.
+    fn usable_token(&self, now: Timestamp) -> Option<Arc<Token>> {
+        let token = self.token.as_ref()?;
+        let refresh_must_wait = self.is_fetching || self.next_refresh.is_some_and(|at| now.monotonic < at);
+        (token.is_fresh(now) || refresh_must_wait && token.is_valid(now)).then(|| token.clone())
     }
 }
-
-/// The result of one fetch. It is `None` if the fetching call ran out of its own time: then the waiting threads fetch
-/// for themselves.
-type InFlight = OnceLock<Option<Result<Arc<Token>>>>;
 
 const FETCHING: &str = "fetching an access token";
 
 impl TokenSource {
     pub(crate) fn new(
         http: Http,
-        retry: RetryPolicy,
         base: &str,
         client_id: String,
         client_secret: Secret,
@@ -74,7 +88,6 @@ impl TokenSource {
         let basic = BASE64_STANDARD.encode(format!("{client_id}:{}", client_secret.expose()));
         TokenSource {
             http,
-            retry,
             file: file.map(|path| TokenFile::new(path, &url, &client_id)),
             basic: Secret::new(basic),
             url,
@@ -91,48 +104,14 @@ impl TokenSource {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a valid token. One thread fetches it. The others use the old token while that is valid, else they wait
-    /// for the result of the fetch, even if that is an error.
+    /// Returns a valid token. One thread loads it from the file or fetches it. The others use the old token while that
+    /// is valid, else they wait for the result of the fetch, even if that is an error.
     ///
     /// # Errors
-    /// `Authentication`, `Network`, `Timeout`, `Server` or `RateLimited`, always `NotApplied`.
+    /// `Authentication`, `Network`, `Timeout`, `Server` or `RateLimited`, always `NotApplied`. The caller retries.
     pub(crate) fn token(&self, deadline: Deadline) -> Result<Arc<Token>> {
-        let mut state = self.state();
-        loop {
-            if let Some(token) = &state.token {
-                let now = (self.clock)();
-                let wait_for_refresh = state.next_refresh.is_some_and(|at| now.monotonic < at);
-                let refreshing = wait_for_refresh || state.in_flight.is_some();
-                if token.is_fresh(now) || (refreshing && token.is_valid(now)) {
-                    return Ok(token.clone());
-                }
-            }
-            let Some(in_flight) = state.in_flight.clone() else {
-                break;
-            };
-            let left = deadline.remaining(MAX_LIFETIME);
-            let left = left.map_err(|error| error.with_subject(FETCHING))?;
-            let pending = |_: &mut State| in_flight.get().is_none();
-            let waited = self.fetch_ended.wait_timeout_while(state, left, pending);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if let Some(Some(result)) = in_flight.get() {
-                return result.clone();
-            }
-        }
-        let in_flight = Arc::new(InFlight::new());
-        state.in_flight = Some(in_flight.clone());
-        drop(state);
-        let mut fetch = FetchGuard {
-            source: self,
-            in_flight,
-            shared: None,
-        };
-        let result = self.load_or_fetch(deadline);
-        fetch.shared = match &result {
-            Err(error) if error.0.deadline_exceeded => None,
-            result => Some(result.clone()),
-        };
-        result
+        let result = self.cached_or_fetched(deadline);
+        result.map_err(|error| error.with_subject(FETCHING))
     }
 
     /// Fetches and caches a new token, even if a token is cached.
@@ -140,7 +119,8 @@ impl TokenSource {
     /// # Errors
     /// Those of [`token`](TokenSource::token).
     pub(crate) fn refresh(&self, deadline: Deadline) -> Result<()> {
-        self.fetch_and_cache(&self.retry, deadline).map(drop)
+        let result = self.fetch_and_cache(deadline);
+        result.map(drop).map_err(|error| error.with_subject(FETCHING))
     }
 
     /// Discards a token that Didit refused, unless another thread has replaced it already.
@@ -150,6 +130,39 @@ impl TokenSource {
             state.token = None;
             state.refused.push(refused.clone());
         }
+    }
+
+    fn cached_or_fetched(&self, deadline: Deadline) -> Result<Arc<Token>> {
+        let mut state = self.state();
+        loop {
+            if state.token.is_some() {
+                if let Some(token) = state.usable_token((self.clock)()) {
+                    return Ok(token);
+                }
+            }
+            if !state.is_fetching {
+                break;
+            }
+            let (fetches, left) = (state.fetches, deadline.remaining(MAX_LIFETIME)?);
+            let is_pending = |state: &mut State| state.fetches == fetches;
+            let waited = self.fetch_ended.wait_timeout_while(state, left, is_pending);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let has_ended = state.fetches != fetches;
+            if let Some(Fetch::Shared(result)) = state.latest_fetch.as_ref().filter(|_| has_ended) {
+                return result.clone();
+            }
+        }
+        state.is_fetching = true;
+        drop(state);
+        let mut fetch = FetchGuard {
+            source: self,
+            ended: Fetch::Abandoned,
+        };
+        let result = self.load_or_fetch(deadline);
+        if !matches!(&result, Err(error) if error.0.deadline_exceeded) {
+            fetch.ended = Fetch::Shared(result.clone());
+        }
+        result
     }
 
     /// Loads a token from the file, or fetches one. If that fails, returns the old token if it is still valid.
@@ -165,7 +178,7 @@ impl TokenSource {
         if let Some(old) = valid(now) {
             // While the old token is valid, the update must not wait long for a new one.
             let limit = deadline.remaining(old.remaining(now)).unwrap_or_default() / 2;
-            let error = match self.fetch_and_cache(&RetryPolicy::none(), deadline.at_most(limit)) {
+            let error = match self.fetch_and_cache(deadline.at_most(limit)) {
                 Ok(token) => return Ok(token),
                 Err(error) => error,
             };
@@ -173,15 +186,16 @@ impl TokenSource {
             if let Some(old) = valid(now) {
                 // Retry after half of the remaining lifetime, not in every call.
                 self.state().next_refresh = now.monotonic.checked_add(old.remaining(now) / 2);
-                log::warn!(target: "didit", "{}; using the cached access token, which is still valid", error.summary());
+                let summary = error.summary();
+                log::warn!(target: "didit", "{FETCHING}: {summary}; using the cached token, which is still valid");
                 return Ok(old);
             }
         }
-        self.fetch_and_cache(&self.retry, deadline)
+        self.fetch_and_cache(deadline)
     }
 
-    fn fetch_and_cache(&self, policy: &RetryPolicy, deadline: Deadline) -> Result<Arc<Token>> {
-        let token = with_retries(policy, deadline, &|| FETCHING.into(), || self.fetch(deadline))?;
+    fn fetch_and_cache(&self, deadline: Deadline) -> Result<Arc<Token>> {
+        let token = self.fetch(deadline)?;
         let stored = self.file.as_ref().is_none_or(|file| file.store(&token));
         let mut state = self.state();
         if stored {
@@ -206,16 +220,16 @@ impl TokenSource {
             body: Some(b"grant_type=client_credentials"),
             max_response: MAX_BODY,
         };
-        let (response, text) = verdict::send(
-            &self.http,
-            &request,
-            Operation::FetchToken,
-            deadline,
-            &[secret, basic],
-            |_| {},
-        )?;
+        let operation = Operation::FetchToken;
+        let timeout = deadline.remaining(self.http.timeout)?;
+        let result = self.http.send(&request, timeout, None, false);
+        let judged = response::complete_200(result, &request, operation, deadline, &[secret, basic]);
+        let response = judged.map_err(|error| {
+            let own_time = timeout < self.http.timeout && error.kind() == ErrorKind::Timeout;
+            error.with(|error| error.deadline_exceeded = own_time)
+        })?;
         // A body that is not JSON contains no access token.
-        let body: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         Token::parse(&body, issued_at).map_err(|problem| {
             let message = match body["error"].is_null() {
                 // Never show parts of a success.
@@ -225,7 +239,7 @@ impl TokenSource {
                     ServerMessage::read(&body, response.header("x-request-id"), &[secret, basic, token])
                 }
             };
-            verdict::no_token(host(&self.url), &response, &text, problem).with(|error| error.server = message)
+            response::no_token(host(&self.url), &response, problem).with(|error| error.server = message)
         })
     }
 
@@ -250,19 +264,20 @@ impl fmt::Debug for TokenSource {
 /// The fetch of this thread. Dropping the guard ends the fetch, even in a panic, so that no thread waits forever.
 struct FetchGuard<'a> {
     source: &'a TokenSource,
-    in_flight: Arc<InFlight>,
-    /// The result for the waiting threads.
-    shared: Option<Result<Arc<Token>>>,
+    ended: Fetch,
 }
 
 impl Drop for FetchGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.source.state();
-        // Didit may have refused the token meanwhile, in another thread.
-        let shared = self.shared.take();
-        let shared = shared.filter(|result| result.as_ref().map_or(true, |token| state.holds(token)));
-        state.in_flight = None;
-        let _ = self.in_flight.set(shared);
+        let ended = mem::replace(&mut self.ended, Fetch::Abandoned);
+        state.latest_fetch = Some(match ended {
+            // Didit has refused the token meanwhile, in another thread.
+            Fetch::Shared(Ok(token)) if !state.holds(&token) => Fetch::Abandoned,
+            ended => ended,
+        });
+        state.is_fetching = false;
+        state.fetches += 1;
         self.source.fetch_ended.notify_all();
     }
 }
@@ -279,9 +294,8 @@ mod tests {
     use socket2::SockRef;
 
     use super::*;
-    use crate::call::Call;
     use crate::credentials::{Authorization, Credentials};
-    use crate::error::{Error, ErrorKind, Verdict};
+    use crate::error::{TokenOrigin, Verdict};
     use crate::http::Settings;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -321,7 +335,7 @@ mod tests {
 
     fn source(listener: &TcpListener) -> TokenSource {
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let mut source = TokenSource::new(http(), no_delay(), &base, "id".into(), Secret::new("s3cret"), None);
+        let mut source = TokenSource::new(http(), &base, "id".into(), Secret::new("s3cret"), None);
         source.clock = clock;
         source
     }
@@ -374,12 +388,8 @@ mod tests {
         (source, count)
     }
 
-    fn no_delay() -> RetryPolicy {
-        RetryPolicy::default().base_delay(Duration::ZERO)
-    }
-
     fn fetch(source: &TokenSource) -> Result<String> {
-        let token = source.token(Deadline::after(None, SECOND));
+        let token = source.token(Deadline::after(Duration::MAX, SECOND));
         token.map(|token| token.value().to_owned())
     }
 
@@ -415,23 +425,18 @@ mod tests {
 
     #[test]
     fn an_expired_token_is_never_used() {
-        let (source, requests) = host(&[(200, "a"), (503, ""), (503, ""), (503, ""), (503, ""), (200, "b")]);
+        let (source, requests) = host(&[(200, "a"), (503, ""), (503, ""), (200, "b")]);
         fetch(&source).unwrap();
         at(95.0);
         assert_eq!(fetch(&source).unwrap(), "a");
-        assert_eq!(
-            requests.load(SeqCst),
-            2,
-            "a refresh is not retried while the token is valid"
-        );
         at(100.0);
         let error = fetch(&source).unwrap_err();
         assert_eq!(
             (error.kind(), error.verdict()),
             (ErrorKind::Server, Verdict::NotApplied)
         );
-        assert_eq!(requests.load(SeqCst), 5);
         assert_eq!(fetch(&source).unwrap(), "b");
+        assert_eq!(requests.load(SeqCst), 4);
     }
 
     #[test]
@@ -460,7 +465,7 @@ mod tests {
     #[test]
     fn a_refused_token_is_never_used_again() {
         let (source, requests) = host(&[(200, "a"), (400, ""), (200, "b")]);
-        let get = || source.token(Deadline::after(None, SECOND));
+        let get = || source.token(Deadline::after(Duration::MAX, SECOND));
         let first = get().unwrap();
         source.discard(&first);
         assert_eq!(get().unwrap_err().kind(), ErrorKind::Authentication);
@@ -477,7 +482,7 @@ mod tests {
         let path = env::temp_dir().join(format!("didit-token-{}-{:x}", process::id(), fastrand::u64(..)));
         let (mut source, requests) = host(&[(200, "a"), (200, "b")]);
         source.file = Some(TokenFile::new(path.clone(), &source.url, "id"));
-        let first = source.token(Deadline::after(None, SECOND)).unwrap();
+        let first = source.token(Deadline::after(Duration::MAX, SECOND)).unwrap();
         source.state().token = None;
         assert_eq!(fetch(&source).unwrap(), "a", "the file contains the token");
         assert_eq!(requests.load(SeqCst), 1);
@@ -541,7 +546,7 @@ mod tests {
     fn a_token_rejected_just_after_its_refresh_failed_is_not_cached() {
         let (source, _) = host(&[(200, "a"), (503, "")]);
         let source = Arc::new(source);
-        let old = source.token(Deadline::after(None, SECOND)).unwrap();
+        let old = source.token(Deadline::after(Duration::MAX, SECOND)).unwrap();
         at(91.0);
         // In another thread, an update is answered with 401.
         let (other, refused) = (source.clone(), old.clone());
@@ -559,7 +564,7 @@ mod tests {
             fetch(&source).unwrap();
         });
         at(91.0);
-        let deadline = Deadline::after(Some(2 * SECOND), SECOND);
+        let deadline = Deadline::after(2 * SECOND, SECOND);
         let token = source.token(deadline).unwrap();
         assert_eq!(token.value(), "a");
         assert!(deadline.remaining(SECOND).is_ok(), "time must remain for the update");
@@ -572,14 +577,14 @@ mod tests {
         thread::scope(|scope| {
             let first = scope.spawn(|| fetch(&source));
             let stream = accept(&listener);
-            let deadline = Deadline::after(Some(SECOND / 20), SECOND);
+            let deadline = Deadline::after(SECOND / 20, SECOND);
             let error = source.token(deadline).unwrap_err();
             assert_eq!(
                 (error.kind(), error.verdict()),
                 (ErrorKind::Timeout, Verdict::NotApplied)
             );
             assert!(error.to_string().starts_with("fetching an access token: "), "{error}");
-            let patient = scope.spawn(|| source.token(Deadline::after(Some(5 * SECOND), SECOND)));
+            let patient = scope.spawn(|| source.token(Deadline::after(5 * SECOND, SECOND)));
             answer(stream, 200, &token("a"));
             assert_eq!(first.join().unwrap().unwrap(), "a");
             assert_eq!(patient.join().unwrap().unwrap().value(), "a");
@@ -589,14 +594,12 @@ mod tests {
     #[test]
     fn a_panic_leaves_no_thread_waiting() {
         let (source, requests) = host(&[(200, "a")]);
-        let in_flight = Arc::new(InFlight::new());
-        source.state().in_flight = Some(in_flight.clone());
+        source.state().is_fetching = true;
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| source.token(Deadline::after(Some(5 * SECOND), SECOND)));
+            let waiter = scope.spawn(|| source.token(Deadline::after(5 * SECOND, SECOND)));
             drop(FetchGuard {
                 source: &source,
-                in_flight,
-                shared: None,
+                ended: Fetch::Abandoned,
             });
             assert_eq!(
                 waiter.join().unwrap().unwrap().value(),
@@ -608,27 +611,41 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_runs_out_of_its_own_time_fails_alone() {
-        // With and without retries.
-        for retry in [RetryPolicy::default(), RetryPolicy::none()] {
-            let listener = listener();
-            let mut source = source(&listener);
-            source.retry = retry;
-            let get = |limit| source.token(Deadline::after(Some(limit), SECOND));
-            thread::scope(|scope| {
-                let hurried = scope.spawn(|| get(Duration::from_millis(500)));
-                let stalled = accept(&listener);
-                let patient = [(); 2].map(|()| scope.spawn(|| get(5 * SECOND)));
-                assert_eq!(hurried.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
-                answer(accept(&listener), 200, &token("a"));
-                for caller in patient {
-                    assert_eq!(caller.join().unwrap().unwrap().value(), "a");
-                }
-                drop(stalled);
+    fn waiting_threads_do_not_get_a_token_that_was_refused_meanwhile() {
+        let (source, _) = host(&[]);
+        for is_refused in [false, true] {
+            let token = Token::new("a", 100 * SECOND, clock()).unwrap();
+            let token = source.state().cache(token);
+            if is_refused {
+                source.discard(&token);
+            }
+            drop(FetchGuard {
+                source: &source,
+                ended: Fetch::Shared(Ok(token)),
             });
-            listener.set_nonblocking(true).unwrap();
-            assert!(listener.accept().is_err(), "the waiting threads must share one fetch");
+            let is_abandoned = matches!(source.state().latest_fetch, Some(Fetch::Abandoned));
+            assert_eq!(is_abandoned, is_refused);
         }
+    }
+
+    #[test]
+    fn a_call_that_runs_out_of_its_own_time_fails_alone() {
+        let listener = listener();
+        let source = source(&listener);
+        let get = |limit| source.token(Deadline::after(limit, SECOND));
+        thread::scope(|scope| {
+            let hurried = scope.spawn(|| get(Duration::from_millis(500)));
+            let stalled = accept(&listener);
+            let patient = [(); 2].map(|()| scope.spawn(|| get(5 * SECOND)));
+            assert_eq!(hurried.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+            answer(accept(&listener), 200, &token("a"));
+            for caller in patient {
+                assert_eq!(caller.join().unwrap().unwrap().value(), "a");
+            }
+            drop(stalled);
+        });
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "the waiting threads must share one fetch");
     }
 
     #[test]
@@ -711,7 +728,7 @@ mod tests {
     fn a_forced_refresh_ignores_the_cached_token_and_caches_the_new_one() {
         let (source, requests) = host(&[(200, "a"), (200, "b"), (400, "")]);
         fetch(&source).unwrap();
-        let refresh = || source.refresh(Deadline::after(None, SECOND));
+        let refresh = || source.refresh(Deadline::after(Duration::MAX, SECOND));
         refresh().unwrap();
         assert_eq!((fetch(&source).unwrap().as_str(), requests.load(SeqCst)), ("b", 2));
         assert_eq!(refresh().unwrap_err().kind(), ErrorKind::Authentication);
@@ -739,48 +756,27 @@ mod tests {
     }
 
     fn source_of(secret: &str) -> TokenSource {
-        TokenSource::new(
-            http(),
-            no_delay(),
-            "http://localhost",
-            "id".into(),
-            Secret::new(secret),
-            None,
-        )
+        TokenSource::new(http(), "http://localhost", "id".into(), Secret::new(secret), None)
     }
 
     #[test]
-    fn the_secrets_of_a_request_are_its_key_or_its_token_and_client_secret() {
-        let call = || Call {
-            deadline: Deadline::after(None, SECOND),
-            token_replaced: false,
-        };
-        let refused =
-            || Error::new(ErrorKind::Authentication, Verdict::NotApplied, "no").with(|error| error.status = Some(401));
-        let seen = RefCell::new(Vec::new());
-        let request = |(name, value): (&'static str, &str), secrets: &[&str]| {
-            let secrets = secrets.iter().map(|secret| (*secret).to_owned());
-            seen.borrow_mut()
-                .push((name, value.to_owned(), secrets.collect::<Vec<_>>()));
-            Err::<(), _>(refused())
-        };
+    fn a_credential_is_a_header_and_the_secrets_of_its_request() {
+        let deadline = Deadline::after(Duration::MAX, SECOND);
         let key = Authorization::ApiKey(Secret::new("key"));
-        key.authorize(&mut call(), request).unwrap_err();
-        let [(name, value, secrets)] = &seen.take()[..] else {
-            panic!("a refused key must not be retried");
-        };
-        assert_eq!((*name, value.as_str()), ("x-api-key", "key"));
-        assert_eq!(*secrets, ["key"]);
+        let credential = key.credential(deadline).unwrap();
+        assert_eq!(credential.header(), ("x-api-key", "key"));
+        assert_eq!(credential.secrets(), ["key", "", ""]);
+        assert_eq!(credential.discard(), None, "a refused key must not be retried");
 
-        let (source, _) = host(&[(200, "a"), (200, "b")]);
+        let (source, requests) = host(&[(200, "a"), (200, "b")]);
         let token = Authorization::Token(Box::new(source));
-        token.authorize(&mut call(), request).unwrap_err();
         let basic = BASE64_STANDARD.encode("id:s3cret");
-        let seen = seen.take();
-        assert_eq!(seen.len(), 2, "the token must be replaced once");
-        for ((name, value, secrets), token) in seen.into_iter().zip(["a", "b"]) {
-            assert_eq!((name, value), ("authorization", format!("Bearer {token}")));
-            assert_eq!(secrets, ["s3cret", &basic, token]);
+        for value in ["a", "b"] {
+            let credential = token.credential(deadline).unwrap();
+            assert_eq!(credential.header(), ("authorization", &*format!("Bearer {value}")));
+            assert_eq!(credential.secrets(), ["s3cret", &basic, value]);
+            assert_eq!(credential.discard(), Some(TokenOrigin::Fetched));
         }
+        assert_eq!(requests.load(SeqCst), 2);
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     API_KEY, CLIENT_ID, CLIENT_SECRET, CLOSED, EarlyClose, LONG, Request, SESSION, Server, Step, answer, confirmed,
-    in_turn, no_such_session, quick_retries, read_request, session_id, token, words,
+    in_turn, no_such_session, quick_retries, read_request, session_id, session_is, token, words,
 };
 use socket2::SockRef;
 
@@ -68,9 +68,9 @@ fn failed_update(fault: &str, client: &Client, update: &StatusUpdate, expected: 
     error
 }
 
+/// Fails unless the updates among the requests are alike.
 fn assert_alike(fault: &str, requests: &[Request]) {
-    for request in requests {
-        assert_eq!(request.method, "PATCH", "{fault}");
+    for request in requests.iter().filter(|request| request.method == "PATCH") {
         assert_eq!(request.path, format!("/v3/session/{SESSION}/update-status/"), "{fault}");
         assert_eq!(request.header("x-api-key"), Some(API_KEY), "{fault}");
         assert_eq!(request.body, requests[0].body, "{fault}");
@@ -78,39 +78,53 @@ fn assert_alike(fault: &str, requests: &[Request]) {
 }
 
 /// Makes updates that meet the fault: at every attempt, without retries and with two; only at the first attempt; and at every
-/// attempt of a `Resubmitted`, which is never retried in doubt. They run at the same time, because a fault may take its
-/// time.
-fn check_update(fault: &str, steps: Vec<Step>, expected: Expected) {
-    let (kind, verdict, retried) = expected;
+/// attempt of a `Resubmitted`, which is never retried in doubt. A session in doubt is read before each retry and after the last
+/// one. They run at the same time, because a fault may take its time.
+fn check_update(fault: &str, steps: Vec<Step>, (kind, verdict, retried): Expected) {
     let approved = StatusUpdate::approved();
-    let always = |policy: RetryPolicy, attempts: usize| {
-        let server = Server::always(steps.clone());
+    let in_doubt = verdict == Unknown;
+    let expected = (kind, verdict, retried && !in_doubt);
+    let always = |policy: RetryPolicy, requests: &str| {
+        let server = Server::undecided(steps.clone());
         let client = build(server.builder(api_key()), policy, kind);
         let error = failed_update(fault, &client, &approved, expected);
         let subject = format!("setting session {SESSION} to Approved: ");
         assert!(error.to_string().starts_with(&subject), "{fault}: {error}");
-        assert_eq!(server.requests().len(), attempts, "{fault}, always");
+        assert_eq!(server.methods(), requests, "{fault}, always");
         assert_alike(fault, &server.requests());
     };
     let once = || {
-        let server = Server::script(vec![steps.clone(), confirmed()]);
+        let mut turns = vec![steps.clone(), confirmed()];
+        if retried && in_doubt {
+            turns.insert(1, session_is("In Review"));
+        }
+        let server = Server::script(turns);
         let client = build(server.builder(api_key()), quick_retries(), kind);
         let result = client.update_status(&session_id(), &approved);
         assert_eq!(result.is_ok(), retried, "{fault}, once");
-        assert_eq!(server.requests().len(), if retried { 2 } else { 1 }, "{fault}, once");
+        let requests = match (retried, in_doubt) {
+            (false, _) => "PATCH",
+            (true, false) => "PATCH PATCH",
+            (true, true) => "PATCH GET PATCH",
+        };
+        assert_eq!(server.methods(), requests, "{fault}, once");
         assert_alike(fault, &server.requests());
     };
     let resubmission = || {
-        let server = Server::always(steps.clone());
-        let retried = retried && verdict == NotApplied;
+        let server = Server::undecided(steps.clone());
         let client = build(server.builder(api_key()), quick_retries(), kind);
-        failed_update(fault, &client, &resubmitted(), (kind, verdict, retried));
-        let attempts = if retried { 3 } else { 1 };
-        assert_eq!(server.requests().len(), attempts, "{fault}, Resubmitted");
+        failed_update(fault, &client, &resubmitted(), expected);
+        let requests = if expected.2 { "PATCH PATCH PATCH" } else { "PATCH" };
+        assert_eq!(server.methods(), requests, "{fault}, Resubmitted");
+    };
+    let retries = match (retried, in_doubt) {
+        (false, _) => "PATCH",
+        (true, false) => "PATCH PATCH PATCH",
+        (true, true) => "PATCH GET PATCH GET PATCH GET",
     };
     thread::scope(|scope| {
-        scope.spawn(|| always(RetryPolicy::none(), 1));
-        scope.spawn(|| always(quick_retries(), if retried { 3 } else { 1 }));
+        scope.spawn(|| always(RetryPolicy::none(), "PATCH"));
+        scope.spawn(|| always(quick_retries(), retries));
         scope.spawn(once);
         scope.spawn(resubmission);
     });
@@ -208,7 +222,7 @@ fn a_connection_closed_before_the_body_was_read_leaves_the_update_in_doubt() {
             let server = Server::script(vec![]);
             server.close_next([early; 3]);
             let client = build(server.builder(api_key()), policy.clone(), Network);
-            failed_update(fault, &client, &StatusUpdate::approved(), (Network, Unknown, true));
+            failed_update(fault, &client, &StatusUpdate::approved(), (Network, Unknown, false));
             assert_eq!(
                 (server.connections(), server.requests().len()),
                 (attempts, 0),
@@ -225,13 +239,17 @@ fn a_connection_closed_before_the_body_was_read_leaves_the_update_in_doubt() {
                 "{fault}, token"
             );
         }
-        let server = Server::script(vec![confirmed()]);
+        let server = Server::script(vec![session_is("In Review"), confirmed()]);
         server.close_next([early]);
         server
             .api_key_client()
             .update_status(&session_id(), &StatusUpdate::approved())
             .expect(fault);
-        assert_eq!((server.connections(), server.requests().len()), (2, 1), "{fault}, once");
+        assert_eq!(
+            (server.connections(), &*server.methods()),
+            (3, "GET PATCH"),
+            "{fault}, once"
+        );
 
         let server = Server::script(vec![]);
         server.close_next([early]);
@@ -269,7 +287,7 @@ fn a_broken_connection_leaves_the_update_in_doubt() {
 fn a_200_before_the_whole_update_was_sent_does_not_confirm_it() {
     let update = StatusUpdate::approved().comment("x".repeat(16 << 20));
     for (response, expected) in [
-        (confirmed(), (Network, Unknown, true)),
+        (confirmed(), (Network, Unknown, false)),
         (no_such_session(), (NotFound, NotApplied, false)),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -665,7 +683,7 @@ fn every_http_status_has_its_kind_and_verdict() {
         (304, "", (UnexpectedResponse, Unknown, NOT_RETRIED)),
         (400, "", (Rejected, NotApplied, NOT_RETRIED)),
         (401, "", (Authentication, NotApplied, NOT_RETRIED)),
-        (402, "", (Rejected, NotApplied, NOT_RETRIED)),
+        (402, "", (Forbidden, NotApplied, NOT_RETRIED)),
         (403, "", (Forbidden, NotApplied, NOT_RETRIED)),
         (404, html, (NotFound, NotApplied, NOT_RETRIED)),
         (405, "", (Rejected, NotApplied, NOT_RETRIED)),
@@ -862,15 +880,22 @@ fn later_attempts_never_settle_an_attempt_in_doubt() {
         ),
         (
             answer(429, &[("retry-after", "86400")], ""),
-            (RateLimited, Unknown, true),
+            (RateLimited, Unknown, false),
         ),
     ] {
-        let server = Server::script(vec![vec![Step::Reset], later]);
-        let error = failed_update("reset, then refused", &server.api_key_client(), &approved, expected);
-        assert_eq!(server.requests().len(), 2, "{error}");
+        for (between, requests) in [
+            (vec![], "PATCH GET"),
+            (vec![session_is("In Review")], "PATCH GET PATCH"),
+        ] {
+            let turns = [vec![vec![Step::Reset]], between, vec![later.clone()]].concat();
+            let server = Server::script(turns);
+            let error = failed_update("reset, then refused", &server.api_key_client(), &approved, expected);
+            assert!(error.to_string().contains("attempt 1 may have been applied"), "{error}");
+            assert_eq!(server.methods(), requests, "{error}");
+        }
     }
 
-    // The second attempt's token is rejected, and no new one is issued.
+    // The token is refused when the session is read, and no new one is issued.
     let tokens = in_turn(vec![token("token-1"), answer(400, &[], "")]);
     let updates = in_turn(vec![vec![Step::Reset], answer(401, &[], "")]);
     let server = Server::start(move |request| {
@@ -905,7 +930,7 @@ fn a_refused_connection_never_settles_an_attempt_in_doubt() {
             .base_url(format!("http://{address}"))
             .proxy("");
         let client = build(builder, quick_retries(), Network);
-        let error = failed_update("refused", &client, &StatusUpdate::approved(), (Network, Unknown, true));
+        let error = failed_update("refused", &client, &StatusUpdate::approved(), (Network, Unknown, false));
         assert!(error.to_string().contains("after 3 attempts"), "{error}");
         assert!(error.to_string().contains("attempt 1 may have been applied"), "{error}");
         let refused = format!("connecting to {address}: {}", words::connection_refused());

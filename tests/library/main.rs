@@ -7,6 +7,7 @@ mod approve;
 mod check;
 mod connections;
 mod documentation;
+mod doubt;
 mod env;
 mod faults;
 mod harness;

@@ -9,12 +9,9 @@ use didit::{
 
 use crate::support::capture;
 use crate::support::{
-    API_KEY, SESSION, Server, Step, answer, confirmed, in_turn, lock, no_such_session, quick_retries, session_id, token,
+    API_KEY, SESSION, Server, Step, answer, confirmed, in_turn, lock, no_such_session, quick_retries, session_id,
+    session_is, token,
 };
-
-fn status(status: &str) -> Vec<Step> {
-    answer(200, &[], format!(r#"{{"session_id":"{SESSION}","status":"{status}"}}"#))
-}
 
 fn dropped() -> Vec<Step> {
     vec![Step::Close]
@@ -22,16 +19,6 @@ fn dropped() -> Vec<Step> {
 
 fn resubmitted() -> StatusUpdate {
     StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")])
-}
-
-/// The methods of the requests, in order.
-fn methods(server: &Server) -> String {
-    let methods: Vec<_> = server
-        .session_requests()
-        .into_iter()
-        .map(|request| request.method)
-        .collect();
-    methods.join(" ")
 }
 
 fn read(steps: Vec<Step>) -> Result<Session, Error> {
@@ -53,7 +40,7 @@ fn every_documented_status_is_read() {
         ("Kyc Expired", SessionStatus::KycExpired),
         ("Awaiting User", SessionStatus::AwaitingUser),
     ] {
-        let session = read(status(name)).unwrap();
+        let session = read(session_is(name)).unwrap();
         assert_eq!(session.session_id, session_id());
         assert_eq!(session.status, expected);
         assert_eq!(session.status.to_string(), name);
@@ -63,7 +50,7 @@ fn every_documented_status_is_read() {
 #[test]
 fn an_undocumented_status_is_returned_as_other() {
     for name in ["Escalated", "approved", ""] {
-        let session = read(status(name)).unwrap();
+        let session = read(session_is(name)).unwrap();
         assert_eq!(session.status, SessionStatus::Other(name.into()));
         assert_eq!(session.status.to_string(), name);
     }
@@ -114,7 +101,7 @@ fn a_session_is_read_up_to_4_mib() {
     assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{error}");
     assert_eq!(error.verdict(), Verdict::NotApplied);
     assert!(
-        error.to_string().contains("sent an answer larger than 4 MiB"),
+        error.to_string().contains("sent a response larger than 4 MiB"),
         "{error}"
     );
 }
@@ -131,18 +118,18 @@ fn an_error_body_is_read_up_to_64_kib() {
         (error.kind(), error.verdict()),
         (ErrorKind::NotFound, Verdict::NotApplied)
     );
-    let words = "answered 404, but the rest of its answer could not be read";
+    let words = "answered 404, but the rest of its response could not be read";
     assert!(error.to_string().contains(words), "{error}");
 }
 
 #[test]
 fn a_failed_read_is_retried_and_means_not_applied() {
-    let server = Server::script(vec![answer(502, &[], ""), dropped(), status("Declined")]);
+    let server = Server::script(vec![answer(502, &[], ""), dropped(), session_is("Declined")]);
     assert_eq!(
         server.client().session(&session_id()).unwrap().status,
         SessionStatus::Declined
     );
-    assert_eq!(methods(&server), "GET GET GET");
+    assert_eq!(server.methods(), "GET GET GET");
 
     for (steps, kind, requests) in [
         (answer(500, &[], ""), ErrorKind::Server, 3),
@@ -170,7 +157,7 @@ fn a_failed_read_is_retried_and_means_not_applied() {
 
 #[test]
 fn a_rejected_token_is_replaced_once_for_a_read_too() {
-    let server = Server::script(vec![answer(401, &[], ""), status("Approved")]);
+    let server = Server::script(vec![answer(401, &[], ""), session_is("Approved")]);
     server.client().session(&session_id()).unwrap();
     let bearers: Vec<_> = server
         .session_requests()
@@ -187,23 +174,23 @@ fn ensure_sends_nothing_if_the_session_has_the_status() {
         ("Declined", StatusUpdate::declined()),
         ("Resubmitted", resubmitted()),
     ] {
-        let server = Server::script(vec![status(name)]);
+        let server = Server::script(vec![session_is(name)]);
         let ensured = server.api_key_client().ensure_status(&session_id(), &update).unwrap();
         assert_eq!(ensured, Ensured::Already);
-        assert_eq!(methods(&server), "GET");
+        assert_eq!(server.methods(), "GET");
     }
 }
 
 #[test]
 fn ensure_updates_a_session_that_has_another_status() {
     for name in ["In Review", "Approved", "declined", "Escalated"] {
-        let server = Server::script(vec![status(name), confirmed()]);
+        let server = Server::script(vec![session_is(name), confirmed()]);
         let ensured = server
             .client()
             .ensure_status(&session_id(), &StatusUpdate::declined().comment("Why"))
             .unwrap();
         assert_eq!(ensured, Ensured::Updated);
-        assert_eq!(methods(&server), "GET PATCH");
+        assert_eq!(server.methods(), "GET PATCH");
         assert_eq!(
             server.session_requests()[1].text(),
             r#"{"new_status":"Declined","comment":"Why"}"#
@@ -217,7 +204,7 @@ fn stateful(after: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> Serve
     let updates = AtomicUsize::new(0);
     Server::start(move |request| match request.method.as_str() {
         "POST" => token("token"),
-        "GET" => status(&lock(&now)),
+        "GET" => session_is(&lock(&now)),
         _ => {
             let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
             *lock(&now) = body["new_status"].as_str().unwrap().into();
@@ -244,7 +231,7 @@ fn an_applied_update_in_doubt_is_settled_without_a_second_patch() {
                 client.ensure_status(&session_id(), &update).unwrap();
             }
             assert_eq!(
-                methods(&server),
+                server.methods(),
                 "GET PATCH GET GET",
                 "the second call finds it applied"
             );
@@ -265,7 +252,7 @@ fn an_update_in_doubt_stays_unknown_if_the_status_never_changes() {
         (resubmitted(), "GET PATCH GET"),
     ] {
         let server = Server::start(|request| match request.method.as_str() {
-            "GET" => status("In Review"),
+            "GET" => session_is("In Review"),
             _ => dropped(),
         });
         let error = server
@@ -274,19 +261,19 @@ fn an_update_in_doubt_stays_unknown_if_the_status_never_changes() {
             .unwrap_err();
         assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
         assert_eq!(error.kind(), ErrorKind::Network, "{error}");
-        assert_eq!(error.is_retryable(), update == StatusUpdate::declined());
-        assert_eq!(methods(&server), expected);
+        assert!(!error.is_retryable());
+        assert_eq!(server.methods(), expected);
     }
 }
 
 #[test]
 fn an_update_in_doubt_is_settled_by_a_later_read() {
     let turns = vec![
-        status("In Review"),
+        session_is("In Review"),
         dropped(),
-        status("In Review"),
+        session_is("In Review"),
         dropped(),
-        status("Declined"),
+        session_is("Declined"),
     ];
     let server = Server::script(turns);
     let ensured = server
@@ -312,7 +299,7 @@ fn nothing_is_sent_if_the_first_read_fails() {
         assert_eq!(error.kind(), kind, "{error}");
         assert_eq!(error.verdict(), Verdict::NotApplied, "{error}");
         assert!(error.to_string().contains("nothing was changed"), "{error}");
-        assert_eq!(methods(&server), requests);
+        assert_eq!(server.methods(), requests);
     }
 }
 
@@ -327,7 +314,7 @@ fn an_update_in_doubt_stays_unknown_if_reading_back_fails() {
         ] {
             let reads = AtomicUsize::new(0);
             let server = Server::start(move |request| match request.method.as_str() {
-                "GET" if reads.fetch_add(1, SeqCst) == 0 => status("In Review"),
+                "GET" if reads.fetch_add(1, SeqCst) == 0 => session_is("In Review"),
                 "GET" => failure.clone(),
                 _ => dropped(),
             });
@@ -337,7 +324,7 @@ fn an_update_in_doubt_stays_unknown_if_reading_back_fails() {
                 .unwrap_err();
             assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
             assert!(error.to_string().contains("unknown"), "{error}");
-            assert_eq!(methods(&server).matches("PATCH").count(), 1, "{error}");
+            assert_eq!(server.methods().matches("PATCH").count(), 1, "{error}");
         }
     }
 }
@@ -345,14 +332,17 @@ fn an_update_in_doubt_stays_unknown_if_reading_back_fails() {
 #[test]
 fn a_rejected_update_is_not_read_back() {
     for code in [400, 403, 409, 429] {
-        let server = Server::script(vec![status("In Review"), answer(code, &[("retry-after", "3600")], "")]);
+        let server = Server::script(vec![
+            session_is("In Review"),
+            answer(code, &[("retry-after", "3600")], ""),
+        ]);
         let error = server
             .client()
             .ensure_status(&session_id(), &StatusUpdate::approved())
             .unwrap_err();
         assert_eq!(error.status(), Some(code));
         assert_eq!(error.verdict(), Verdict::NotApplied, "{error}");
-        assert_eq!(methods(&server), "GET PATCH");
+        assert_eq!(server.methods(), "GET PATCH");
     }
 }
 
@@ -360,15 +350,15 @@ fn a_rejected_update_is_not_read_back() {
 fn updated_is_returned_only_if_an_attempt_of_this_call_may_have_been_applied() {
     // Rate limited, and before the retry somebody else approves the session.
     let limited = answer(429, &[("retry-after", "0")], "");
-    let server = Server::script(vec![status("In Review"), limited, status("Approved")]);
+    let server = Server::script(vec![session_is("In Review"), limited, session_is("Approved")]);
     let ensured = server.client().ensure_status(&session_id(), &StatusUpdate::approved());
     assert_eq!(ensured.unwrap(), Ensured::Already);
-    assert_eq!(methods(&server), "GET PATCH GET");
+    assert_eq!(server.methods(), "GET PATCH GET");
 
-    let server = Server::script(vec![status("In Review"), dropped(), status("Approved")]);
+    let server = Server::script(vec![session_is("In Review"), dropped(), session_is("Approved")]);
     let ensured = server.client().ensure_status(&session_id(), &StatusUpdate::approved());
     assert_eq!(ensured.unwrap(), Ensured::Updated);
-    assert_eq!(methods(&server), "GET PATCH GET");
+    assert_eq!(server.methods(), "GET PATCH GET");
 }
 
 #[test]
@@ -400,7 +390,7 @@ fn authenticate_fetches_a_new_token_and_reads_a_session_that_cannot_exist() {
 fn authenticate_with_an_api_key_only_reads_that_session() {
     let server = Server::script(vec![no_such_session()]);
     server.api_key_client().authenticate().unwrap();
-    assert_eq!(methods(&server), "GET");
+    assert_eq!(server.methods(), "GET");
     assert_eq!(server.token_requests().len(), 0);
 
     let refusal = answer(401, &[], r#"{"detail":"Invalid API key."}"#);
@@ -440,10 +430,8 @@ fn authenticate_succeeds_only_on_an_error_in_didits_json() {
         let text = error.to_string();
         assert!(text.contains(words), "{text}");
         assert!(status == 405 || text.contains("check the base URL"), "{text}");
-        assert!(
-            !text.starts_with("Didit") && text.contains("nothing was changed"),
-            "{text}"
-        );
+        assert!(text.starts_with("checking the credentials: "), "{text}");
+        assert!(!text.contains("nothing was changed"), "a check changes nothing: {text}");
         assert_eq!(error.verdict(), Verdict::NotApplied);
     }
 }
@@ -576,19 +564,19 @@ fn a_status_that_may_not_be_replaced_is_left_alone() {
         ("Declined", SessionStatus::Declined),
         ("Resubmitted", SessionStatus::Resubmitted),
     ] {
-        let server = Server::script(vec![status(name)]);
+        let server = Server::script(vec![session_is(name)]);
         let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
         assert_eq!(ensured, Ensured::LeftAlone(status_found));
-        assert_eq!(methods(&server), "GET");
+        assert_eq!(server.methods(), "GET");
     }
-    let server = Server::script(vec![status("Approved")]);
+    let server = Server::script(vec![session_is("Approved")]);
     let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
     assert_eq!(ensured, Ensured::Already, "the wanted status is never left alone");
     for name in ["In Review", "Escalated"] {
-        let server = Server::script(vec![status(name), confirmed()]);
+        let server = Server::script(vec![session_is(name), confirmed()]);
         let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
         assert_eq!(ensured, Ensured::Updated);
-        assert_eq!(methods(&server), "GET PATCH");
+        assert_eq!(server.methods(), "GET PATCH");
     }
 }
 
@@ -596,7 +584,7 @@ fn a_status_that_may_not_be_replaced_is_left_alone() {
 fn a_decision_made_between_two_attempts_is_never_overwritten() {
     // Certainly not applied, so the decision is left alone.
     let limited = || answer(429, &[("retry-after", "0")], "");
-    let server = Server::script(vec![status("In Review"), limited(), status("Declined")]);
+    let server = Server::script(vec![session_is("In Review"), limited(), session_is("Declined")]);
     let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
     assert_eq!(ensured, Ensured::LeftAlone(SessionStatus::Declined));
 
@@ -606,12 +594,11 @@ fn a_decision_made_between_two_attempts_is_never_overwritten() {
         (answer(503, &[], ""), ErrorKind::Server),
     ] {
         let turns = vec![
-            status("In Review"),
+            session_is("In Review"),
             limited(),
-            status("In Review"),
+            session_is("In Review"),
             doubt,
-            status("Declined"),
-            status("Declined"),
+            session_is("Declined"),
         ];
         let server = Server::script(turns);
         let error = ensure_undecided(&server, &StatusUpdate::approved()).unwrap_err();
@@ -619,26 +606,67 @@ fn a_decision_made_between_two_attempts_is_never_overwritten() {
         assert!(!error.is_retryable());
         let text = error.to_string();
         for words in [
-            "the session is already Declined, and this call does not replace that",
+            "the session is already Declined, which this call may not replace",
             "attempt 2 may have been applied",
         ] {
             assert!(text.contains(words), "{text}");
         }
-        assert_eq!(methods(&server), "GET PATCH GET PATCH GET GET");
+        assert_eq!(server.methods(), "GET PATCH GET PATCH GET");
     }
 }
 
 #[test]
-fn an_update_in_doubt_is_settled_by_the_last_read() {
-    let turns = vec![status("In Review"), dropped(), status("Declined"), status("Approved")];
-    let server = Server::script(turns);
-    let ensured = ensure_undecided(&server, &StatusUpdate::approved()).unwrap();
-    assert_eq!(ensured, Ensured::Updated);
+fn a_decision_made_while_the_token_is_replaced_is_never_overwritten() {
+    for (found, expected, requests) in [
+        ("Declined", Ensured::LeftAlone(SessionStatus::Declined), "GET PATCH GET"),
+        ("Approved", Ensured::Already, "GET PATCH GET"),
+        ("In Review", Ensured::Updated, "GET PATCH GET PATCH"),
+    ] {
+        // Didit refuses the token of the update, and someone decides before the next one is fetched.
+        let mut turns = vec![session_is("In Review"), answer(401, &[], ""), session_is(found)];
+        turns.extend((expected == Ensured::Updated).then(confirmed));
+        let server = Server::script(turns);
+        let client = server.client();
+        let undecided = |status: &SessionStatus| !status.is_decided();
+        let ensured = client.ensure_status_if(&session_id(), &StatusUpdate::approved(), undecided);
+        assert_eq!(ensured.unwrap(), expected);
+        assert_eq!(server.methods(), requests);
+        let bearers = server.session_requests();
+        let bearers = bearers.iter().map(|request| request.header("authorization").unwrap());
+        let expected = ["Bearer token-1", "Bearer token-1", "Bearer token-2", "Bearer token-2"];
+        assert!(bearers.eq(expected.into_iter().take(requests.split(' ').count())));
+    }
+}
+
+#[test]
+fn the_last_attempt_in_doubt_is_read_once_more() {
+    for (found, expected) in [
+        ("Approved", Ok(Ensured::Updated)),
+        ("In Review", Err("unknown: the update may have been applied")),
+        (
+            "Declined",
+            Err("the session is already Declined, which this call may not replace"),
+        ),
+    ] {
+        let undecided = || [session_is("In Review"), dropped()];
+        let turns = [undecided(), undecided(), undecided()].concat();
+        let server = Server::script([turns, vec![session_is(found)]].concat());
+        let ensured = ensure_undecided(&server, &StatusUpdate::approved());
+        match expected {
+            Ok(expected) => assert_eq!(ensured.unwrap(), expected),
+            Err(words) => {
+                let error = ensured.unwrap_err();
+                assert_eq!(error.verdict(), Verdict::Unknown);
+                assert!(error.to_string().contains(words), "{error}");
+            }
+        }
+        assert_eq!(server.methods(), "GET PATCH GET PATCH GET PATCH GET");
+    }
 }
 
 #[test]
 fn only_a_known_status_is_quoted_when_it_is_left_alone_in_doubt() {
-    let turns = vec![status("In Review"), dropped(), status("k3y"), status("k3y")];
+    let turns = vec![session_is("In Review"), dropped(), session_is("k3y")];
     let server = Server::script(turns);
     let may_replace = |status: &SessionStatus| *status == SessionStatus::InReview;
     let client = server.api_key_client();

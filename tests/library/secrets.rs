@@ -290,7 +290,8 @@ fn a_token_quoted_in_its_own_error_stays_hidden() {
 fn the_log_shows_each_attempt_and_retry() {
     capture::start();
     let busy = answer(503, &[("retry-after", "0")], "");
-    let server = Server::script(vec![busy.clone(), busy, confirmed()]);
+    let read = answer(200, &[], r#"{"session_id":"for-the-log","status":"In Review"}"#);
+    let server = Server::script(vec![busy.clone(), busy, read, confirmed()]);
     let session: SessionId = "for-the-log".parse().unwrap();
     let nodes = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]);
     let _ = server.api_key_client().update_status(&session, &nodes);

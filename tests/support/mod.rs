@@ -67,6 +67,11 @@ pub fn confirmed() -> Vec<Step> {
     answer(200, &[], format!(r#"{{"session_id":"{SESSION}"}}"#))
 }
 
+/// Didit's response to a read of the session, which has this status.
+pub fn session_is(status: &str) -> Vec<Step> {
+    answer(200, &[], format!(r#"{{"session_id":"{SESSION}","status":"{status}"}}"#))
+}
+
 /// Didit's response to valid client credentials.
 pub fn token(value: &str) -> Vec<Step> {
     answer(200, &[], format!(r#"{{"access_token":"{value}","expires_in":86400}}"#))
@@ -214,6 +219,15 @@ impl Server {
         })
     }
 
+    /// Answers token requests with a token, reads with In Review, and updates with `steps`.
+    pub fn undecided(steps: Vec<Step>) -> Server {
+        Server::start(move |request| match request.method.as_str() {
+            _ if request.is_token_request() => token("token"),
+            "GET" => session_is("In Review"),
+            _ => steps.clone(),
+        })
+    }
+
     /// Closes the next connections early.
     pub fn close_next(&self, connections: impl IntoIterator<Item = EarlyClose>) {
         lock(&self.shared.early).extend(connections);
@@ -238,6 +252,16 @@ impl Server {
             .into_iter()
             .filter(|request| !request.is_token_request())
             .collect()
+    }
+
+    /// The methods of all requests so far except those for a token, in the order of arrival.
+    pub fn methods(&self) -> String {
+        let methods: Vec<_> = self
+            .session_requests()
+            .into_iter()
+            .map(|request| request.method)
+            .collect();
+        methods.join(" ")
     }
 
     pub fn token_requests(&self) -> Vec<Request> {

@@ -15,6 +15,7 @@ mod simulation;
 
 use std::env;
 use std::path::Path;
+use std::time::Duration;
 
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
@@ -52,19 +53,15 @@ pub fn run(options: &Batch, output: Output) -> Exit {
 }
 
 fn client(options: &Batch) -> didit::Result<Client> {
-    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let builder = match ClientBuilder::from_env() {
+    let mut builder = ClientBuilder::from_env()?;
+    let is_set = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
+    if options.dry_run && !CREDENTIALS.split(' ').any(is_set) {
         // A dry run sends nothing, so any credentials work.
-        Err(_) if options.dry_run && CREDENTIALS.split(' ').all(|name| set(name).is_none()) => {
-            let version = set("DIDIT_API_VERSION").and_then(|version| version.parse().ok());
-            let builder = Client::builder(Credentials::api_key("none")).api_version(version.unwrap_or(ApiVersion::V3));
-            match set("DIDIT_BASE_URL") {
-                Some(url) => builder.base_url(url),
-                None => builder,
-            }
-        }
-        builder => builder?,
-    };
+        builder = builder.credentials(Credentials::api_key("none"));
+    }
+    if !is_set("DIDIT_DEADLINE") {
+        builder = builder.deadline(Duration::MAX);
+    }
     // The model retries requests itself: at the pace of all workers, and with an intent in the journal for each attempt.
     builder.retry(RetryPolicy::none()).build()
 }

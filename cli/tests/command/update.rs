@@ -97,118 +97,88 @@ fn an_empty_comment_is_left_out() {
     assert_eq!(sandbox.updates()[0]["body"], json!({"new_status": "Approved"}));
 }
 
-/// Returns a server that leaves an update in doubt, and then answers a read.
-fn doubt(read: Vec<Step>) -> Server {
-    Server::start(in_turn(vec![vec![Step::Close], read]))
-}
-
 fn is(status: &str) -> Vec<Step> {
     answer(200, &[], json!({"session_id": "abc", "status": status}).to_string())
 }
 
+/// Runs an update of a session with one retry.
 fn run(server: &Server, args: &[&str]) -> Run {
     let mut command = didit(&[&["update", "abc"], args].concat());
     command.env("DIDIT_API_KEY", "k").env("DIDIT_BASE_URL", server.url());
-    Run::of(command.env("DIDIT_MAX_RETRIES", "0"))
-}
-
-fn methods(server: &Server) -> Vec<String> {
-    server.requests().into_iter().map(|request| request.method).collect()
+    Run::of(command.env("DIDIT_MAX_RETRIES", "1"))
 }
 
 #[test]
 fn an_update_in_doubt_is_done_if_the_session_has_the_status() {
-    let server = doubt(is("Approved"));
+    let lost_but = |read| Server::start(in_turn(vec![vec![Step::Close], read]));
+    let server = lost_but(is("Approved"));
     let ended = run(&server, &["approved"]).exits(0);
-    assert_eq!(
-        ended.out,
-        "abc is Approved now (confirmed by reading the session back)\n"
-    );
-    assert_eq!(ended.err, "");
-    assert_eq!(methods(&server), ["PATCH", "GET"]);
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("abc is Approved now\n", ""));
+    assert_eq!(server.methods(), "PATCH GET");
 
-    let ended = run(&doubt(is("Declined")), &["declined", "--json"]).exits(0);
+    let ended = run(&lost_but(is("Declined")), &["declined", "--json"]).exits(0);
     let expected = json!({"session_id": "abc", "new_status": "Declined", "result": "applied"});
     assert_eq!(ended.objects(), [expected]);
 }
 
 #[test]
-fn a_resubmission_in_doubt_stays_unknown_if_the_session_is_resubmitted() {
-    // It may have been Resubmitted before. Didit then refuses the update.
-    let server = doubt(is("Resubmitted"));
-    let ended = run(&server, &["resubmitted", "--node", "a:b", "--json"]).exits(5);
-    let object = &ended.objects()[0];
-    assert_eq!(
-        (&object["result"], &object["status"]),
-        (&json!("unknown"), &json!("Resubmitted"))
-    );
-    assert!(
-        ended
-            .err
-            .contains("The session is Resubmitted, but may have been before: "),
-        "{ended}"
-    );
-    assert_eq!(methods(&server), ["PATCH", "GET"]);
-    // With --ensure, the session is read before.
-    let server = Server::start(in_turn(vec![is("In Review"), vec![Step::Close], is("Resubmitted")]));
-    run(&server, &["resubmitted", "--node", "a:b", "--ensure"]).exits(0);
-}
-
-#[test]
-fn an_update_in_doubt_stays_unknown_if_the_session_has_another_status() {
-    for status in ["In Review", "Declined"] {
-        let server = doubt(is(status));
-        let run = run(&server, &["approved", "--json"]).exits(5);
-        assert!(run.line().contains("whether it was applied is unknown"), "{run}");
-        assert!(
-            run.line()
-                .contains(&format!("The session was just read back and is {status}, but")),
-            "{run}"
-        );
-        assert!(
-            run.line()
-                .ends_with("check it again in a minute with `didit status abc`"),
-            "{run}"
-        );
-        assert!(!run.line().contains("nothing was changed"), "{run}");
-        let object = &run.objects()[0];
-        assert_eq!(
-            (&object["result"], &object["status"]),
-            (&json!("unknown"), &json!(status))
-        );
-        assert_eq!(object["reason"], run.line());
-        assert_eq!(methods(&server), ["PATCH", "GET"]);
-    }
-}
-
-#[test]
-fn an_update_in_doubt_stays_unknown_if_the_session_cannot_be_read() {
-    for read in [
-        vec![Step::Close],
-        answer(404, &[], r#"{"detail": "Session not found."}"#),
+fn an_unknown_result_advises_the_commands() {
+    let not_found = answer(404, &[], r#"{"detail": "Session not found."}"#);
+    for (read, words) in [
+        (
+            is("Declined"),
+            "the session is already Declined, which this call may not replace",
+        ),
+        (
+            not_found,
+            "reading session abc: Didit answered 404 (Session not found.)",
+        ),
     ] {
-        let server = doubt(read);
+        let server = Server::start(in_turn(vec![vec![Step::Close], read]));
         let run = run(&server, &["approved", "--json"]).exits(5);
-        assert!(run.line().contains("whether it was applied is unknown"), "{run}");
-        assert!(
-            run.line()
-                .contains("The session could not be read back (reading session abc: "),
-            "{run}"
-        );
-        assert!(!run.line().contains("nothing was changed"), "{run}");
+        for words in [
+            words,
+            "unknown: attempt 1 may have been applied (",
+            "; check the session's status (`didit status abc`) before you retry, or retry with --unless-decided",
+        ] {
+            assert!(run.line().contains(words), "{words}: {run}");
+        }
+        for words in ["ensure_status", "nothing was changed"] {
+            assert!(!run.line().contains(words), "{words}: {run}");
+        }
         let object = &run.objects()[0];
         assert_eq!(
-            (&object["result"], &object["status"]),
-            (&json!("unknown"), &json!(null))
+            (&object["result"], &object["reason"]),
+            (&json!("unknown"), &json!(run.line()))
         );
-        assert_eq!(methods(&server), ["PATCH", "GET"]);
+        assert_eq!(server.methods(), "PATCH GET");
     }
 }
 
 #[test]
-fn ensure_reads_the_session_back_after_a_doubt() {
-    let server = Server::start(in_turn(vec![is("In Review"), vec![Step::Close], is("In Review")]));
+fn a_resubmission_in_doubt_is_unknown_unless_the_session_was_read_first() {
+    let args = ["resubmitted", "--node", "a:b"];
+    let server = Server::start(in_turn(vec![vec![Step::Close]]));
+    let ended = run(&server, &[&args[..], &["--json"]].concat()).exits(5);
+    assert_eq!(ended.objects()[0]["result"], "unknown");
+    assert_eq!(server.methods(), "PATCH");
+
+    let server = Server::start(in_turn(vec![is("In Review"), vec![Step::Close], is("Resubmitted")]));
+    run(&server, &[&args[..], &["--ensure"]].concat()).exits(0);
+    assert_eq!(server.methods(), "GET PATCH GET");
+}
+
+#[test]
+fn ensure_reads_the_session_before_each_attempt_and_after_the_last_one() {
+    let turns = [
+        is("In Review"),
+        vec![Step::Close],
+        is("In Review"),
+        vec![Step::Close],
+        is("In Review"),
+    ];
+    let server = Server::start(in_turn(turns.to_vec()));
     let run = run(&server, &["approved", "--ensure", "--json"]).exits(5);
-    assert_eq!(methods(&server), ["GET", "PATCH", "GET"]);
+    assert_eq!(server.methods(), "GET PATCH GET PATCH GET");
     assert_eq!(run.objects()[0]["result"], "unknown");
 }

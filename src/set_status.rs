@@ -1,0 +1,144 @@
+//! Sets the status of a session: one loop for `update_status`, `ensure_status` and `ensure_status_if`.
+//!
+//! An update that was certainly not applied is as if it had never been sent. An update that may have been applied (in
+//! doubt) is read before it is repeated.
+
+use crate::call::{Attempts, Deadline, with_retries};
+use crate::error::{Error, ErrorKind, Result, Verdict};
+use crate::exchange::Shared;
+use crate::retry::RetryPolicy;
+use crate::session::{Ensured, SessionId, SessionStatus, UpdatedSession};
+use crate::update::StatusUpdate;
+
+/// How the calls that set a status differ.
+pub(crate) struct Rules<'a> {
+    /// Whether every attempt reads the session before it sends the update. Otherwise, only those after a doubt do.
+    pub(crate) reads_first: bool,
+    /// Whether the update may replace this status, which is not the wanted one.
+    pub(crate) may_replace: &'a dyn Fn(&SessionStatus) -> bool,
+}
+
+/// Sets the status of a session. Returns Didit's confirmation, if a response was one.
+///
+/// # Errors
+/// If any attempt may have been applied, and no read settled that, the verdict is `Unknown`.
+pub(crate) fn set_status(
+    client: &Shared,
+    deadline: Deadline,
+    id: &SessionId,
+    update: &StatusUpdate,
+    rules: &Rules<'_>,
+) -> Result<(Ensured, Option<UpdatedSession>)> {
+    let subject = || format!("setting session {id} to {}", update.new_status());
+    let result = update
+        .to_body(client.version)
+        .map_err(|error| error.with_subject(&subject()));
+    // An update that cannot be sent is rejected before the session is read.
+    let result = result.and_then(|body| {
+        let change = Change {
+            client,
+            deadline,
+            id,
+            update,
+            body: &body,
+            rules,
+        };
+        change.make(Attempts::new(&client.retry, deadline, &subject))
+    });
+    result.map_err(|error| error.with(|error| error.is_about_update = true))
+}
+
+struct Change<'a> {
+    client: &'a Shared,
+    deadline: Deadline,
+    id: &'a SessionId,
+    update: &'a StatusUpdate,
+    body: &'a [u8],
+    rules: &'a Rules<'a>,
+}
+
+impl Change<'_> {
+    fn make(&self, mut attempts: Attempts<'_>) -> Result<(Ensured, Option<UpdatedSession>)> {
+        loop {
+            let error = match self.attempt(attempts.in_doubt()) {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            // Only the attempt's own update can be in doubt: a failed read changes nothing.
+            let is_in_doubt = error.verdict() == Verdict::Unknown;
+            let would_be_repeated = error.is_retryable() && self.client.retry.max_retries > 0;
+            let Err(error) = attempts.wait_after(error) else {
+                continue;
+            };
+            if !is_in_doubt || !(self.rules.reads_first || would_be_repeated) {
+                return Err(error);
+            }
+            let Ok(found) = self.read_back() else {
+                return Err(error);
+            };
+            return match self.after_read(found, Some(&error)) {
+                Ok(Some(ensured)) => Ok((ensured, None)),
+                Ok(None) => Err(error),
+                Err(decided) => Err(attempts.conclude(decided)),
+            };
+        }
+    }
+
+    /// Makes one attempt, with one credential. If that expires after the read, Didit refuses the update, and the next
+    /// attempt reads the session again. `in_doubt` is an earlier attempt that may have been applied.
+    fn attempt(&self, in_doubt: Option<&Error>) -> Result<(Ensured, Option<UpdatedSession>)> {
+        let credential = self.client.authorization.credential(self.deadline)?;
+        if self.rules.reads_first || in_doubt.is_some() {
+            let found = self.client.read(&credential, self.id, self.deadline);
+            let found = found.map_err(|error| error.with_subject(&self.reading()))?;
+            if let Some(ensured) = self.after_read(found, in_doubt)? {
+                return Ok((ensured, None));
+            }
+        }
+        let wanted = self.update.new_status();
+        let updated = self
+            .client
+            .update(&credential, self.id, wanted, self.body, self.deadline)?;
+        Ok((Ensured::Updated, Some(updated)))
+    }
+
+    /// Returns the result of the call, or `None` if the update is to be sent.
+    ///
+    /// # Errors
+    /// The session has another decision, and the call is in doubt.
+    fn after_read(&self, found: SessionStatus, in_doubt: Option<&Error>) -> Result<Option<Ensured>> {
+        let is_wanted = found == self.update.new_status();
+        match in_doubt {
+            None if is_wanted => Ok(Some(Ensured::Already)),
+            Some(_) if is_wanted => Ok(Some(Ensured::Updated)),
+            _ if (self.rules.may_replace)(&found) => Ok(None),
+            None => Ok(Some(Ensured::LeftAlone(found))),
+            Some(doubt) => Err(decided_otherwise(doubt.kind(), &found)),
+        }
+    }
+
+    /// Reads the session once, after the last attempt.
+    fn read_back(&self) -> Result<SessionStatus> {
+        with_retries(&RetryPolicy::none(), self.deadline, &|| self.reading(), || {
+            let credential = self.client.authorization.credential(self.deadline)?;
+            self.client.read(&credential, self.id, self.deadline)
+        })
+    }
+
+    fn reading(&self) -> String {
+        format!("reading session {}", self.id)
+    }
+}
+
+/// Returns the error for a session that has another decision after an attempt in doubt.
+fn decided_otherwise(kind: ErrorKind, found: &SessionStatus) -> Error {
+    let problem = format!(
+        "the session is already {}, which this call may not replace",
+        found.describe()
+    );
+    Error::new(kind, Verdict::NotApplied, problem).with(|error| {
+        error.retryable = false;
+        error.advice_if_unknown =
+            "someone else may have decided, or it was so before; to replace a decision, use `ensure_status`";
+    })
+}
