@@ -95,6 +95,10 @@ pub(crate) fn with_retries<T>(
     }
 }
 
+/// The advice if Didit refuses an access token that was fetched during the call.
+const SHARE_TOKEN: &str = "another process may have fetched a token that replaced this one: set the same DIDIT_TOKEN_FILE \
+                           for all of them; or check the base URL (DIDIT_BASE_URL)";
+
 /// Limits how many refused access tokens of the token file a call tries.
 const MAX_REFUSED_TOKENS: u32 = 10;
 
@@ -199,6 +203,10 @@ impl<'a> Attempts<'a> {
                 error.first_unknown_attempt = Some((*attempt, doubt.summary()));
             }
             error.retryable &= error.verdict == Verdict::NotApplied;
+            // A refused token is replaced, so this is the second one.
+            if error.refused_token.is_some() && error.server.is_from_didit() {
+                error.advice = SHARE_TOKEN;
+            }
         })
     }
 }

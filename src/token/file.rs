@@ -48,9 +48,18 @@ impl TokenFile {
 
     /// Returns the access token in the file, if the file is private and for these credentials.
     pub(crate) fn load(&self, now: Timestamp) -> Option<Token> {
-        let text = read_private(&self.path)
-            .inspect_err(|error| log::debug!(target: "didit", "ignoring the token file: {error}"))
-            .ok()?;
+        let text = match read_private(&self.path) {
+            Ok(text) => text,
+            Err(error) => {
+                match error.kind() {
+                    // The first run creates it.
+                    io::ErrorKind::NotFound => {}
+                    io::ErrorKind::PermissionDenied => self.warn("ignoring", &error),
+                    _ => log::debug!(target: "didit", "ignoring the token file: {error}"),
+                }
+                return None;
+            }
+        };
         let content: Value = serde_json::from_slice(&text).ok()?;
         let ours = content["auth_url"] == *self.auth_url && content["client_id"] == *self.client_id;
         let value = content["access_token"].as_str().filter(|_| ours)?;
@@ -69,21 +78,25 @@ impl TokenFile {
         })
     }
 
-    /// Stores the access token for the next process, and returns whether that succeeded. Logs a lasting failure once,
-    /// under a target of its own, so that a program can show this warning and no others.
+    /// Stores the access token for the next process, and returns whether that succeeded.
     pub(crate) fn store(&self, token: &Token) -> bool {
         match self.try_store(token) {
             Ok(()) => return true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 log::debug!(target: "didit", "not writing the token file: {error}");
             }
-            Err(error) => self.warned.call_once(|| {
-                let (path, problem) = (self.path.display(), system_message(&error));
-                let effect = "each process fetches its own access token";
-                log::warn!(target: "didit::token_file", "cannot write the token file {path}: {problem}; {effect}");
-            }),
+            Err(error) => self.warn("cannot write", &error),
         }
         false
+    }
+
+    /// Logs a lasting problem once, under a target of its own, so that a program can show this warning and no others.
+    fn warn(&self, what: &str, error: &io::Error) {
+        self.warned.call_once(|| {
+            let (path, problem) = (self.path.display(), system_message(error));
+            let effect = "each process fetches its own access token";
+            log::warn!(target: "didit::token_file", "{what} the token file {path}: {problem}; {effect}");
+        });
     }
 
     fn try_store(&self, token: &Token) -> io::Result<()> {
@@ -191,13 +204,18 @@ fn check_owner(found: &fs::Metadata, opened: &fs::Metadata) -> io::Result<()> {
         return Err(io::Error::other("replaced while it was opened"));
     }
     if opened.mode() & 0o077 != 0 {
-        return Err(io::Error::other("others can read or write it"));
+        return Err(not_private("others can read or write it"));
     }
     // Only unsafe code can get the user id of this process. Without /proc, the mode must be enough.
     match fs::metadata("/proc/self") {
-        Ok(process) if process.uid() != opened.uid() => Err(io::Error::other("it belongs to another user")),
+        Ok(process) if process.uid() != opened.uid() => Err(not_private("it belongs to another user")),
         _ => Ok(()),
     }
+}
+
+#[cfg(unix)]
+fn not_private(problem: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, problem)
 }
 
 #[cfg(not(unix))]
@@ -207,6 +225,9 @@ fn check_owner(_: &fs::Metadata, _: &fs::Metadata) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -214,27 +235,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         let token = Token::new("abc", Duration::from_secs(600), Timestamp::now()).unwrap();
-        let problems = std::sync::Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    let file = TokenFile::new(path.clone(), "url", "id");
-                    for _ in 0..5000 {
-                        if let Err(error) = file.try_store(&token) {
-                            if error.kind() != io::ErrorKind::WouldBlock {
-                                problems.lock().unwrap().push(error.to_string());
-                            }
-                        }
+        let problems = Mutex::new(Vec::new());
+        let store = || {
+            let file = TokenFile::new(path.clone(), "url", "id");
+            for _ in 0..1000 {
+                match file.try_store(&token) {
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                        problems.lock().unwrap().push(error.to_string());
                     }
-                });
+                    _ => {}
+                }
             }
-        });
-        let problems = problems.into_inner().unwrap();
-        assert!(
-            problems.is_empty(),
-            "{} of 20000: {:?}",
-            problems.len(),
-            problems.first()
-        );
+        };
+        thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(store))));
+        assert_eq!(problems.into_inner().unwrap(), [""; 0]);
     }
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod approve;
 mod check;
+mod confirmation;
 mod connections;
 mod documentation;
 mod doubt;

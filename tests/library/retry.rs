@@ -581,3 +581,24 @@ fn a_call_takes_two_minutes_at_most_by_default() {
     let builder = server.builder(api_key()).deadline(Duration::MAX).retry(patient);
     assert!(format!("{:?}", builder.build().unwrap()).contains(" deadline: 18446744073709551615.999999999s"));
 }
+
+#[test]
+fn a_refused_token_is_never_sent_again_even_if_its_replacement_is_refused_too() {
+    let refused = || answer(401, &[], r#"{"detail":"Token revoked."}"#);
+    let server = Server::script(vec![refused(); 4]);
+    let client = server.client();
+    for _ in 0..2 {
+        let error = approve(&client).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::Authentication, Verdict::NotApplied)
+        );
+        let text = error.to_string();
+        assert!(text.contains("another process may have fetched a token"), "{text}");
+        assert!(text.contains("DIDIT_TOKEN_FILE"), "{text}");
+    }
+    assert_eq!(
+        bearers(&server.session_requests()),
+        ["Bearer token-1", "Bearer token-2", "Bearer token-3", "Bearer token-4"]
+    );
+}

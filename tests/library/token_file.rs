@@ -5,12 +5,12 @@ use std::env;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use didit::{Client, ClientBuilder, Credentials, ErrorKind, StatusUpdate};
+use didit::{Client, ClientBuilder, Credentials, ErrorKind, RetryPolicy, StatusUpdate};
 use serde_json::{Value, json};
 
 use crate::support::capture;
@@ -163,8 +163,12 @@ fn now() -> u64 {
 
 /// The content of a file that is trusted.
 fn valid_content(server: &Server) -> Value {
+    content_for(&server.url())
+}
+
+fn content_for(url: &str) -> Value {
     json!({
-        "auth_url": format!("{}/auth/v2/token/", server.url()),
+        "auth_url": format!("{url}/auth/v2/token/"),
         "client_id": CLIENT_ID,
         "access_token": "planted",
         "fetched_at": now() - 10,
@@ -267,23 +271,23 @@ fn pipes_and_sockets_are_ignored() {
 }
 
 #[test]
-fn invalid_content_is_not_trusted() {
-    for garbage in ["", "\0", "garbage", "{", "{}", "null", "[]", "\u{feff}{}", "token"] {
-        assert_not_trusted(&format!("{garbage:?}"), garbage.is_empty(), |directory, _| {
-            write_private(directory.path(FILE), garbage);
-        });
-    }
+fn a_damaged_token_file_is_replaced() {
+    assert_not_trusted("an empty file", true, |directory, _| {
+        write_private(directory.path(FILE), "")
+    });
+    assert_not_trusted("only the beginning", true, |directory, _| {
+        write_private(directory.path(FILE), "{\"access_token\"");
+    });
     assert_not_trusted("invalid UTF-8", true, |directory, _| {
         write_private(directory.path(FILE), b"{\"access_token\":\"\xff\"}");
     });
     assert_not_trusted("half a file", true, |directory, server| {
-        let text = valid_content(server).to_string();
+        let text = token_file(server);
         write_private(directory.path(FILE), &text[..text.len() - 3]);
     });
     for size in [64 * 1024 + 1, 100 << 20] {
         assert_not_trusted(&format!("{size} bytes"), true, |directory, server| {
-            let text = valid_content(server).to_string();
-            write_private(directory.path(FILE), format!("{text}{}", " ".repeat(64 * 1024)));
+            write_private(directory.path(FILE), token_file(server) + &" ".repeat(64 * 1024));
             File::options()
                 .write(true)
                 .open(directory.path(FILE))
@@ -294,12 +298,33 @@ fn invalid_content_is_not_trusted() {
     }
 }
 
+/// A valid token file, with its keys in the order in which the library writes them.
+fn token_file(server: &Server) -> String {
+    token_file_for(&server.url())
+}
+
+fn token_file_for(url: &str) -> String {
+    let content = content_for(url);
+    let keys = ["access_token", "auth_url", "client_id", "expires_at", "fetched_at"];
+    let fields = keys.map(|key| format!("{key:?}:{}", content[key]));
+    format!("{{{}}}", fields.join(","))
+}
+
 #[test]
 fn a_file_with_other_content_is_never_overwritten() {
     for something in [
+        "hunter2",
+        "hunter2\n",
+        "\0",
+        "{",
+        "{}",
+        "null",
+        "\u{feff}{}",
         "session_id,new_status\n4c5c7f3a,Approved\n",
         "#!/bin/sh\necho\n",
         r#"{"new_status":"Approved"}"#,
+        r#"{ "access_token":"of another program"}"#,
+        r#"{"access_tokens":{}}"#,
     ] {
         let (server, directory) = (counting(), Directory::new());
         write_private(directory.path(FILE), something);
@@ -377,6 +402,49 @@ fn a_rejected_token_is_replaced_in_the_file() {
     assert_eq!(bearers(&server), ["Bearer planted", "Bearer fresh"]);
     assert_eq!(content(directory.path(FILE))["access_token"], "fresh");
     update(&server, directory.path(FILE));
+    assert_eq!(server.token_requests().len(), 1);
+}
+
+#[test]
+fn a_token_of_the_file_does_not_count_as_the_replacement_of_a_refused_one() {
+    // Didit revokes the tokens of this process and of another one.
+    let (directory, tokens, revoked) = (Directory::new(), AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
+    let is_revoked = revoked.clone();
+    let server = Server::start(move |request| match request.header("authorization") {
+        _ if request.is_token_request() => token(&format!("token-{}", tokens.fetch_add(1, SeqCst) + 1)),
+        Some("Bearer token-1" | "Bearer planted") if is_revoked.load(SeqCst) => answer(401, &[], ""),
+        _ => confirmed(),
+    });
+    let client = builder(&server, directory.path(FILE))
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    let approve = || client.update_status(&session_id(), &StatusUpdate::approved());
+    approve().unwrap();
+    write_private(directory.path(FILE), token_file(&server));
+    revoked.store(true, SeqCst);
+    approve().unwrap();
+    assert_eq!(
+        bearers(&server),
+        ["Bearer token-1", "Bearer token-1", "Bearer planted", "Bearer token-2"]
+    );
+}
+
+#[test]
+fn the_file_is_read_before_every_attempt_to_fetch_a_token() {
+    let directory = Directory::new();
+    let file = directory.path(FILE);
+    let server = Server::start(move |request| {
+        if request.is_token_request() {
+            // Meanwhile, another process stores a token.
+            let url = format!("http://{}", request.header("host").unwrap());
+            write_private(&file, token_file_for(&url));
+            return answer(429, &[("retry-after", "0")], "");
+        }
+        confirmed()
+    });
+    update(&server, directory.path(FILE));
+    assert_eq!(bearers(&server), ["Bearer planted"]);
     assert_eq!(server.token_requests().len(), 1);
 }
 
@@ -584,16 +652,49 @@ fn an_unwritable_file_is_logged_once() {
         let _ = client.authenticate();
     }
     assert_eq!(server.token_requests().len(), 3);
-    let logged = capture::logged();
-    let lines: Vec<_> = logged.lines().filter(|line| line.contains(&*path)).collect();
-    let [line] = lines[..] else {
-        panic!("{lines:?}");
+    let [line] = &logged_about(&path)[..] else {
+        panic!("{:?}", logged_about(&path));
     };
     assert!(
         line.starts_with("WARN didit::token_file: cannot write the token file "),
         "{line}"
     );
     assert!(line.ends_with("; each process fetches its own access token"), "{line}");
+}
+
+/// The lines of the log that name this file.
+fn logged_about(path: &str) -> Vec<String> {
+    let logged = capture::logged();
+    let lines = logged.lines().filter(|line| line.contains(path));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+#[cfg(unix)]
+fn a_file_that_others_can_read_is_reported_once() {
+    capture::start();
+    let (server, directory) = (counting(), Directory::new());
+    let path = directory.path(FILE);
+    write_private(&path, token_file(&server));
+    set_mode(&path, 0o644);
+    let client = builder(&server, &path).build().unwrap();
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    let ignored = format!("WARN didit::token_file: ignoring the token file {path}: others can read or write it; ");
+    let [line] = &logged_about(&path)[..] else {
+        panic!("{:?}", logged_about(&path));
+    };
+    assert!(line.starts_with(&ignored), "{line}");
+    assert!(line.ends_with("; each process fetches its own access token"), "{line}");
+}
+
+#[test]
+fn the_first_run_logs_nothing_about_a_file_that_does_not_exist_yet() {
+    capture::start();
+    let (server, directory) = (counting(), Directory::new());
+    let path = directory.path(FILE);
+    update(&server, &path);
+    assert_eq!(logged_about(&path), [""; 0]);
+    assert!(!capture::logged().contains("ignoring the token file: No such file"));
 }
 
 #[test]
@@ -603,7 +704,5 @@ fn a_file_that_another_process_is_writing_causes_no_warning() {
     directory.file("token.json.tmp", "half a tok");
     let client = builder(&server, directory.path(FILE)).build().unwrap();
     let _ = client.authenticate();
-    let logged = capture::logged();
-    let path = directory.path(FILE);
-    assert!(!logged.contains(&*path), "{logged}");
+    assert_eq!(logged_about(&directory.path(FILE)), [""; 0]);
 }

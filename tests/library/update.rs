@@ -264,37 +264,6 @@ fn sixteen_threads_reuse_sixteen_connections() {
 }
 
 #[test]
-fn a_contradictory_confirmation_leaves_the_update_in_doubt() {
-    for (body, words) in [
-        (
-            format!(r#"{{"session_id":"{SESSION}","status":"Declined"}}"#),
-            "says that the session is Declined",
-        ),
-        (
-            format!(r#"{{"session_id":"{SESSION}","session_id":"{SESSION}"}}"#),
-            "answered 200 with JSON that is not Didit's",
-        ),
-    ] {
-        let server = Server::always(answer(200, &[], body));
-        let error = server
-            .client()
-            .update_status(&session_id(), &StatusUpdate::approved())
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::UnexpectedResponse);
-        assert_eq!((error.verdict(), error.is_retryable()), (Verdict::Unknown, false));
-        assert!(error.to_string().contains(words), "{error}");
-        assert_eq!(server.session_requests().len(), 1);
-    }
-    let server = Server::always(answer(
-        200,
-        &[],
-        format!(r#"{{"session_id":"{SESSION}","status":"approved"}}"#),
-    ));
-    let updated = server.client().update_status(&session_id(), &StatusUpdate::approved());
-    assert_eq!(updated.unwrap().session_id, session_id());
-}
-
-#[test]
 fn a_client_and_an_error_are_unwind_safe() {
     fn is_unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
     is_unwind_safe::<Client>();
