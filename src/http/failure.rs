@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ureq::{Error as E, Timeout};
 
-use super::MAX_HEADERS;
+use super::limits::MAX_HEADERS;
 use super::tls;
 use crate::error::ErrorKind::{self, Network, Timeout as TimedOut, UnexpectedResponse};
 use crate::text::{in_words, sanitize, system_message};

@@ -2,6 +2,7 @@
 
 mod dns;
 mod failure;
+mod limits;
 mod proxy;
 mod tcp;
 mod tls;
@@ -18,30 +19,20 @@ use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
 use self::dns::DnsCache;
 use self::failure::{Context, phase_of};
+use self::limits::{INPUT_BUFFER, MAX_HEADERS, OUTPUT_BUFFER};
 use self::tcp::{CUT_OFF, TcpConnector};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
 pub(crate) use failure::{Failure, Phase};
+pub(crate) use limits::{MAX_BODY, MAX_TIMEOUT};
 pub(crate) use ureq::http::Method;
 pub(crate) use url::{base_url, host};
 
-type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
-
-/// The largest body that is read: 64 KiB, far more than any documented answer.
-pub(crate) const MAX_BODY: u64 = 64 * 1024;
-const MAX_HEADERS: usize = 64 * 1024;
-/// ureq's default is 128 KiB, and filling that with zeros is half of the work of an update. One byte more than the
-/// largest head of an answer, or ureq would report a larger head as a lost connection.
-const INPUT_BUFFER: usize = MAX_HEADERS + 1;
-/// Enough for the largest head of a request: 8 KiB of base URL, 16 KiB of token, 1 KiB of user agent, and the rest.
-const OUTPUT_BUFFER: usize = 32 * 1024;
 const MAX_USER_AGENT: usize = 1024;
-/// A year: the longest timeout, and the longest deadline. Added to the current time, it must not overflow.
-pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(31_536_000);
 /// How long idle connections are reused. Servers and firewalls drop them after 5 s or more.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
-/// How long no idle connection is reused after one was lost. This is longer than the back-off before a retry.
+/// After a loss, idle connections are not reused for this long. It is longer than the back-off before a retry.
 const RECONNECT_FOR: Duration = Duration::from_secs(15);
 
 /// How to reach a host, as configured.

@@ -19,7 +19,7 @@ use ureq::{Error, Timeout};
 
 use super::dns::DnsCache;
 use super::failure::loss;
-use super::{INPUT_BUFFER, MAX_TIMEOUT, OUTPUT_BUFFER};
+use super::limits::{INPUT_BUFFER, MAX_TIMEOUT, OUTPUT_BUFFER};
 
 /// How long the first try of each of several addresses may take. curl uses the same time.
 const FIRST_TRY: Duration = Duration::from_millis(250);

@@ -2,8 +2,6 @@
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
-use crate::http::Config;
-
 const DER: &str = "it is DER: convert it with `openssl x509 -inform DER -in FILE -out ca.pem`";
 const PKCS7: &str = "it contains PKCS #7: convert it with `openssl pkcs7 -print_certs -in FILE -out ca.pem`";
 const PKCS7_DER: &str = "it is PKCS #7: convert it with `openssl pkcs7 -inform DER -print_certs -in FILE -out ca.pem`";
@@ -11,11 +9,11 @@ const PKCS7_DER: &str = "it is PKCS #7: convert it with `openssl pkcs7 -inform D
 const OTHER_CERTIFICATE: &str = "it contains a TRUSTED CERTIFICATE or X509 CERTIFICATE: convert it with `openssl crl2pkcs7 \
                                  -nocrl -certfile FILE | openssl pkcs7 -print_certs -out ca.pem`";
 
-/// Sets up TLS with these root certificates, or with the default ones.
+/// Returns the configuration of TLS with these root certificates, or with the default ones.
 ///
 /// # Errors
 /// What is wrong with the certificates.
-pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config, &'static str> {
+pub(super) fn config(pem: Option<&[u8]>) -> Result<TlsConfig, &'static str> {
     let (provider, roots) = if cfg!(feature = "platform-verifier") {
         (TlsProvider::Rustls, RootCerts::PlatformVerifier)
     } else if cfg!(any(feature = "rustls", feature = "rustls-no-provider")) {
@@ -31,7 +29,7 @@ pub(super) fn configure(config: Config, pem: Option<&[u8]>) -> Result<Config, &'
         Some(provider) => tls.unversioned_rustls_crypto_provider(provider.clone()),
         None => tls,
     };
-    Ok(config.tls_config(tls.build()))
+    Ok(tls.build())
 }
 
 /// Returns the certificates of a PEM file. Skips keys, parameters and revocation lists, but no certificate. ureq and
