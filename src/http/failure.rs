@@ -36,6 +36,9 @@ pub(crate) enum Phase {
     Receiving,
 }
 
+/// Why a tunnel cannot be used, as the text of an error.
+pub(super) const TUNNEL_NOT_CLEAN: &str = "the proxy closed the tunnel, or sent data that no request had asked for";
+
 /// What the text of a failure mentions.
 pub(super) struct Context<'a> {
     /// With its port, unless that is the default of the scheme.
@@ -120,6 +123,7 @@ impl Context<'_> {
                 format!("no connection within {}", in_words(self.connect_timeout))
             }
             E::Timeout(_) => format!("no connection within {}", in_words(self.timeout)),
+            E::ConnectProxyFailed(text) if text == TUNNEL_NOT_CLEAN => text.clone(),
             E::ConnectProxyFailed(_) => match proxy_status(error) {
                 Some(status) => format!("the proxy answered {status}"),
                 None => "the proxy closed the connection".into(),

@@ -284,12 +284,12 @@ impl Http {
 
 /// Returns what opens connections: directly or through a proxy's tunnel, and with TLS or without.
 fn connector(dns: DnsCache) -> impl Connector {
-    let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector { dns });
+    let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector { dns }).chain(tls::TrackRecords);
     #[cfg(any(feature = "rustls", feature = "rustls-no-provider"))]
     let connector = connector.chain(ureq::unversioned::transport::RustlsConnector::default());
     #[cfg(all(feature = "native-tls", not(any(feature = "rustls", feature = "rustls-no-provider"))))]
     let connector = connector.chain(ureq::unversioned::transport::NativeTlsConnector::default());
-    connector.chain(tls::WatchHandshake)
+    connector.chain(tls::WatchTls)
 }
 
 /// Returns how long connecting may take. A fifth of `timeout` remains for sending the request and reading the response.

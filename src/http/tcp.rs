@@ -18,7 +18,7 @@ use ureq::unversioned::transport::{
 use ureq::{Error, Timeout};
 
 use super::dns::DnsCache;
-use super::failure::loss;
+use super::failure::{TUNNEL_NOT_CLEAN, loss};
 use super::limits::{INPUT_BUFFER, MAX_TIMEOUT, OUTPUT_BUFFER};
 
 /// How long the first try of each of several addresses may take. curl uses the same time.
@@ -38,8 +38,12 @@ impl<In: Transport> Connector<In> for TcpConnector {
     type Out = Either<In, TcpTransport>;
 
     fn connect(&self, details: &ConnectionDetails, tunnel: Option<In>) -> Result<Option<Self::Out>, Error> {
-        if let Some(tunnel) = tunnel {
-            return Ok(Some(Either::A(tunnel)));
+        if let Some(mut tunnel) = tunnel {
+            // What a proxy sends unasked must not answer a request.
+            return match tunnel.is_open() {
+                true => Ok(Some(Either::A(tunnel))),
+                false => Err(Error::ConnectProxyFailed(TUNNEL_NOT_CLEAN.into())),
+            };
         }
         // With a proxy, ureq also calls this before it looks up the proxy.
         let time::Instant::Exact(start) = details.now else {

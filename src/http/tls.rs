@@ -1,6 +1,7 @@
 //! TLS: whether it is available, and its configuration.
 
 mod errors;
+mod records;
 #[cfg(any(feature = "rustls", feature = "rustls-no-provider", feature = "native-tls"))]
 mod roots;
 mod watch;
@@ -11,7 +12,8 @@ use ureq::typestate::AgentScope;
 use crate::error::{Error, Result};
 
 pub(super) use errors::refusal;
-pub(super) use watch::{CERTIFICATE_REQUIRED, WatchHandshake};
+pub(super) use records::TrackRecords;
+pub(super) use watch::{CERTIFICATE_REQUIRED, WatchTls};
 
 const ROOTS: &str = "root_certificates (DIDIT_CA_FILE)";
 

@@ -89,6 +89,28 @@ fn an_update_is_sent_through_a_tunnel() {
 }
 
 #[test]
+fn what_a_proxy_sends_unasked_never_answers_an_update() {
+    let body = format!(r#"{{"session_id":"{}"}}"#, session_id());
+    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    for unasked in [&*response, &response[..20], "\r\n"] {
+        let greeting = Vec::leak(format!("{ESTABLISHED}{unasked}").into_bytes());
+        let (server, heads) = proxy(std::str::from_utf8(greeting).unwrap(), vec![]);
+        let error = decline(&through_proxy(server.url(), api_key())).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::Network, Verdict::NotApplied),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("sent data that no request had asked for"),
+            "{error}"
+        );
+        assert_eq!(lock(&heads).len(), 3, "a retry may help");
+        assert_eq!(server.requests().len(), 0);
+    }
+}
+
+#[test]
 fn each_host_has_a_tunnel_that_is_reused() {
     let turns = vec![crate::support::token("the-token"), confirmed(), confirmed()];
     let (server, heads) = proxy(ESTABLISHED, turns);

@@ -819,15 +819,20 @@ fn a_redirect_to_plain_http_is_not_followed() {
     assert_eq!(plain.connections(), 0);
 }
 
-/// Writes each response as a TLS record of its own, and all of them in one segment.
+/// Writes each response as TLS records of its own, and all of them in one segment. Holds back the end of the segment until
+/// the client sends something more.
 struct OneSegment {
     connection: ServerConnection,
     stream: TcpStream,
+    hold: usize,
+    held: Vec<u8>,
 }
 
 impl Read for OneSegment {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        rustls::Stream::new(&mut self.connection, &mut self.stream).read(buffer)
+        let amount = rustls::Stream::new(&mut self.connection, &mut self.stream).read(buffer)?;
+        self.stream.write_all(&std::mem::take(&mut self.held))?;
+        Ok(amount)
     }
 }
 
@@ -842,6 +847,8 @@ impl Write for OneSegment {
                 self.connection.write_tls(&mut segment)?;
             }
         }
+        let hold = if rest.is_empty() { 0 } else { self.hold };
+        self.held = segment.split_off(segment.len() - hold);
         self.stream.write_all(&segment)?;
         Ok(bytes.len())
     }
@@ -851,34 +858,111 @@ impl Write for OneSegment {
     }
 }
 
+/// A confirmation with a header of this length.
+fn padded(padding: usize) -> Vec<u8> {
+    let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
+    match answer(200, &[("x-padding", &"p".repeat(padding))], body).remove(0) {
+        Step::Send(bytes) => bytes,
+        step => panic!("{step:?} is not a whole response"),
+    }
+}
+
+/// Approves a session, and gets these responses at once, but for the last bytes. Then declines it, which the server refuses.
+fn assert_nothing_is_left(responses: Vec<u8>, hold: usize) {
+    let authority = Authority::new("private");
+    let config = authority.certify("127.0.0.1");
+    let answers = move |request: &Request| match request.text().contains("Declined") {
+        true => answer(400, &[], r#"{"detail":"no"}"#),
+        false => vec![Step::Send(responses.clone())],
+    };
+    let wrap = move |stream| -> Box<dyn Stream> {
+        let mut connection = ServerConnection::new(config.clone()).unwrap();
+        connection.set_buffer_limit(None);
+        Box::new(OneSegment {
+            connection,
+            stream,
+            hold,
+            held: Vec::new(),
+        })
+    };
+    let server = Server::start_wrapped(wrap, answers);
+    let client = trusting(&server, &authority.pem);
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    let error = client
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .expect_err("the server rejected it");
+    assert_eq!(error.status(), Some(400), "hold {hold}: {error}");
+    assert_eq!(server.connections(), 2);
+}
+
 #[test]
 fn a_second_response_never_answers_the_next_update() {
-    let authority = Authority::new("private");
     for padding in [0, 3000, 6000, 15_000, 40_000] {
+        assert_nothing_is_left([padded(0), padded(padding)].concat(), 0);
+    }
+}
+
+#[test]
+fn a_second_response_whose_record_arrived_in_part_never_answers_the_next_update() {
+    // 16 bytes of the record are its authentication tag. A TLS library keeps the rest of the record until that arrives.
+    for hold in [1, 15, 16, 17, 100] {
+        assert_nothing_is_left([padded(0), padded(100)].concat(), hold);
+    }
+    // The first bytes of its header.
+    let second = padded(0).len() + 5 + 1 + 16;
+    for arrived in [1, 4, 5, 6] {
+        assert_nothing_is_left([padded(0), padded(0)].concat(), second - arrived);
+    }
+}
+
+#[test]
+fn a_second_response_that_tls_has_decrypted_already_never_answers_the_next_update() {
+    // The first response fills the client's buffer to the last byte, so the second one stays in the TLS library.
+    let buffer = 64 * 1024 + 1;
+    for missing in [0, 1, 2] {
+        let first = padded(buffer - padded(0).len() - missing);
+        assert_eq!(first.len(), buffer - missing);
+        assert_nothing_is_left([first, padded(0)].concat(), 0);
+    }
+}
+
+#[test]
+fn a_tls_error_after_the_request_was_read_leaves_the_update_in_doubt() {
+    // A record that cannot be decrypted, and two alerts in the clear, of which TLS 1.3 allows none here.
+    for garbage in [
+        &[
+            23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+        ][..],
+        &[21, 3, 3, 0, 2, 2, 40],
+        &[21, 3, 3, 0, 2, 2, 116],
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ] {
+        let authority = Authority::new("private");
         let config = authority.certify("127.0.0.1");
-        let answers = move |request: &Request| {
-            if request.text().contains("Declined") {
-                return answer(400, &[], r#"{"detail":"no"}"#);
-            }
-            let confirmed = |padding| {
-                let body = format!(r#"{{"session_id":"{SESSION}"}}"#);
-                match answer(200, &[("x-padding", &"p".repeat(padding))], body).remove(0) {
-                    Step::Send(bytes) => bytes,
-                    step => panic!("{step:?} is not a whole response"),
-                }
-            };
-            vec![Step::Send([confirmed(0), confirmed(padding)].concat())]
-        };
-        let wrap = move |stream| -> Box<dyn Stream> {
-            let connection = ServerConnection::new(config.clone()).unwrap();
-            Box::new(OneSegment { connection, stream })
-        };
-        let server = Server::start_wrapped(wrap, answers);
-        let client = trusting(&server, &authority.pem);
-        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
-        let error = client
-            .update_status(&session_id(), &StatusUpdate::declined())
-            .expect_err("the server rejected it");
-        assert_eq!(error.status(), Some(400), "{padding}: {error}");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let error = thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut socket = listener.accept().unwrap().0;
+                let connection = ServerConnection::new(config).unwrap();
+                let stream = StreamOwned::new(connection, socket.try_clone().unwrap());
+                let request = read_request(&mut BufReader::new(stream), 0, None).unwrap();
+                assert_eq!(request.method, "PATCH");
+                socket.write_all(garbage).unwrap();
+                let _ = socket.read(&mut [0; 64]);
+            });
+            install_provider();
+            let builder = Client::builder(Credentials::api_key(API_KEY)).base_url(&url).proxy("");
+            let client = builder.root_certificates(&authority.pem).retry(RetryPolicy::none());
+            let client = client.timeout(LONG).build().unwrap();
+            client
+                .update_status(&session_id(), &StatusUpdate::approved())
+                .unwrap_err()
+        });
+        assert_eq!(
+            (error.kind(), error.verdict()),
+            (ErrorKind::Network, Verdict::Unknown),
+            "{error}"
+        );
     }
 }

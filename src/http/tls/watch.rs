@@ -1,4 +1,4 @@
-//! A layer above TLS, which watches the handshake.
+//! A layer above TLS, which watches the end of the handshake, and whether TLS may hold more data back.
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time};
 use ureq::{Proxy, ProxyProtocol};
@@ -9,9 +9,9 @@ pub(in crate::http) const CERTIFICATE_REQUIRED: &str = "alert: CertificateRequir
 /// Watches a connection for the alert `certificate_required` until the server answers. In TLS 1.3, the server sends it
 /// after the client's part of the handshake, so the client may have sent the request already.
 #[derive(Debug)]
-pub(in crate::http) struct WatchHandshake;
+pub(in crate::http) struct WatchTls;
 
-impl<In: Transport> Connector<In> for WatchHandshake {
+impl<In: Transport> Connector<In> for WatchTls {
     type Out = Watched<In>;
 
     fn connect(&self, details: &ConnectionDetails, connected: Option<In>) -> Result<Option<Watched<In>>, ureq::Error> {
@@ -24,6 +24,8 @@ pub(in crate::http) struct Watched<In> {
     transport: In,
     /// Whether the server has answered, or this alert could not be about its handshake.
     is_over: bool,
+    /// Whether the last data filled the buffer. The TLS library may then hold more of it.
+    was_full: bool,
 }
 
 impl<In: Transport> Watched<In> {
@@ -32,6 +34,7 @@ impl<In: Transport> Watched<In> {
         let is_nested = proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
         Watched {
             is_over: is_nested || !transport.is_tls(),
+            was_full: false,
             transport,
         }
     }
@@ -47,6 +50,8 @@ impl<In: Transport> Transport for Watched<In> {
     }
 
     fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let buffers = self.transport.buffers();
+        let capacity = buffers.input().len() + buffers.input_append_buf().len();
         let mut received = self.transport.await_input(timeout);
         if !self.is_over && received.as_ref().is_err_and(requires_certificate) {
             // rustls reports an alert before it returns data that it decrypted earlier.
@@ -57,12 +62,13 @@ impl<In: Transport> Transport for Watched<In> {
             };
         }
         self.is_over |= matches!(received, Ok(true));
+        self.was_full = self.transport.buffers().input().len() == capacity;
         received
     }
 
     fn is_open(&mut self) -> bool {
         // What is left here was decrypted together with the last response.
-        self.transport.buffers().input().is_empty() && self.transport.is_open()
+        !self.was_full && self.transport.buffers().input().is_empty() && self.transport.is_open()
     }
 
     fn is_tls(&self) -> bool {
