@@ -26,6 +26,16 @@ impl Deadline {
         }
     }
 
+    /// Returns a deadline an hour from now, of which not even the reserve is left.
+    #[cfg(test)]
+    pub(crate) fn with_used_reserve() -> Deadline {
+        let hour = Duration::from_secs(3600);
+        Deadline {
+            end: Instant::now() + hour,
+            reserve: 2 * hour,
+        }
+    }
+
     /// Returns the same deadline, but at most `limit` from now.
     pub(crate) fn at_most(self, limit: Duration) -> Deadline {
         let end = self.end.min(Instant::now() + limit.min(MAX_TIMEOUT));

@@ -248,10 +248,11 @@ impl Client {
         update.to_body(self.shared.version).map(drop)
     }
 
-    /// Returns the rate limit from the latest answer of the session host, or `None` if no answer had one yet.
+    /// Returns the rate limit of updates from the latest response to one, or `None` if no response had one, or its window
+    /// is over.
     ///
-    /// Clones share it. Errors from Didit update it as well. A program that sends many updates can use it to slow down
-    /// before Didit refuses requests.
+    /// Clones share it. Refusals update it as well. A program that sends many updates can use it to slow down before
+    /// Didit refuses requests.
     ///
     /// ```no_run
     /// use didit::Client;
@@ -260,16 +261,18 @@ impl Client {
     ///     let Some(limit) = client.rate_limit() else { return };
     ///     // Didit advises clients to slow down once less than 15 % of the limit remains.
     ///     if limit.remaining.saturating_mul(100) < limit.limit.saturating_mul(15) {
-    ///         std::thread::sleep(limit.reset_after.unwrap_or_default());
+    ///         // Spread what remains over the rest of the window, instead of waiting for its end.
+    ///         let left = limit.reset_after.unwrap_or_default();
+    ///         std::thread::sleep(left / u32::try_from(limit.remaining.max(1)).unwrap_or(u32::MAX));
     ///     }
     /// }
     /// ```
     #[must_use]
     pub fn rate_limit(&self) -> Option<RateLimit> {
-        *self.shared.rate_limit()
+        self.shared.rate_limit()
     }
 
-    /// Returns the URL of the session host, without a trailing slash.
+    /// Returns the base URL, without a trailing slash.
     ///
     /// ```
     /// use didit::{ApiVersion, Client, Credentials};
@@ -324,7 +327,8 @@ impl Client {
     }
 }
 
-// A panic cannot leave a client in an invalid state: all of its state is behind locks that recover.
+// A panic cannot leave the client's own state invalid: it is behind locks that recover. The lock of ureq's pool does not: if a
+// logger panics while ureq holds it, later calls panic as well.
 impl UnwindSafe for Client {}
 impl RefUnwindSafe for Client {}
 

@@ -1,6 +1,7 @@
 //! One request about a session and its response: authorize, send, note the rate limit, judge, confirm.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::call::Deadline;
 use crate::credentials::{Authorization, Credential};
@@ -24,12 +25,19 @@ pub(crate) struct Shared {
     pub(crate) base_url: String,
     pub(crate) version: ApiVersion,
     pub(crate) retry: RetryPolicy,
-    pub(crate) rate_limit: Mutex<Option<RateLimit>>,
+    /// The rate limit from the latest response to an update that had one, and when it arrived.
+    pub(crate) rate_limit: Mutex<Option<(RateLimit, Instant)>>,
 }
 
 impl Shared {
-    pub(crate) fn rate_limit(&self) -> MutexGuard<'_, Option<RateLimit>> {
+    fn latest_rate_limit(&self) -> MutexGuard<'_, Option<(RateLimit, Instant)>> {
         self.rate_limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the rate limit of updates, if its window is not over.
+    pub(crate) fn rate_limit(&self) -> Option<RateLimit> {
+        let latest = *self.latest_rate_limit();
+        latest.and_then(|(limit, arrived)| limit.after(arrived.elapsed()))
     }
 
     /// Reads the status of a session.
@@ -90,8 +98,11 @@ impl Shared {
             Operation::FetchToken | Operation::ReadSession => (None, false),
         };
         let result = self.http.send(&request, timeout, send_by, new_connection);
-        if let Some(latest) = result.as_ref().ok().and_then(RateLimit::read) {
-            *self.rate_limit() = Some(latest);
+        // Reads have a limit of their own.
+        if let (Operation::SetStatus(_), Ok(response)) = (operation, &result) {
+            if let Some(latest) = RateLimit::read(response) {
+                *self.latest_rate_limit() = Some((latest, Instant::now()));
+            }
         }
         let secrets = credential.secrets();
         response::complete_200(result, &request, operation, deadline, &secrets).map_err(|error| match error.status() {

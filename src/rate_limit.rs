@@ -5,20 +5,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::http::Response;
 use crate::retry::MAX_DELAY;
 
-/// Holds the rate limit from the headers of an answer ([Didit's API, §7](crate::didit_api#7-rate-limits)).
+/// Didit's window, and how long a limit without a reset time counts.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// The rate limit of updates ([Didit's API, §7](crate::didit_api#7-rate-limits)).
 ///
 /// Didit advises clients to slow down once `remaining` is below 15 % of `limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateLimit {
-    /// The number of requests that Didit allows in a window: `X-RateLimit-Limit`.
+    /// The number of updates that Didit allows in a window: `X-RateLimit-Limit`.
     pub limit: u64,
-    /// The number of requests that are left in this window: `X-RateLimit-Remaining`.
+    /// The number of updates that are left in this window: `X-RateLimit-Remaining`.
     pub remaining: u64,
     /// The time when the limit resets, by the server's clock: `X-RateLimit-Reset`.
     pub reset: Option<SystemTime>,
-    /// The time from the answer to `reset`, or zero if that has passed. It is based on the `Date` of the answer, so a
-    /// wrong local clock does not matter.
+    /// The time that is left until `reset`. It is based on the `Date` of the response, so a wrong local clock does not
+    /// matter.
     pub reset_after: Option<Duration>,
 }
 
@@ -33,6 +36,13 @@ impl RateLimit {
             reset,
             reset_after: reset.map(|moment| moment.duration_since(response.date()).unwrap_or_default()),
         })
+    }
+
+    /// Returns what the limit is this long after its response, or `None` if its window is over.
+    pub(crate) fn after(mut self, elapsed: Duration) -> Option<RateLimit> {
+        let left = self.reset_after.unwrap_or(WINDOW).checked_sub(elapsed)?;
+        self.reset_after = self.reset_after.map(|_| left);
+        Some(self).filter(|_| !left.is_zero())
     }
 }
 
@@ -74,6 +84,31 @@ mod tests {
     use super::*;
 
     const DAY: Duration = Duration::from_secs(86400);
+
+    #[test]
+    fn a_rate_limit_counts_down_and_ends_with_its_window() {
+        let seconds = Duration::from_secs;
+        let limit = |reset_after| RateLimit {
+            limit: 300,
+            remaining: 0,
+            reset: None,
+            reset_after,
+        };
+        for (reset_after, elapsed, left) in [
+            (Some(5), 0, Some(Some(5))),
+            (Some(5), 4, Some(Some(1))),
+            (Some(5), 5, None),
+            (Some(5), 500, None),
+            (Some(0), 0, None),
+            (None, 0, Some(None)),
+            (None, 59, Some(None)),
+            (None, 60, None),
+        ] {
+            let expected = left.map(|left: Option<u64>| limit(left.map(seconds)));
+            let actual = limit(reset_after.map(seconds)).after(seconds(elapsed));
+            assert_eq!(actual, expected, "{reset_after:?} {elapsed}");
+        }
+    }
 
     #[test]
     fn a_requested_wait_is_parsed_from_seconds_a_date_or_a_reset_time() {

@@ -142,3 +142,49 @@ fn decided_otherwise(kind: ErrorKind, found: &SessionStatus) -> Error {
             "someone else may have decided, or it was so before; to replace a decision, use `ensure_status`";
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::Client;
+    use crate::credentials::Credentials;
+
+    #[test]
+    fn a_read_that_uses_up_the_reserve_leaves_the_earlier_doubt_as_the_error() {
+        let mut server = mockito::Server::new();
+        let read = server
+            .mock("GET", "/v3/session/abc/decision/")
+            .with_body(r#"{"session_id":"abc","status":"In Review"}"#)
+            .create();
+        let updated = server
+            .mock("PATCH", "/v3/session/abc/update-status/")
+            .expect(0)
+            .create();
+        let builder = Client::builder(Credentials::api_key("key")).base_url(server.url());
+        let client = builder.proxy("").build().unwrap();
+        let (id, update) = ("abc".parse().unwrap(), StatusUpdate::approved());
+        let (deadline, subject) = (Deadline::with_used_reserve(), || "setting".to_owned());
+        let change = Change {
+            client: &client.shared,
+            deadline,
+            id: &id,
+            update: &update,
+            body: b"{}",
+            rules: &Rules {
+                reads_first: false,
+                may_replace: &|status| !status.is_decided(),
+            },
+        };
+        let doubt = Error::new(ErrorKind::Network, Verdict::Unknown, "no response").with_retryable(true);
+        let policy = RetryPolicy::default().base_delay(Duration::ZERO);
+        let mut attempts = Attempts::new(&policy, Deadline::after(Duration::MAX, Duration::ZERO), &subject);
+        attempts.wait_after(doubt).unwrap();
+        let error = change.make(attempts).unwrap_err();
+        assert_eq!((error.kind(), error.verdict()), (ErrorKind::Network, Verdict::Unknown));
+        assert!(error.summary().starts_with("setting: no response"), "{error}");
+        read.assert();
+        updated.assert();
+    }
+}

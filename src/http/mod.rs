@@ -3,6 +3,7 @@
 mod dns;
 mod failure;
 mod limits;
+mod observed;
 mod proxy;
 mod tcp;
 mod tls;
@@ -20,7 +21,8 @@ use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 use self::dns::DnsCache;
 use self::failure::{Context, phase_of};
 use self::limits::{INPUT_BUFFER, MAX_HEADERS, OUTPUT_BUFFER};
-use self::tcp::{CUT_OFF, TcpConnector};
+use self::observed::Observed;
+use self::tcp::TcpConnector;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
@@ -181,10 +183,10 @@ impl Http {
         };
         let lost_at = *self.lost_at();
         let reconnect = new_connection || lost_at.is_some_and(|lost_at| start < lost_at + RECONNECT_FOR);
-        CUT_OFF.set(false);
+        Observed::reset();
         let result = match self.run(request, &mut outgoing, timeout, reconnect) {
             // This cannot confirm an update that the server has not read to its end.
-            Ok(response) if CUT_OFF.get() && response.status() == 200 => {
+            Ok(response) if Observed::get().cut_off && response.status() == 200 => {
                 let error = io::Error::other("it answered 200 before it had the whole request");
                 Err(self.failure(request, &error.into(), Phase::Sent, timeout))
             }

@@ -5,7 +5,6 @@
 //! `ureq::unversioned` this module uses `Connector`, `Transport` and the types in their signatures, `Either` and
 //! `LazyBuffers`.
 
-use std::cell::Cell;
 use std::fmt;
 use std::io::{self, ErrorKind as Io, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,6 +19,7 @@ use ureq::{Error, Timeout};
 use super::dns::DnsCache;
 use super::failure::{TUNNEL_NOT_CLEAN, loss};
 use super::limits::{INPUT_BUFFER, MAX_TIMEOUT, OUTPUT_BUFFER};
+use super::observed::Observed;
 
 /// How long the first try of each of several addresses may take. curl uses the same time.
 const FIRST_TRY: Duration = Duration::from_millis(250);
@@ -101,12 +101,6 @@ fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<(TcpStream, Soc
     Err(failure)
 }
 
-thread_local! {
-    /// Whether the peer answered a request of this thread and ended the connection before it had all of the request. ureq
-    /// cannot return this beside the answer.
-    pub(super) static CUT_OFF: Cell<bool> = const { Cell::new(false) };
-}
-
 /// A TCP connection that is reset when it is dropped, unless it is idle.
 pub(super) struct TcpTransport {
     stream: TcpStream,
@@ -174,7 +168,7 @@ impl Transport for TcpTransport {
                 Err(error) if is_repeatable(&error) => self.wait = None,
                 // The peer ended the connection. If it sent a reason first, such as a TLS alert, the caller reads that.
                 Err(error) if loss(&error).is_some() && matches!(self.stream.peek(&mut [0]), Ok(1)) => {
-                    CUT_OFF.set(true);
+                    Observed::note_cut_off();
                     break;
                 }
                 Err(error) => return Err(error.into()),
@@ -488,6 +482,7 @@ mod tests {
         drop(peer);
         wait_for(|| transport.stream.peek(&mut [0]).is_ok());
         assert!(!transport.is_open());
+        assert!(!reset_after(b"").is_open());
     }
 
     #[test]

@@ -309,6 +309,34 @@ fn a_200_before_the_whole_update_was_sent_does_not_confirm_it() {
 }
 
 #[test]
+fn a_request_that_was_cut_off_does_not_affect_the_next_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let builder = Client::builder(api_key()).base_url(format!("http://{}", listener.local_addr().unwrap()));
+    let client = build(builder.proxy(""), RetryPolicy::none(), Network);
+    let send = |stream: &mut TcpStream, steps: Vec<Step>| {
+        for step in steps {
+            let Step::Send(bytes) = step else { unreachable!() };
+            stream.write_all(&bytes).unwrap();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 1024]).unwrap();
+            send(&mut stream, no_such_session());
+            // Dropped with unread data, the connection is reset.
+            drop(stream);
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            read_request(&mut stream, 1, None).unwrap();
+            send(stream.get_mut(), confirmed());
+        });
+        let large = StatusUpdate::approved().comment("x".repeat(16 << 20));
+        failed_update("cut off", &client, &large, (NotFound, NotApplied, false));
+        client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    });
+}
+
+#[test]
 fn a_response_that_takes_too_long_is_a_timeout() {
     // Padded, so that it takes longer than `TIMEOUT`.
     let body = format!(r#"{{"session_id":"{SESSION}"{}}}"#, " ".repeat(200));

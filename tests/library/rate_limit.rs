@@ -1,8 +1,10 @@
-//! `Client::rate_limit` returns the limit that the latest response reported.
+//! `Client::rate_limit` returns the limit that the latest response to an update reported, while it lasts.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use didit::{Client, Credentials, RetryPolicy, SessionId, StatusUpdate};
+
+use crate::support::{SESSION, Server, answer, session_id};
 
 #[test]
 fn clones_share_the_rate_limit_of_the_latest_response_even_of_an_error() {
@@ -35,11 +37,14 @@ fn clones_share_the_rate_limit_of_the_latest_response_even_of_an_error() {
     let seen = clone.rate_limit().unwrap();
     assert_eq!((seen.limit, seen.remaining), (300, 44));
     assert_eq!(seen.reset, Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)));
-    assert_eq!(
-        seen.reset_after,
-        Some(Duration::from_secs(30)),
-        "measured by the server's clock"
+    let left = seen.reset_after.unwrap();
+    let seconds = Duration::from_secs;
+    assert!(
+        left <= seconds(30) && left > seconds(20),
+        "by the server's clock: {left:?}"
     );
+    let later = clone.rate_limit().unwrap().reset_after.unwrap();
+    assert!(later < left, "it counts down");
 
     let headers = [
         headers[0],
@@ -49,7 +54,11 @@ fn clones_share_the_rate_limit_of_the_latest_response_even_of_an_error() {
     ];
     answer(200, r#"{"session_id":"abc"}"#, &headers).unwrap();
     let seen = clone.rate_limit().unwrap();
-    assert_eq!(seen.reset_after, Some(Duration::from_millis(30_250)), "milliseconds");
+    let left = seen.reset_after.unwrap();
+    assert!(
+        left > seconds(30) && left <= Duration::from_millis(30_250),
+        "milliseconds: {left:?}"
+    );
 
     let headers = [("x-ratelimit-limit", "300"), ("x-ratelimit-remaining", "0")];
     answer(429, "{}", &headers).unwrap_err();
@@ -64,6 +73,31 @@ fn clones_share_the_rate_limit_of_the_latest_response_even_of_an_error() {
     )
     .unwrap_err();
     assert_eq!(clone.rate_limit(), Some(seen));
+
+    // A window that is over says nothing.
+    let headers = [
+        ("x-ratelimit-limit", "300"),
+        ("x-ratelimit-remaining", "0"),
+        ("x-ratelimit-reset", "1700000000"),
+        ("date", "Tue, 14 Nov 2023 22:13:21 GMT"),
+    ];
+    answer(200, r#"{"session_id":"abc"}"#, &headers).unwrap();
+    assert_eq!(clone.rate_limit(), None);
+}
+
+#[test]
+fn the_rate_limit_of_reads_is_not_that_of_updates() {
+    let limit = |left| [("x-ratelimit-limit", "300"), ("x-ratelimit-remaining", left)];
+    let body = format!(r#"{{"session_id":"{SESSION}","status":"In Review"}}"#);
+    let read = |left| answer(200, &limit(left), &body);
+    let updated = answer(200, &limit("7"), format!(r#"{{"session_id":"{SESSION}"}}"#));
+    let server = Server::script(vec![read("99"), updated, read("98")]);
+    let client = server.api_key_client();
+    client.session(&session_id()).unwrap();
+    assert_eq!(client.rate_limit(), None);
+    client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    client.session(&session_id()).unwrap();
+    assert_eq!(client.rate_limit().unwrap().remaining, 7);
 }
 
 #[test]

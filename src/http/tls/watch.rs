@@ -92,11 +92,14 @@ mod tests {
 
     /// A connection that receives these results, the last one first.
     #[derive(Debug)]
-    struct Scripted(Vec<Result<bool, &'static str>>);
+    struct Scripted {
+        results: Vec<Result<bool, &'static str>>,
+        buffers: LazyBuffers,
+    }
 
     impl Transport for Scripted {
         fn buffers(&mut self) -> &mut dyn Buffers {
-            Box::leak(Box::new(LazyBuffers::new(0, 0)))
+            &mut self.buffers
         }
 
         fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), ureq::Error> {
@@ -104,7 +107,7 @@ mod tests {
         }
 
         fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
-            let received = self.0.pop().unwrap_or(Err("nothing more"));
+            let received = self.results.pop().unwrap_or(Err("nothing more"));
             received.map_err(|text| io::Error::new(io::ErrorKind::InvalidData, text).into())
         }
 
@@ -144,7 +147,11 @@ mod tests {
             for (proxy, is_nested) in [(None, false), (Some("http://a"), false), (Some("https://a"), true)] {
                 let script = received.iter().rev().copied().collect();
                 let proxy = proxy.map(|proxy| Proxy::new(proxy).unwrap());
-                let mut connection = Watched::new(Scripted(script), proxy.as_ref());
+                let script = Scripted {
+                    results: script,
+                    buffers: LazyBuffers::new(1, 1),
+                };
+                let mut connection = Watched::new(script, proxy.as_ref());
                 let error = loop {
                     if let Err(error) = connection.await_input(timeout) {
                         break error;
