@@ -585,15 +585,13 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let journal = batch(&format!("batch {}", file.display())).journal.unwrap();
         assert_eq!(journal, dir.path().join("a.csv.journal"));
-        let mut special = ["-", "/dev/stdin", "/dev/null", "/dev/fd/0", "/proc/self/fd/0"]
-            .map(String::from)
-            .to_vec();
+        let special = ["-", "/dev/stdin", "/dev/null", "/dev/fd/0", "/proc/self/fd/0"].map(String::from);
         #[cfg(unix)]
-        {
+        let special = {
             let socket = dir.path().join("socket");
             std::os::unix::net::UnixListener::bind(&socket).unwrap();
-            special.push(socket.display().to_string());
-        }
+            [&special[..], &[socket.display().to_string()]].concat()
+        };
         for input in special {
             let problem = run(&format!("batch {input}")).unwrap_err().to_string();
             assert!(problem.contains("requires --journal FILE"), "{input}: {problem}");
