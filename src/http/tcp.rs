@@ -435,18 +435,23 @@ mod tests {
         peer.write_all(last_data).unwrap();
         SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
         drop(peer);
-        wait_for(|| SockRef::from(&transport.stream).peer_addr().is_err());
+        // Windows keeps the peer's address, and discards the data.
+        let is_reset = |error: io::Error| error.kind() == Io::ConnectionReset;
+        let stream = &transport.stream;
+        wait_for(|| stream.peer_addr().is_err() || stream.peek(&mut [0]).is_err_and(is_reset));
         transport
     }
 
     #[test]
     fn after_a_failed_write_the_last_data_of_the_peer_is_read() {
         let mut transport = reset_after(b"why");
-        for _ in 0..2 {
-            transport.transmit_output(8, within(LONG)).unwrap();
+        if !cfg!(windows) || transport.stream.peek(&mut [0]).is_ok() {
+            for _ in 0..2 {
+                transport.transmit_output(8, within(LONG)).unwrap();
+            }
+            assert!(transport.await_input(within(LONG)).unwrap());
+            assert_eq!(transport.buffers.input(), b"why");
         }
-        assert!(transport.await_input(within(LONG)).unwrap());
-        assert_eq!(transport.buffers.input(), b"why");
         let error = reset_after(b"").transmit_output(8, within(LONG)).unwrap_err();
         assert!(matches!(error, Error::Io(_)), "{error}");
     }

@@ -374,7 +374,8 @@ impl Shared {
 
     fn send(&self, stream: &mut dyn Stream, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
-            match stream.write(bytes) {
+            // In pieces: Windows accepts a write of any size, and under Wine one of 50 MB never returns.
+            match stream.write(&bytes[..bytes.len().min(64 * 1024)]) {
                 Ok(0) | Err(_) => return false,
                 Ok(n) => {
                     self.bytes_written.fetch_add(n, SeqCst);
