@@ -3,10 +3,17 @@
 # Needs root. Installs nft, ip, unshare and strace, and fails without them.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
+missing=()
 for package in nft:nftables ip:iproute2 unshare:util-linux strace:strace; do
-    command -v "${package%:*}" >/dev/null || { apt-get update -qq && apt-get install -y -qq "${package#*:}" >/dev/null; }
+    command -v "${package%:*}" >/dev/null || missing+=("${package#*:}")
 done
+if [ "${#missing[@]}" != 0 ]; then
+    sudo=$(command -v sudo || true)
+    $sudo apt-get update -qq
+    $sudo apt-get install -y -qq "${missing[@]}" >/dev/null
+fi
 cargo test --locked -p didit-cli --test machine --no-run
+# shellcheck disable=SC2016 # The inner shell expands them.
 exec unshare --net --mount bash -euo pipefail -c '
     ip link set lo up
     mount -t tmpfs tmpfs /mnt
