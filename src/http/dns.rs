@@ -32,16 +32,14 @@ const MAX_ADDRESSES: usize = 16;
 
 /// The addresses of all hosts of a client. Clones share them.
 #[derive(Clone)]
-pub(super) struct DnsCache(Arc<Shared>);
+pub(super) struct DnsCache(Arc<Lookups>);
 
 type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
-type Clock = dyn Fn() -> Instant + Send + Sync;
 
-struct Shared {
+struct Lookups {
     hosts: Mutex<Vec<Host>>,
-    answered: Condvar,
+    ended: Condvar,
     lookup: Box<Lookup>,
-    clock: Box<Clock>,
 }
 
 #[derive(Default)]
@@ -54,12 +52,21 @@ struct Host {
     is_stale: bool,
     /// The address that connected last, and whether a connection to it has failed since.
     last_connected: Option<(SocketAddr, bool)>,
-    /// Whether a thread is looking this host up now.
     in_flight: bool,
     /// How many lookups have ended.
     lookups: u64,
     /// When the latest lookup failed, if it did, and why, as the end of a message.
     failed: Option<(Instant, String)>,
+}
+
+/// How a request gets the addresses of a host.
+enum Decision {
+    Use(ResolvedSocketAddrs),
+    /// Wait for a lookup. If that fails or takes longer, use the old addresses.
+    Wait {
+        limit: Duration,
+        old: Option<ResolvedSocketAddrs>,
+    },
 }
 
 impl DnsCache {
@@ -69,15 +76,14 @@ impl DnsCache {
             // If the process is out of file descriptors, the system reports an unknown name.
             Err(error) => Err(UdpSocket::bind("0.0.0.0:0").err().unwrap_or(error)),
         };
-        DnsCache::with(Box::new(lookup), Box::new(Instant::now))
+        DnsCache::with(Box::new(lookup))
     }
 
-    fn with(lookup: Box<Lookup>, clock: Box<Clock>) -> DnsCache {
-        DnsCache(Arc::new(Shared {
+    fn with(lookup: Box<Lookup>) -> DnsCache {
+        DnsCache(Arc::new(Lookups {
             hosts: Mutex::default(),
-            answered: Condvar::new(),
+            ended: Condvar::new(),
             lookup,
-            clock,
         }))
     }
 
@@ -107,52 +113,35 @@ impl DnsCache {
     /// Returns the addresses of a host, from the cache or from a lookup.
     ///
     /// # Errors
-    /// `TimedOut` if there is no answer within `limit`, else the error of the system.
+    /// `TimedOut` if no lookup ends within `limit`, else the error of the system.
     fn addresses(&self, name: &str, port: u16, limit: Duration) -> io::Result<ResolvedSocketAddrs> {
         let unresolved = |kind, why: &str| io::Error::new(kind, format!("the name {name} could not be resolved{why}"));
-        let cache = &self.0;
-        let mut hosts = cache.hosts();
+        let mut hosts = self.0.hosts();
         let known = hosts.iter().position(|host| host.is(name, port));
         let index = known.unwrap_or_else(|| {
-            hosts.push(Host {
-                name: name.to_owned(),
-                port,
-                ..Host::default()
-            });
+            hosts.push(Host::new(name, port));
             hosts.len() - 1
         });
-        let now = (cache.clock)();
-        let host = &mut hosts[index];
-        let is_younger = |at: Instant, limit| now.saturating_duration_since(at) < limit;
-        let old = match &host.answer {
-            Some((addresses, at)) if is_younger(*at, FRESH_FOR) && !host.is_stale => return Ok(addresses.clone()),
-            Some((addresses, at)) if is_younger(*at, USABLE_FOR) => Some(addresses.clone()),
-            _ => None,
+        let now = Instant::now();
+        let (limit, old) = match hosts[index].decide(now, limit) {
+            Decision::Use(addresses) => return Ok(addresses),
+            Decision::Wait { limit, old } => (limit, old),
         };
-        let pausing = matches!(host.failed, Some((at, _)) if is_younger(at, RETRY_LOOKUP_AFTER));
-        let limit = match old {
-            // Stale addresses may not work, so this request waits for the lookup.
-            Some(old) if pausing || (host.in_flight && !host.is_stale) => return Ok(old),
-            Some(_) => limit.min(MAX_WAIT_FOR_REFRESH),
-            None => limit,
-        };
-        if !host.in_flight {
-            let (shared, name) = (cache.clone(), host.name.clone());
+        if !hosts[index].in_flight {
+            let (lookups, name) = (self.0.clone(), name.to_owned());
             let thread = thread::Builder::new().name("didit-lookup".into());
-            if thread.spawn(move || shared.look_up(index, &name, port)).is_err() {
-                host.failed = Some((now, String::new()));
+            if thread.spawn(move || lookups.look_up(index, &name, port)).is_err() {
+                hosts[index].failed = Some((now, String::new()));
                 return old.ok_or_else(|| unresolved(io::ErrorKind::Other, ": the system could not start a thread"));
             }
-            host.in_flight = true;
+            hosts[index].in_flight = true;
         }
-        let lookups = host.lookups;
+        let lookups = hosts[index].lookups;
         let pending = |hosts: &mut Vec<Host>| hosts[index].lookups == lookups;
-        let waited = cache.answered.wait_timeout_while(hosts, limit, pending);
+        let waited = self.0.ended.wait_timeout_while(hosts, limit, pending);
         let (hosts, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() {
-            return old.ok_or_else(|| unresolved(io::ErrorKind::TimedOut, " in time"));
-        }
         match (&hosts[index].answer, &hosts[index].failed) {
+            _ if waited.timed_out() => old.ok_or_else(|| unresolved(io::ErrorKind::TimedOut, " in time")),
             (Some((addresses, _)), None) => Ok(addresses.clone()),
             (_, failed) => old.ok_or_else(|| {
                 let why = failed.as_ref().map_or("", |(_, why)| why);
@@ -162,14 +151,14 @@ impl DnsCache {
     }
 }
 
-impl Shared {
+impl Lookups {
     fn hosts(&self) -> MutexGuard<'_, Vec<Host>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn look_up(&self, index: usize, name: &str, port: u16) {
         let found = (self.lookup)(name, port);
-        let now = (self.clock)();
+        let now = Instant::now();
         let host = &mut self.hosts()[index];
         host.in_flight = false;
         host.lookups += 1;
@@ -188,11 +177,40 @@ impl Shared {
                 host.failed = Some((now, format!(" ({words})")));
             }
         }
-        self.answered.notify_all();
+        self.ended.notify_all();
     }
 }
 
 impl Host {
+    fn new(name: &str, port: u16) -> Host {
+        Host {
+            name: name.to_owned(),
+            port,
+            ..Host::default()
+        }
+    }
+
+    /// Decides how a request gets the addresses, if it has this much time.
+    fn decide(&self, now: Instant, limit: Duration) -> Decision {
+        let is_younger = |at: Instant, limit| now.saturating_duration_since(at) < limit;
+        let old = match &self.answer {
+            Some((addresses, at)) if is_younger(*at, FRESH_FOR) && !self.is_stale => {
+                return Decision::Use(addresses.clone());
+            }
+            Some((addresses, at)) if is_younger(*at, USABLE_FOR) => addresses.clone(),
+            _ => return Decision::Wait { limit, old: None },
+        };
+        let has_just_failed = matches!(self.failed, Some((at, _)) if is_younger(at, RETRY_LOOKUP_AFTER));
+        // Stale addresses may not work, so a request waits for the lookup that another one started.
+        if has_just_failed || self.in_flight && !self.is_stale {
+            return Decision::Use(old);
+        }
+        Decision::Wait {
+            limit: limit.min(MAX_WAIT_FOR_REFRESH),
+            old: Some(old),
+        }
+    }
+
     fn is(&self, name: &str, port: u16) -> bool {
         self.port == port && self.name.eq_ignore_ascii_case(name)
     }
@@ -252,13 +270,11 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
     const SHORT: Duration = Duration::from_millis(20);
 
-    /// A name server and a clock that a test controls.
+    /// A name server that a test controls.
     #[derive(Clone)]
     struct FakeDns(Arc<State>);
 
     struct State {
-        start: Instant,
-        later: Mutex<Duration>,
         lookups: AtomicUsize,
         /// The last byte of the address that a lookup finds. 0 makes lookups fail.
         answer: AtomicU8,
@@ -269,19 +285,13 @@ mod tests {
     impl FakeDns {
         fn new() -> (FakeDns, DnsCache) {
             let dns = FakeDns(Arc::new(State {
-                start: Instant::now(),
-                later: Mutex::default(),
                 lookups: AtomicUsize::new(0),
                 answer: AtomicU8::new(1),
                 hanging: Mutex::new(false),
                 released: Condvar::new(),
             }));
-            let (server, clock) = (dns.clone(), dns.clone());
-            let cache = DnsCache::with(
-                Box::new(move |_, port| server.look_up(port)),
-                Box::new(move || clock.0.start + *clock.0.later.lock().unwrap()),
-            );
-            (dns, cache)
+            let server = dns.clone();
+            (dns, DnsCache::with(Box::new(move |_, port| server.look_up(port))))
         }
 
         fn look_up(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -293,10 +303,6 @@ mod tests {
                 0 => Err(io::Error::other("failed to lookup address information: No such name")),
                 last => Ok(vec![address(last, port)]),
             }
-        }
-
-        fn after(&self, time: Duration) {
-            *self.0.later.lock().unwrap() += time;
         }
 
         fn answer(&self, last: u8) {
@@ -311,6 +317,13 @@ mod tests {
         fn lookups(&self) -> usize {
             self.0.lookups.load(SeqCst)
         }
+    }
+
+    /// Makes the addresses of the first host older.
+    fn age(cache: &DnsCache, by: Duration) {
+        let mut hosts = cache.0.hosts();
+        let (_, found_at) = hosts[0].answer.as_mut().unwrap();
+        *found_at -= by;
     }
 
     fn address(last: u8, port: u16) -> SocketAddr {
@@ -329,53 +342,102 @@ mod tests {
     fn wait_for_lookups(cache: &DnsCache, count: u64) {
         let hosts = cache.0.hosts();
         let pending = |hosts: &mut Vec<Host>| hosts[0].lookups < count;
-        let waited = cache.0.answered.wait_timeout_while(hosts, LONG, pending);
+        let waited = cache.0.ended.wait_timeout_while(hosts, LONG, pending);
         assert!(!waited.unwrap().1.timed_out());
     }
 
+    /// Decides about a host whose addresses were found a while ago. Returns whether it uses them, or else how long it waits
+    /// for a lookup, and whether it would use them after that.
+    fn decided(
+        age: Duration,
+        failed_before: Option<Duration>,
+        is_stale: bool,
+        in_flight: bool,
+    ) -> Result<(), (Duration, bool)> {
+        let found_at = Instant::now();
+        let now = found_at + age;
+        let host = Host {
+            answer: Some((resolved(&[address(1, 443)]), found_at)),
+            failed: failed_before.map(|before| (now - before, String::new())),
+            is_stale,
+            in_flight,
+            ..Host::default()
+        };
+        match host.decide(now, LONG) {
+            Decision::Use(addresses) => {
+                assert_eq!(addresses[..], [address(1, 443)]);
+                Ok(())
+            }
+            Decision::Wait { limit, old } => Err((limit, old.is_some())),
+        }
+    }
+
     #[test]
-    fn addresses_are_cached_for_a_minute() {
+    fn the_age_of_addresses_decides_whether_a_request_uses_them_or_waits_for_a_lookup() {
+        let (fresh, old, lost) = (FRESH_FOR - SECOND, FRESH_FOR, USABLE_FOR);
+        let wait_briefly = Err((MAX_WAIT_FOR_REFRESH, true));
+        let just_now = Some(RETRY_LOOKUP_AFTER - SECOND);
+        let a_while_ago = Some(RETRY_LOOKUP_AFTER);
+        for (age, failed_before, is_stale, in_flight, expected) in [
+            (fresh, None, false, false, Ok(())),
+            (fresh, None, false, true, Ok(())),
+            // After a minute, they are looked up again.
+            (old, None, false, false, wait_briefly),
+            (USABLE_FOR - SECOND, None, false, false, wait_briefly),
+            // No request waits for a lookup that another one started.
+            (old, None, false, true, Ok(())),
+            // A failed lookup is not repeated at once.
+            (old, just_now, false, false, Ok(())),
+            (old, a_while_ago, false, false, wait_briefly),
+            // A connection failed, so the addresses may be wrong.
+            (fresh, None, true, false, wait_briefly),
+            (fresh, None, true, true, wait_briefly),
+            (fresh, just_now, true, false, Ok(())),
+            // After an hour, they are not used any more.
+            (lost, None, false, false, Err((LONG, false))),
+            (lost, just_now, false, true, Err((LONG, false))),
+        ] {
+            let actual = decided(age, failed_before, is_stale, in_flight);
+            assert_eq!(actual, expected, "{age:?} {failed_before:?} {is_stale} {in_flight}");
+        }
+        let unknown = Host::default().decide(Instant::now(), SHORT);
+        assert!(matches!(
+            unknown,
+            Decision::Wait {
+                limit: SHORT,
+                old: None
+            }
+        ));
+    }
+
+    #[test]
+    fn addresses_are_looked_up_again_when_they_are_old() {
         let (dns, cache) = FakeDns::new();
         for _ in 0..100 {
             assert_eq!(find(&cache, LONG).unwrap(), 1);
         }
+        assert_eq!(dns.lookups(), 1);
         dns.answer(2);
-        dns.after(FRESH_FOR - SECOND);
-        assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (1, 1));
-        dns.after(SECOND);
+        age(&cache, FRESH_FOR);
         assert_eq!((find(&cache, LONG).unwrap(), dns.lookups()), (2, 2));
     }
 
     #[test]
-    fn old_addresses_are_used_for_an_hour_while_lookups_fail() {
+    fn old_addresses_are_used_while_lookups_fail_but_not_for_ever() {
         let (dns, cache) = FakeDns::new();
         find(&cache, LONG).unwrap();
         dns.answer(0);
-        for _ in 1..60 {
-            dns.after(FRESH_FOR);
+        age(&cache, FRESH_FOR);
+        for _ in 0..10 {
             assert_eq!(find(&cache, LONG).unwrap(), 1);
         }
-        dns.after(FRESH_FOR);
+        assert_eq!(dns.lookups(), 2, "a failed lookup is not repeated at once");
+        age(&cache, USABLE_FOR);
         let error = find(&cache, LONG).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the name apx.didit.me could not be resolved (No such name)"
         );
-    }
-
-    #[test]
-    fn a_failed_lookup_is_not_repeated_at_once_if_there_are_old_addresses() {
-        let (dns, cache) = FakeDns::new();
-        find(&cache, LONG).unwrap();
-        dns.answer(0);
-        dns.after(FRESH_FOR);
-        for _ in 0..10 {
-            find(&cache, LONG).unwrap();
-        }
-        assert_eq!(dns.lookups(), 2);
-        dns.after(RETRY_LOOKUP_AFTER);
-        find(&cache, LONG).unwrap();
-        assert_eq!(dns.lookups(), 3);
     }
 
     #[test]
@@ -424,7 +486,7 @@ mod tests {
     fn old_addresses_are_used_while_a_lookup_hangs_and_its_late_answer_after_that() {
         let (dns, cache) = FakeDns::new();
         find(&cache, LONG).unwrap();
-        dns.after(FRESH_FOR);
+        age(&cache, FRESH_FOR);
         dns.answer(2);
         dns.hang(true);
         let start = Instant::now();
@@ -463,7 +525,7 @@ mod tests {
     #[test]
     fn the_address_that_connected_comes_first_until_a_connection_to_it_fails() {
         let all = || (1..=3).map(|last| address(last, 443)).collect::<Vec<_>>();
-        let cache = DnsCache::with(Box::new(move |_, _| Ok(all())), Box::new(Instant::now));
+        let cache = DnsCache::with(Box::new(move |_, _| Ok(all())));
         let uri = "https://apx.didit.me/a".parse().unwrap();
         assert_eq!(found(&cache), all());
         cache.connected(&uri, address(2, 443));
@@ -483,14 +545,12 @@ mod tests {
     #[test]
     fn the_address_that_connected_stays_first_after_a_lookup() {
         let (dns, _) = FakeDns::new();
-        let (server, clock) = (dns.clone(), dns.clone());
-        let cache = DnsCache::with(
-            Box::new(move |_, port| Ok([server.look_up(port)?, vec![address(2, port)]].concat())),
-            Box::new(move || clock.0.start + *clock.0.later.lock().unwrap()),
-        );
+        let server = dns.clone();
+        let lookup = move |_: &str, port| Ok([server.look_up(port)?, vec![address(2, port)]].concat());
+        let cache = DnsCache::with(Box::new(lookup));
         assert_eq!(found(&cache), [address(1, 443), address(2, 443)]);
         cache.connected(&"https://apx.didit.me".parse().unwrap(), address(2, 443));
-        dns.after(FRESH_FOR);
+        age(&cache, FRESH_FOR);
         assert_eq!(found(&cache), [address(2, 443), address(1, 443)]);
         assert_eq!(dns.lookups(), 2);
     }
@@ -525,9 +585,7 @@ mod tests {
 
     #[test]
     fn each_port_has_its_own_addresses_sixteen_at_most() {
-        let answering = |answer: fn(u16) -> Vec<SocketAddr>| {
-            DnsCache::with(Box::new(move |_, port| Ok(answer(port))), Box::new(Instant::now))
-        };
+        let answering = |answer: fn(u16) -> Vec<SocketAddr>| DnsCache::with(Box::new(move |_, port| Ok(answer(port))));
         let cache = answering(|port| vec![address(1, port); 20]);
         assert_eq!(cache.addresses("a", 1, LONG).unwrap()[..], [address(1, 1); 16]);
         assert_eq!(cache.addresses("a", 2, LONG).unwrap()[..], [address(1, 2); 16]);
