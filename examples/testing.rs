@@ -1,15 +1,20 @@
-//! How to test your own code that uses the client, with mockito in place of Didit.
+//! How to test your own code that uses the client.
 //!
 //!     cargo test --example testing
 //!
-//! Pass the client in, so that tests can substitute one. An API key needs no token, so one mock is enough.
-//! `RetryPolicy::none()` keeps a test from waiting.
+//! Either pass the client in, so that a test can pass one that calls mockito: an API key needs no token, so one mock is
+//! enough, and `RetryPolicy::none()` keeps the test from waiting. Or keep what follows the call in a function of its own, so
+//! that a test can pass it a fake result.
 
-use didit::{Client, SessionId, StatusUpdate, Verdict};
+use didit::{Client, SessionId, StatusUpdate, UpdatedSession, Verdict};
 
 /// The code under test: returns the text that is shown to the person who pressed the button.
 fn approve(client: &Client, session: &SessionId) -> String {
-    match client.update_status(session, &StatusUpdate::approved()) {
+    answer(client.update_status(session, &StatusUpdate::approved()))
+}
+
+fn answer(result: didit::Result<UpdatedSession>) -> String {
+    match result {
         Ok(_) => "Approved.".into(),
         Err(error) if error.verdict() == Verdict::Unknown => {
             "Perhaps approved: check the session before you try again.".into()
@@ -29,7 +34,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
-    use didit::{Credentials, RetryPolicy};
+    use std::time::Duration;
+
+    use didit::{Credentials, Error, ErrorKind, RetryPolicy};
     use mockito::{Mock, Server, ServerGuard};
 
     use super::*;
@@ -77,11 +84,15 @@ mod tests {
 
     #[test]
     fn limited() {
-        let (mut server, client) = didit();
-        update(&mut server)
+        let fake = Error::new(ErrorKind::RateLimited, Verdict::NotApplied, "Didit answered 429")
             .with_status(429)
-            .with_header("retry-after", "30")
-            .create();
-        assert_eq!(pressed(&client), "Not approved: try again in 30 seconds.");
+            .with_retry_after(Duration::from_secs(30));
+        assert_eq!(answer(Err(fake)), "Not approved: try again in 30 seconds.");
+    }
+
+    #[test]
+    fn a_fake_confirmation() {
+        let confirmed = UpdatedSession::new("abc".parse().unwrap());
+        assert_eq!(answer(Ok(confirmed)), "Approved.");
     }
 }

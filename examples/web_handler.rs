@@ -15,7 +15,7 @@ use std::time::Duration;
 use didit::{Client, ClientBuilder, ErrorKind, NewStatus, SessionId, StatusUpdate, Verdict};
 
 fn main() -> ExitCode {
-    // By default, a call with its retries may take 3.5 minutes: too long for a visitor.
+    // By default, a call with its retries may take 2 minutes: too long for a visitor.
     let client = ClientBuilder::from_env().and_then(|builder| builder.deadline(Duration::from_secs(8)).build());
     let client = match client {
         Ok(client) => client,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use didit::{Client, Ensured, NewStatus, SessionId, StatusUpdate, Verdict};
+use didit::{Client, Ensured, ErrorKind, NewStatus, SessionId, StatusUpdate, Verdict};
 
 struct Decision {
     session: SessionId,
@@ -26,7 +26,7 @@ enum State {
     Applied,
     /// Didit refused it. A person has to decide what to do.
     Refused,
-    /// It may have been applied and must not be resent. A person has to check the session.
+    /// It may have been applied, and the worker must not resend it. A person has to check the session.
     InDoubt,
 }
 
@@ -45,8 +45,7 @@ impl Decision {
 
     /// Sends the decision once. Returns how long Didit asks to wait before the next request.
     fn send(&mut self, client: &Client) -> Option<Duration> {
-        // Didit documents that repeating Approved or Declined changes nothing. A repeated Resubmitted would ask the person
-        // for the same steps once more.
+        // A repeated Resubmitted would ask the person for the same steps once more.
         let repeatable = self.update.new_status() != NewStatus::Resubmitted;
         let was = self.state;
         if was == State::Sending && !repeatable {
@@ -55,8 +54,8 @@ impl Decision {
         }
         self.save(State::Sending, "");
         let result = match was {
-            // A crash or an earlier failure left it in doubt. Read the session first, and do not overwrite what somebody
-            // else has decided since.
+            // A crash or an unknown result left it in doubt. Read the session first, and do not overwrite what someone else
+            // has decided since.
             State::Sending => client.ensure_status_if(&self.session, &self.update, |status| !status.is_decided()),
             _ => client
                 .update_status(&self.session, &self.update)
@@ -77,7 +76,8 @@ impl Decision {
         let state = match error.verdict() {
             Verdict::Unknown if repeatable => State::Sending,
             Verdict::Unknown => State::InDoubt,
-            Verdict::NotApplied if error.is_retryable() => was,
+            // Somebody may add credits or permissions, so the decision keeps waiting.
+            Verdict::NotApplied if error.is_retryable() || error.kind() == ErrorKind::Forbidden => was,
             // This attempt changed nothing, but the one before may have.
             Verdict::NotApplied if was == State::Sending => State::InDoubt,
             Verdict::NotApplied => State::Refused,

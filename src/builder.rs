@@ -223,7 +223,7 @@ impl ClientBuilder {
         // An invalid auth URL is a mistake even if an API key leaves it unused.
         let auth = self.auth_url.as_deref().map(|url| check(url, AUTH_URL)).transpose()?;
         if self.deadline.is_zero() {
-            return Err(Error::config("it must be longer than 0 s").for_setting("deadline"));
+            return Err(Error::config("must be longer than 0 s").for_setting("deadline"));
         }
         let http = Http::new(&self.settings, &base, None)?;
         let (default, authorization) = match credentials.0 {

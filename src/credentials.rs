@@ -8,7 +8,7 @@ use crate::secret::Secret;
 use crate::token::Token;
 use crate::token::source::TokenSource;
 
-/// Holds an API key, or a client id and a client secret. `Debug` hides the key and the secret.
+/// An API key, or a client id and a client secret. `Debug` hides the key and the secret.
 ///
 /// New Didit accounts have an API key. Older applications have a client id and a client secret. You find both in the
 /// Didit Business Console ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
@@ -56,46 +56,53 @@ impl Credentials {
     /// # Errors
     /// `Config`, without the value.
     pub(crate) fn check(&self) -> Result<()> {
-        let invalid;
         let (name, problem) = match &self.0 {
-            CredentialKind::Client { id, secret } => {
-                let secret = secret.expose();
-                let problem = if id.is_empty() || secret.is_empty() {
-                    "the id or the secret is empty"
-                } else if is_quoted(id) || is_quoted(secret) {
-                    "the id or the secret is in quotes: remove them"
-                } else if id.contains(':') {
-                    "the id contains a colon, which Basic authentication cannot carry (RFC 7617)"
-                } else if id.len() + secret.len() > MAX_LENGTH {
-                    "the id and the secret are longer than 8 KiB together"
-                } else if id.chars().chain(secret.chars()).any(char::is_control) {
-                    "the id or the secret contains a control character; is there a line break at its end?"
-                } else {
-                    return Ok(());
-                };
-                let name = "client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET or DIDIT_CLIENT_SECRET_FILE)";
-                (name, problem)
-            }
-            CredentialKind::ApiKey(key) => {
-                let key = key.expose();
-                let problem = if key.is_empty() {
-                    "it is empty"
-                } else if is_quoted(key) {
-                    "it is in quotes: remove them"
-                } else if key.len() > MAX_LENGTH {
-                    "it is longer than 8 KiB"
-                } else if key.trim() != key {
-                    "it starts or ends with a space or a line break: remove it"
-                } else if let Some(c) = key.chars().find(|c| !c.is_ascii_graphic()) {
-                    invalid = format!("it contains {c:?}, and only visible ASCII characters are allowed");
-                    &invalid
-                } else {
-                    return Ok(());
-                };
-                ("API key (DIDIT_API_KEY or DIDIT_API_KEY_FILE)", problem)
-            }
+            CredentialKind::Client { id, secret } => (
+                "client credentials (DIDIT_CLIENT_ID, DIDIT_CLIENT_SECRET or DIDIT_CLIENT_SECRET_FILE)",
+                client_problem(id, secret.expose()),
+            ),
+            CredentialKind::ApiKey(key) => (
+                "API key (DIDIT_API_KEY or DIDIT_API_KEY_FILE)",
+                key_problem(key.expose()),
+            ),
         };
-        Err(Error::config(problem).for_setting(name))
+        problem.map_or(Ok(()), |problem| Err(Error::config(problem).for_setting(name)))
+    }
+}
+
+fn client_problem(id: &str, secret: &str) -> Option<String> {
+    for (name, value) in [("id", id), ("secret", secret)] {
+        if value.is_empty() {
+            return Some(format!("the {name} is empty"));
+        }
+        if is_quoted(value) {
+            return Some(format!("the {name} is in quotes: remove them"));
+        }
+        if value.contains(char::is_control) {
+            return Some(format!(
+                "the {name} contains a control character; is there a line break at its end?"
+            ));
+        }
+    }
+    if id.contains(':') {
+        return Some("the id contains a colon, which Basic authentication cannot carry (RFC 7617)".into());
+    }
+    (id.len() + secret.len() > MAX_LENGTH)
+        .then(|| "the id and the secret must not be longer than 8 KiB together".into())
+}
+
+fn key_problem(key: &str) -> Option<String> {
+    if key.is_empty() {
+        Some("must not be empty".into())
+    } else if is_quoted(key) {
+        Some("is in quotes: remove them".into())
+    } else if key.len() > MAX_LENGTH {
+        Some("must not be longer than 8 KiB".into())
+    } else if key.trim() != key {
+        Some("starts or ends with a space or a line break: remove it".into())
+    } else {
+        let invalid = key.chars().find(|c| !c.is_ascii_graphic());
+        invalid.map(|c| format!("contains {c:?}, and only visible ASCII characters are allowed"))
     }
 }
 
@@ -196,22 +203,10 @@ mod tests {
             (Credentials::api_key(""), "empty"),
             (Credentials::api_key("s3cret\n"), "ends with a space or a line break"),
             (Credentials::api_key(" s3cret"), "starts or ends with a space"),
-            (
-                Credentials::api_key("s3 cret"),
-                "it contains ' ', and only visible ASCII",
-            ),
-            (
-                Credentials::api_key("s3crét"),
-                "it contains 'é', and only visible ASCII",
-            ),
-            (
-                Credentials::api_key("“s3cret”"),
-                "it contains '“', and only visible ASCII",
-            ),
-            (
-                Credentials::api_key("s3\u{202e}cret"),
-                "it contains '\\u{202e}', and only",
-            ),
+            (Credentials::api_key("s3 cret"), "contains ' ', and only visible ASCII"),
+            (Credentials::api_key("s3crét"), "contains 'é', and only visible ASCII"),
+            (Credentials::api_key("“s3cret”"), "contains '“', and only visible ASCII"),
+            (Credentials::api_key("s3\u{202e}cret"), "contains '\\u{202e}', and only"),
             (Credentials::api_key("s3".repeat(4097)), "longer than 8 KiB"),
             (Credentials::client("id", "s3".repeat(4096)), "longer than 8 KiB"),
         ] {

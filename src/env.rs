@@ -91,18 +91,18 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
         }
     };
 
-    let hint = "it must be a number of seconds above 0, such as 30 or 2.5";
+    let hint = "must be a number of seconds above 0, such as 30 or 2.5";
     let seconds = |name| parse_variable(text, name, hint, parse_seconds);
     let retries = parse_variable(
         text,
         "DIDIT_MAX_RETRIES",
-        "it must be a whole number (0 for no retries)",
+        "must be a whole number (0 for no retries)",
         parse,
     )?;
     let certificates = path("DIDIT_CA_FILE").map(|file| read(&file, MAX_CA_FILE)).transpose();
     let certificates = certificates.map_err(|problem| Error::config(problem).for_setting("DIDIT_CA_FILE"))?;
 
-    let version = parse_variable(text, "DIDIT_API_VERSION", "it must be v1, v2 or v3", parse)?;
+    let version = parse_variable(text, "DIDIT_API_VERSION", "must be v1, v2 or v3", parse)?;
     let mut builder = ClientBuilder::new(credentials(text, secret, version)?);
     builder.api_version = version;
     builder.auth_url = text("DIDIT_AUTH_URL")?;

@@ -77,14 +77,14 @@ impl TryFrom<&str> for SessionId {
             return Ok(SessionId(uuid.into()));
         }
         let problem = if id.is_empty() {
-            "it is empty".into()
+            "empty".into()
         } else if id.len() > MAX_ID {
-            format!("it is longer than {MAX_ID} characters")
+            format!("longer than {MAX_ID} characters")
         } else if let Some(c) = id
             .chars()
             .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'))
         {
-            format!("it contains {c:?}, and only A-Z a-z 0-9 - _ are allowed")
+            format!("contains {c:?}, and only A-Z a-z 0-9 - _ are allowed")
         } else {
             return Ok(SessionId(id.into()));
         };

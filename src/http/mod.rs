@@ -121,7 +121,7 @@ impl Http {
     /// `Config` for an invalid proxy, certificate, user agent or time limit.
     pub(crate) fn new(settings: &Settings, base_url: &str, other: Option<&Http>) -> Result<Http> {
         let limit = |name, limit: Duration| match limit {
-            Duration::ZERO => Err(Error::config("it must be longer than 0 s").for_setting(name)),
+            Duration::ZERO => Err(Error::config("must be longer than 0 s").for_setting(name)),
             _ => Ok(limit.min(MAX_TIMEOUT)),
         };
         let timeout = limit("timeout", settings.timeout)?;
@@ -129,7 +129,7 @@ impl Http {
         let user_agent = &settings.user_agent;
         let is_printable = user_agent.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if !is_printable || user_agent.is_empty() || user_agent.len() > MAX_USER_AGENT {
-            let problem = "it must be 1 to 1024 visible ASCII characters or spaces";
+            let problem = "must be 1 to 1024 visible ASCII characters or spaces";
             return Err(Error::config(problem).for_setting("user_agent"));
         }
         let url = base_url.parse().map_err(|_| Error::config("not a URL"))?;

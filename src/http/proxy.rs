@@ -59,7 +59,7 @@ fn from_environment(url: &Uri, environment: Environment<'_>) -> Option<(&'static
 
 fn parse(text: &str) -> Result<Proxy, &'static str> {
     if text.len() > MAX_URL {
-        return Err("it is longer than 8 KiB");
+        return Err("must not be longer than 8 KiB");
     }
     // The text does not contain the value, which may contain a password.
     let not_a_url = "not a proxy URL: it must look like http://user:password@host:port";
@@ -69,7 +69,7 @@ fn parse(text: &str) -> Result<Proxy, &'static str> {
     let proxy = Proxy::new(text).map_err(|_| not_a_url)?;
     let authority = proxy.uri().authority().ok_or(not_a_url)?;
     if !is_usable(authority) {
-        return Err("its host or port is invalid");
+        return Err("invalid host or port");
     }
     match proxy.protocol() {
         ProxyProtocol::Http => Ok(proxy),
@@ -275,9 +275,9 @@ mod tests {
             ("http://pröxy.test/hunter2", "not a proxy URL"),
             ("/hunter2", "not a proxy URL"),
             ("http://", "not a proxy URL"),
-            ("http://me:hunter2@:3128", "its host or port"),
-            ("http://me:hunter2@proxy.test:0", "its host or port"),
-            ("http://me:hunter2@proxy.test:99999", "its host or port"),
+            ("http://me:hunter2@:3128", "invalid host or port"),
+            ("http://me:hunter2@proxy.test:0", "invalid host or port"),
+            ("http://me:hunter2@proxy.test:99999", "invalid host or port"),
             ("socks5://me:hunter2@proxy.test", "SOCKS proxies are not supported"),
             ("socks4a://me:hunter2@proxy.test", "SOCKS proxies are not supported"),
         ] {

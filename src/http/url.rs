@@ -19,7 +19,7 @@ const MAX_URL: usize = 8 * 1024;
 pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     let refuse = |problem: &str| Err(Error::config(problem));
     if text.len() > MAX_URL {
-        return refuse("it is longer than 8 KiB");
+        return refuse("must not be longer than 8 KiB");
     }
     if !is_visible_ascii(text) {
         return refuse("not a URL: it contains a space, or a character other than visible ASCII");
@@ -28,7 +28,7 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
         return refuse("not a URL");
     }
     if text.contains(['?', '#']) {
-        return refuse("it must not have a query or a fragment");
+        return refuse("must not have a query or a fragment");
     }
     let Ok(uri) = text.parse::<Uri>() else {
         return refuse("not a URL");
@@ -37,23 +37,23 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
         return refuse("not an absolute URL: it must start with https://");
     };
     if authority.as_str().contains('@') {
-        return refuse("it must not contain credentials");
+        return refuse("must not contain credentials");
     }
     let host = authority.host();
     if !is_usable(authority) {
-        return refuse("its host or port is invalid");
+        return refuse("invalid host or port");
     }
-    let insecure = "http:// is for loopback hosts only (or with ClientBuilder::allow_insecure_http): use https://";
+    let insecure = "http:// works only for loopback hosts: use https:// (in code: `allow_insecure_http`)";
     match scheme {
         "https" => tls::available().map_err(Error::config)?,
         "http" if allow_insecure || is_loopback(host) => {}
         "http" => return refuse(insecure),
-        _ => return refuse("it must start with https:// or http://"),
+        _ => return refuse("must start with https:// or http://"),
     }
     // The path of a gateway may have a version of its own further ahead.
     let path = uri.path().trim_end_matches('/').trim_end_matches("/session");
     if ["/v1", "/v2", "/v3"].iter().any(|version| path.ends_with(version)) {
-        return refuse("it ends in an API version: remove that part, and set api_version (DIDIT_API_VERSION) instead");
+        return refuse("ends in an API version: remove that part, and set api_version (DIDIT_API_VERSION) instead");
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -96,13 +96,13 @@ mod tests {
     #[test]
     fn an_invalid_base_url_is_refused_with_a_reason() {
         for (url, reason) in [
-            ("http://example.org", "http:// is for loopback hosts only"),
-            ("ftp://example.org", "it must start with https:// or http://"),
+            ("http://example.org", "http:// works only for loopback hosts"),
+            ("ftp://example.org", "must start with https:// or http://"),
             ("example.org", "not an absolute URL"),
             ("http://user@localhost", "contain credentials"),
             ("http://localhost?a", "a query or a fragment"),
             ("http://localhost#a", "a query or a fragment"),
-            ("http://localhost:0", "its host or port"),
+            ("http://localhost:0", "invalid host or port"),
             ("http://local host", "not a URL: it contains a space"),
             ("http://local|host", "not a URL"),
             ("http://localhost/v3", "ends in an API version"),

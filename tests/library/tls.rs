@@ -23,7 +23,7 @@ use crate::support::directory::Directory;
 use crate::support::process::{is_child, run_in_child};
 use crate::support::{
     API_KEY, CLIENT_ID, CLIENT_SECRET, LONG, Request, SESSION, Server, Step, Stream, answer, confirmed, in_turn, lock,
-    read_request, session_id,
+    read_request, session_id, wait_for,
 };
 
 /// Whether the client uses rustls. With several features, rustls wins.
@@ -352,7 +352,7 @@ fn a_server_that_requires_a_client_certificate_means_not_applied() {
         );
         let words = [
             "wants a client certificate, which didit cannot send; ",
-            "; is a gateway in between?",
+            "; a gateway in between may be asking for it",
         ];
         assert_nothing_is_sent(&server, &wire, Some(&authority.pem), false, &words);
         let error = trusting(&server, &authority.pem).session(&session_id()).unwrap_err();
@@ -575,7 +575,7 @@ fn root_certificates_without_a_certificate_are_a_configuration_error() {
     let authority = Authority::new("private");
     let key = KeyPair::generate().unwrap().serialize_pem();
     for none in ["", "garbage", "\0\u{1}\u{2}", "0", &key] {
-        assert_eq!(rejected(none), "it contains no certificate");
+        assert_eq!(rejected(none), "contains no certificate");
     }
     let cut = &authority.pem[..authority.pem.len() / 2];
     let no_base64 = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
@@ -871,11 +871,14 @@ fn padded(padding: usize) -> Vec<u8> {
 fn assert_nothing_is_left(responses: Vec<u8>, hold: usize) {
     let authority = Authority::new("private");
     let config = authority.certify("127.0.0.1");
+    let sent = responses.len();
     let answers = move |request: &Request| match request.text().contains("Declined") {
         true => answer(400, &[], r#"{"detail":"no"}"#),
         false => vec![Step::Send(responses.clone())],
     };
-    let wrap = move |stream| -> Box<dyn Stream> {
+    let wrap = move |stream: TcpStream| -> Box<dyn Stream> {
+        // Otherwise the system may hold the end back, too, until the client acknowledges the rest.
+        stream.set_nodelay(true).unwrap();
         let mut connection = ServerConnection::new(config.clone()).unwrap();
         connection.set_buffer_limit(None);
         Box::new(OneSegment {
@@ -888,6 +891,8 @@ fn assert_nothing_is_left(responses: Vec<u8>, hold: usize) {
     let server = Server::start_wrapped(wrap, answers);
     let client = trusting(&server, &authority.pem);
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
+    // What is still on its way during the next update cannot be told from its response.
+    wait_for(|| server.bytes_written() == sent);
     let error = client
         .update_status(&session_id(), &StatusUpdate::declined())
         .expect_err("the server rejected it");
@@ -918,12 +923,9 @@ fn a_second_response_whose_record_arrived_in_part_never_answers_the_next_update(
 #[test]
 fn a_second_response_that_tls_has_decrypted_already_never_answers_the_next_update() {
     // The first response fills the client's buffer to the last byte, so the second one stays in the TLS library.
-    let buffer = 64 * 1024 + 1;
-    for missing in [0, 1, 2] {
-        let first = padded(buffer - padded(0).len() - missing);
-        assert_eq!(first.len(), buffer - missing);
-        assert_nothing_is_left([first, padded(0)].concat(), 0);
-    }
+    let first = padded(64 * 1024 + 1 - padded(0).len());
+    assert_eq!(first.len(), 64 * 1024 + 1);
+    assert_nothing_is_left([first, padded(0)].concat(), 0);
 }
 
 #[test]

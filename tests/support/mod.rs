@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use didit::{Client, ClientBuilder, Credentials, RetryPolicy, SessionId};
 
@@ -426,6 +426,15 @@ pub fn read_request(stream: &mut impl BufRead, connection: usize, early: Option<
     request.body.resize(length, 0);
     stream.read_exact(&mut request.body).ok()?;
     Some(request)
+}
+
+/// Waits for something that another thread does. Fails the test if it takes too long.
+pub fn wait_for(done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < LONG, "waited in vain");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

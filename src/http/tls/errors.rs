@@ -30,7 +30,7 @@ pub(in crate::http) fn refusal(
 /// Texts of rustls 0.23, OpenSSL and Windows, their meaning, and the advice. The first matching line applies; the last
 /// one always matches. Alerts come from the server, so an alert about a certificate means that of the client.
 const MEANINGS: &str = "\
-alert: Certificate|alert: BadCertificate|alert: UnknownCA|alert: UnsupportedCertificate|alert certificate|alert bad certificate|alert unknown ca|alert unsupported certificate => HOST wants a client certificate, which didit cannot send; is a gateway in between?
+alert: Certificate|alert: BadCertificate|alert: UnknownCA|alert: UnsupportedCertificate|alert certificate|alert bad certificate|alert unknown ca|alert unsupported certificate => HOST wants a client certificate, which didit cannot send; a gateway in between may be asking for it
 alert: UnrecognisedName|unrecognized name => HOST does not serve this host name (TLS alert unrecognized_name); check the host in the URL
 alert: AccessDenied|alert access denied => HOST denies access to this machine (TLS alert access_denied); ask its administrator, or that of a gateway in between
 alert: HandshakeFailure|alert handshake failure => HOST refused the TLS handshake (TLS alert handshake_failure): no cipher suits both sides, or it wants a client certificate, which didit cannot send; check the TLS settings of the server, or of a gateway in between

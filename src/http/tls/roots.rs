@@ -2,11 +2,11 @@
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
-const DER: &str = "it is DER: convert it with `openssl x509 -inform DER -in FILE -out ca.pem`";
-const PKCS7: &str = "it contains PKCS #7: convert it with `openssl pkcs7 -print_certs -in FILE -out ca.pem`";
-const PKCS7_DER: &str = "it is PKCS #7: convert it with `openssl pkcs7 -inform DER -print_certs -in FILE -out ca.pem`";
+const DER: &str = "is DER: convert it with `openssl x509 -inform DER -in FILE -out ca.pem`";
+const PKCS7: &str = "contains PKCS #7: convert it with `openssl pkcs7 -print_certs -in FILE -out ca.pem`";
+const PKCS7_DER: &str = "is PKCS #7: convert it with `openssl pkcs7 -inform DER -print_certs -in FILE -out ca.pem`";
 /// This command converts all certificates of a file. `openssl x509` would convert only the first.
-const OTHER_CERTIFICATE: &str = "it contains a TRUSTED CERTIFICATE or X509 CERTIFICATE: convert it with `openssl crl2pkcs7 \
+const OTHER_CERTIFICATE: &str = "contains a TRUSTED CERTIFICATE or X509 CERTIFICATE: convert it with `openssl crl2pkcs7 \
                                  -nocrl -certfile FILE | openssl pkcs7 -print_certs -out ca.pem`";
 
 /// Returns the configuration of TLS with these root certificates, or with the default ones.
@@ -60,7 +60,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, &'static str> {
     }
     let is_whole = |certificate: &Certificate<'_>| is_certificate(certificate.der()) == Some(true);
     match ends.max(begins) {
-        0 => Err("it contains no certificate"),
+        0 => Err("contains no certificate"),
         expected if certificates.len() == expected && certificates.iter().all(is_whole) => Ok(certificates),
         _ => Err("one of its certificates is invalid or damaged"),
     }
