@@ -1,7 +1,6 @@
 //! `didit sandbox`: runs a command against a local mock of both of Didit's hosts.
 
 mod http;
-pub mod options;
 mod service;
 
 use std::ffi::{OsStr, OsString};
@@ -14,9 +13,9 @@ use std::{env, thread};
 use signal_hook::{consts, flag};
 
 use crate::args::Output;
+use crate::args::sandbox::{CredentialKind, Options};
 use crate::terminal::{Exit, say, system_message};
 use http::{Reply, Request};
-use options::{CredentialKind, Options};
 use service::{Service, is_about_the_sandbox};
 
 /// The variable that marks a sandbox, and holds its URL.

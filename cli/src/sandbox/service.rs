@@ -12,7 +12,7 @@ use fnv::FnvHasher;
 use serde_json::{Value, json};
 
 use super::http::{Reply, Request, Response};
-use super::options::RateLimit;
+use crate::args::sandbox::RateLimit;
 
 /// How long the sandbox takes to answer for `slow-…`.
 const SLOW: Duration = Duration::from_secs(5);

@@ -1,5 +1,8 @@
 //! Parses the command line into plain data.
 
+pub mod sandbox;
+mod values;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use didit::{NewStatus, Node, SessionId};
 
-use crate::sandbox::options as sandbox;
+use values::{seconds, whole};
 
 const ENVIRONMENT: &str = "\
 Credentials come from the environment. No option takes a secret.
@@ -327,18 +330,6 @@ fn session_id(text: &str) -> Result<SessionId, String> {
         Ok(_) => Err("the session id comes first".into()),
         Err(_) => text.parse().map_err(|error: didit::Error| error.to_string()),
     }
-}
-
-fn whole(text: &str, max: u32) -> Result<u32, String> {
-    let number = text.parse().ok().filter(|number| (1..=max).contains(number));
-    number.ok_or_else(|| format!("must be a whole number from 1 to {max}"))
-}
-
-/// Parses seconds, up to about 30 years, which can still be added to any clock.
-pub fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds| (0.0..=1e9).contains(seconds));
-    let duration = seconds.map(Duration::from_secs_f64);
-    duration.ok_or_else(|| "must be a number of seconds, such as 60 or 2.5".into())
 }
 
 /// Removes credentials from an error message, and adds where they belong.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::args::seconds;
+use super::values::seconds;
 
 pub const HELP: &str = "\
 The sandbox listens on 127.0.0.1 and answers like both of Didit's hosts. It runs
