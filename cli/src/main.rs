@@ -27,9 +27,12 @@ fn run(Args { command, output }: Args) -> ExitCode {
         command,
         Command::Update(_) | Command::Status { .. } | Command::Auth | Command::Batch(_)
     );
-    if let Some(problem) = sandbox::escape().filter(|_| sends) {
-        terminal::say(&problem);
-        return terminal::Exit::Usage.into();
+    if sends {
+        if let Some(problem) = sandbox::leaves_sandbox() {
+            terminal::say(&problem);
+            return terminal::Exit::Usage.into();
+        }
+        signals::end_process_1();
     }
     let exit = match command {
         Command::Update(update) => session::update(&update, output),

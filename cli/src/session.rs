@@ -49,8 +49,8 @@ fn set(options: &Update) -> didit::Result<(Ensured, String)> {
     let update = status_update(status, nodes, comment, email, language);
     let applied = format!("{id} is {status} now");
     let client = Client::from_env()?;
-    let doubt = format!("setting session {id} to {status}: interrupted; whether it was applied is unknown");
-    let advice = format!("check the session's status before retrying: `didit status {id}`");
+    let doubt = format!("interrupted while setting session {id} to {status}; it may have been applied");
+    let advice = format!("check the session's status (`didit status {id}`) before you retry");
     signals::report_interruption(move || say(&format!("{doubt}; {advice}")));
     if options.ensure {
         let may_replace = |found: &SessionStatus| !options.unless_decided || !found.is_decided();

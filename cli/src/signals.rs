@@ -1,57 +1,86 @@
-//! Signals: how a batch stops, and what an interrupted update reports.
+//! Signals: how they end the command, and what an interrupted update reports.
 
-use std::fs;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+use std::{fs, io, process, thread};
 
-use signal_hook::flag::{register, register_conditional_shutdown};
+use signal_hook::flag::{register, register_conditional_shutdown, register_usize};
 use signal_hook::{consts, low_level};
 
 /// How long a signal may go unnoticed.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 
+/// The signals that ask a process to end.
+const ENDING: &[i32] = &[
+    consts::SIGINT,
+    consts::SIGTERM,
+    #[cfg(unix)]
+    consts::SIGHUP,
+];
+
+/// Whether the next signal ends the process: unless `watch` was called, and after the first signal.
+static NEXT_ENDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
+
+/// Makes signals end process 1, such as the first of a container. The kernel protects it from every signal without a handler.
+pub fn end_process_1() {
+    if process::id() == 1 {
+        for signal in not_ignored(ENDING) {
+            // An error means that the signal stays without effect.
+            let _ = register_conditional_shutdown(signal, 128 + signal, NEXT_ENDS.clone());
+        }
+    }
+}
+
 /// Returns a flag that the first SIGINT, SIGTERM or SIGHUP sets. The second signal ends the process.
 pub fn watch() -> io::Result<Arc<AtomicBool>> {
-    let asked = Arc::new(AtomicBool::new(false));
-    let signals = [
-        consts::SIGINT,
-        consts::SIGTERM,
-        #[cfg(unix)]
-        consts::SIGHUP,
-    ];
-    for signal in signals {
-        if is_ignored(signal) {
-            continue;
-        }
+    for signal in not_ignored(ENDING) {
         // The order matters: at the first signal, the flag is not set yet when the shutdown checks it.
-        register_conditional_shutdown(signal, 128 + signal, asked.clone())?;
-        register(signal, asked.clone())?;
+        register_conditional_shutdown(signal, 128 + signal, NEXT_ENDS.clone())?;
+        register(signal, NEXT_ENDS.clone())?;
     }
-    Ok(asked)
+    NEXT_ENDS.store(false, Relaxed);
+    Ok(NEXT_ENDS.clone())
 }
 
-/// Calls `report` at the first signal, and then ends the process as Ctrl-C does, so that a loop in a shell ends too.
+/// Calls `report` at the first signal, and then ends the process as that signal does.
 pub fn report_interruption(report: impl FnOnce() + Send + 'static) {
-    let Ok(asked) = watch() else { return };
-    let watched = asked.clone();
+    let first = Arc::new(AtomicUsize::new(0));
+    for signal in not_ignored(ENDING) {
+        // If this fails, `watch` does too.
+        let _ = register_usize(signal, first.clone(), signal as usize);
+    }
+    let Ok(next_ends) = watch() else { return };
     let watcher = thread::Builder::new().spawn(move || {
-        while !watched.load(Ordering::Relaxed) {
-            thread::sleep(INTERVAL);
-        }
+        let signal = loop {
+            match first.load(Relaxed) {
+                0 => thread::sleep(INTERVAL),
+                signal => break signal,
+            }
+        };
         report();
-        low_level::emulate_default_handler(consts::SIGINT)
+        end_by(signal as i32)
     });
     // If the system has no more threads, the first signal ends the process.
-    asked.fetch_or(watcher.is_err(), Ordering::Relaxed);
+    next_ends.fetch_or(watcher.is_err(), Relaxed);
 }
 
-/// Returns whether the parent process had this signal ignored, as `nohup` does. Then it stays ignored.
-fn is_ignored(signal: i32) -> bool {
+/// Ends the process by a signal, so that a loop in a shell ends too. Process 1 cannot end by a signal.
+fn end_by(signal: i32) {
+    if process::id() != 1 {
+        let _ = low_level::emulate_default_handler(signal);
+    }
+    process::exit(128 + signal)
+}
+
+/// Returns the signals that the parent process does not have ignored, as `nohup` does. Those stay ignored.
+fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+    let ignored = mask.unwrap_or_default();
+    signals
+        .iter()
+        .copied()
+        .filter(move |signal| ignored >> (signal - 1) & 1 == 0)
 }

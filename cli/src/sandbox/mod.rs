@@ -24,7 +24,7 @@ const URLS: [&str; 2] = ["DIDIT_BASE_URL", "DIDIT_AUTH_URL"];
 
 /// Says why a command that runs in a sandbox would leave it: the startup files of a shell may set other URLs. Those of Didit
 /// are https, and so is the default.
-pub fn escape() -> Option<String> {
+pub fn leaves_sandbox() -> Option<String> {
     let sandbox = env::var(MARK).ok()?;
     let leaves = |name: &&str| !env::var(name).is_ok_and(|url| url.starts_with("http://"));
     let name = URLS.into_iter().find(leaves)?;

@@ -161,7 +161,10 @@ fn one_session() -> Rows {
             "no response arrives to a resubmission",
             doubt(&["resubmitted", "--node", "a:OCR"], vec![]),
         ),
-        ("Ctrl-C before the answer", printed(&interrupted_update(&id(0), "-INT"))),
+        (
+            "a signal arrives before the response",
+            printed(&interrupted_update(&id(0), "-INT")),
+        ),
         ("Didit returned the status", of(&["status", &id(1)])),
         ("Didit accepts the credentials", of(&["auth"]).replace(&host, "HOST")),
         ("Didit refuses the credentials", {

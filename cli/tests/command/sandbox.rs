@@ -29,6 +29,9 @@ pub fn didit(args: &[&str]) -> Command {
 /// The exit status and the output of a run of the command.
 pub struct Run {
     pub code: Option<i32>,
+    /// The signal that ended the command.
+    #[cfg(unix)]
+    pub signal: Option<i32>,
     pub out: String,
     pub err: String,
 }
@@ -100,6 +103,8 @@ impl From<Output> for Run {
     fn from(output: Output) -> Run {
         Run {
             code: output.status.code(),
+            #[cfg(unix)]
+            signal: std::os::unix::process::ExitStatusExt::signal(&output.status),
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
         }

@@ -1,5 +1,5 @@
 //! Tests that need a prepared machine: a failing name server, dead addresses, a firewall, stopped processes, too few threads or
-//! file descriptors, and traced system calls.
+//! file descriptors, a container, and traced system calls.
 //!
 //! `cargo test` leaves them out. The scripts in this directory prepare the machine and run them.
 
@@ -15,4 +15,5 @@ mod delivery;
 mod dns;
 mod journal;
 mod limits;
+mod process_1;
 mod stopped;
