@@ -15,6 +15,8 @@ use args::{Args, Command};
 
 fn main() -> ExitCode {
     terminal::end_panics_with_a_verdict();
+    #[cfg(unix)]
+    signals::report_file_size_limit();
     match args::parse(env::args_os()) {
         Ok(args) => run(args),
         Err(error) => terminal::help_or_mistake(&error).into(),

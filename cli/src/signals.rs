@@ -32,6 +32,15 @@ pub fn end_process_1() {
     }
 }
 
+/// Makes a write beyond a limit on file sizes (`ulimit -f`) fail. By default, its signal ends the process without a message.
+#[cfg(unix)]
+pub fn report_file_size_limit() {
+    for signal in not_ignored(&[consts::SIGXFSZ]) {
+        // An error means that the default stays.
+        let _ = register(signal, Arc::default());
+    }
+}
+
 /// Returns a flag that the first SIGINT, SIGTERM or SIGHUP sets. The second signal ends the process.
 pub fn watch() -> io::Result<Arc<AtomicBool>> {
     for signal in not_ignored(ENDING) {

@@ -1,5 +1,6 @@
 //! A signal ends an update, which then reports that it may have been applied. For batches, see `batch/stop.rs`.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +8,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sandbox::{Run, didit};
+use crate::batch::csv;
+use crate::sandbox::{Run, Sandbox, didit};
+use crate::support::directory::Directory;
 use crate::support::{Server, Step};
 
 /// The limit on each wait for an event.
@@ -133,4 +136,36 @@ fn a_second_signal_ends_an_update_whose_report_cannot_be_written() {
     };
     assert_eq!(status.code(), Some(128 + 15));
     drop(unread);
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_reported_and_ends_no_command() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let limited = |kib: u32, args: &[&str]| {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &format!("ulimit -f {kib}; exec \"$0\" \"$@\"")]);
+        let command = sandbox.with_key(args);
+        bash.arg(command.get_program()).args(args).env_clear();
+        bash.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Run::of(
+            bash.stdout(File::create(dir.path("out")).unwrap())
+                .stderr(Stdio::piped()),
+        )
+    };
+    let update = limited(0, &["update", "abc", "approved"]).exits(0);
+    assert_eq!(
+        update.line(),
+        "abc is Approved now; standard output cannot be written: File too large"
+    );
+    let status = limited(0, &["status", "abc"]).exits(6);
+    assert_eq!(status.line(), "standard output cannot be written: File too large");
+
+    let rows = dir.file("rows.csv", csv(40));
+    let batch = limited(1, &["batch", &rows]).exits(6);
+    assert!(
+        batch.err.contains("the journal cannot be written: File too large"),
+        "{batch}"
+    );
+    // One update is the first command's.
+    assert!((2..40).contains(&sandbox.updates().len()), "{batch}");
 }
