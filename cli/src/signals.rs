@@ -83,7 +83,7 @@ fn end_by(signal: i32) {
 }
 
 /// Returns the signals that the parent process does not have ignored, as `nohup` does. Those stay ignored.
-fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
+pub fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

@@ -459,7 +459,7 @@ mod tests {
             other => panic!("{line}: {other:?}"),
         };
         let expected = sandbox::Options {
-            port: 13434,
+            port: None,
             fail_rate: 0.0,
             rate_limit: None,
             credentials: sandbox::CredentialKind::Key,
@@ -471,7 +471,7 @@ mod tests {
         assert_eq!(
             parse("sandbox --port 1 --fail-rate 0.5 --rate-limit 20/1.5 -- a --port 2 -- --help"),
             sandbox::Options {
-                port: 1,
+                port: Some(1),
                 fail_rate: 0.5,
                 rate_limit: Some(sandbox::RateLimit {
                     updates: 20,
@@ -481,6 +481,8 @@ mod tests {
                 ..expected
             }
         );
+        let ports = ["sandbox", "sandbox -- a", "sandbox --port 1", "sandbox --port 1 -- a"];
+        assert_eq!(ports.map(|line| parse(line).port()), [13434, 0, 1, 1]);
         let limit = parse("sandbox --rate-limit 300").rate_limit.unwrap();
         assert_eq!((limit.updates, limit.window), (300, Duration::from_secs(60)));
         for line in [

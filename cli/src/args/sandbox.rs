@@ -39,15 +39,16 @@ Endpoints for tests, one JSON object per line:
 
 Exit status:
   the exit status of COMMAND, or 128 + N if signal N ended it, or
-  2    invalid command line, or the port is in use
+  2    invalid command line, or the port cannot be used
+  6    the system could not start a thread
   126  COMMAND cannot be run
   127  COMMAND was not found";
 
 #[derive(Debug, PartialEq, clap::Args)]
 pub struct Options {
-    /// The port to listen on at 127.0.0.1; 0 picks a free port
-    #[arg(long, value_name = "N", default_value = "13434")]
-    pub port: u16,
+    /// The port to listen on at 127.0.0.1; 0 picks a free port [default: 13434, or with COMMAND a free port]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
 
     /// The share of requests that fail, from 0 to 1
     #[arg(long, value_name = "F", default_value = "0", value_parser = share, allow_negative_numbers = true)]
@@ -68,6 +69,13 @@ pub struct Options {
     /// The command to run; without one, a shell
     #[arg(last = true)]
     pub command: Vec<OsString>,
+}
+
+impl Options {
+    /// Returns the port to listen on. A shell has always the same, and tests can run in several sandboxes at the same time.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.command.is_empty() { 13434 } else { 0 })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]

@@ -48,7 +48,7 @@ const COMMANDS: [(&str, &[&str]); 7] = [
         &[
             "[COMMAND]...",
             "--port <N>",
-            "[default: 13434]",
+            "[default: 13434, or with COMMAND a free port]",
             "--fail-rate <F>",
             "--rate-limit <N[/SECONDS]>",
             "--credentials <KIND>",

@@ -14,6 +14,10 @@ mod output;
 mod readme;
 mod sandbox;
 mod sandbox_command;
+#[cfg(target_os = "linux")]
+mod sandbox_limits;
+#[cfg(unix)]
+mod sandbox_signals;
 #[cfg(unix)]
 mod signals;
 mod status;

@@ -191,11 +191,8 @@ fn a_sandbox() -> Rows {
     vec![
         ("the sandbox starts a shell", format!("{before}127.0.0.1:N{after}")),
         ("the port is in use", of(&["--port", sandbox.port()])),
-        (
-            "the command is not found",
-            of(&["--port", "0", "--", "no-such-command"]),
-        ),
-        ("the command cannot be run", of(&["--port", "0", "--", "/dev/null"])),
+        ("the command is not found", of(&["--", "no-such-command"])),
+        ("the command cannot be run", of(&["--", "/dev/null"])),
     ]
 }
 
@@ -569,11 +566,14 @@ fn rare() -> Rows {
         "cannot handle signals: {reason}; nothing was sent",
         &[("{reason}", "REASON")],
     );
+    let server = include_str!("../../src/sandbox/server.rs");
     let port = quoted(
-        include_str!("../../src/sandbox/mod.rs"),
+        server,
         "cannot listen on port {port}: {problem}; use --port 0 for a free port",
         &[("{port}", "N"), ("{problem}", "REASON")],
     );
+    let thread = "the system could not start a thread, so the sandbox did not start; retry later, or allow more processes (ulimit -u)";
+    let thread = quoted(server, thread, &[]);
     let bug = include_str!("../../src/terminal.rs");
     let text =
         "stopped by a bug{place}; whether an update was applied is unknown; check the session's status before retrying";
@@ -587,6 +587,7 @@ fn rare() -> Rows {
         ("the input is too large", diagnostic(format!("rows.csv: {large}"))),
         ("the system cannot report signals", diagnostic(signals)),
         ("the system does not let the sandbox use the port", diagnostic(port)),
+        ("the sandbox cannot start a thread", diagnostic(thread)),
         ("a bug", diagnostic(bug)),
     ]
 }

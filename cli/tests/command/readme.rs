@@ -8,7 +8,6 @@ use crate::support::directory::Directory;
 
 const README: &str = include_str!("../../../README.md");
 
-/// The start of the command. The test replaces it to use another port.
 const FROM_A_CLONE: &str = "cargo run -q -- sandbox -- ";
 
 #[test]
@@ -18,7 +17,7 @@ fn the_command_for_a_clone_prints_the_readmes_output() {
     let command = rest.next().expect("a command for a clone");
     let printed = rest.next().unwrap_or_default();
     let command = command[FROM_A_CLONE.len()..].split(' ');
-    let args: Vec<&str> = ["sandbox", "--port", "0", "--"].into_iter().chain(command).collect();
+    let args: Vec<&str> = ["sandbox", "--"].into_iter().chain(command).collect();
     let run = Run::of(&mut didit(&args)).exits(0);
     assert_eq!((run.out, run.err.as_str()), (format!("{printed}\n"), ""));
 }

@@ -117,6 +117,13 @@ impl fmt::Display for Run {
     }
 }
 
+/// Returns `didit sandbox` with the caller's PATH.
+pub fn in_sandbox(options: &[&str], command: &[&str]) -> Command {
+    let mut sandbox = didit(&[&["sandbox"], options, &["--"], command].concat());
+    sandbox.env("PATH", env::var_os("PATH").unwrap());
+    sandbox
+}
+
 /// A running `didit sandbox`, which stops when it is dropped.
 pub struct Sandbox {
     pub url: String,
@@ -138,12 +145,12 @@ impl Drop for Sandbox {
 }
 
 impl Sandbox {
-    pub fn start(args: &[&str]) -> Sandbox {
-        Sandbox::on_port("0", args)
+    pub fn on_port(port: &str) -> Sandbox {
+        Sandbox::start(&["--port", port])
     }
 
-    pub fn on_port(port: &str, args: &[&str]) -> Sandbox {
-        let mut command = didit(&[&["sandbox", "--port", port], args, &["--"], &WAIT].concat());
+    pub fn start(args: &[&str]) -> Sandbox {
+        let mut command = didit(&[&["sandbox"], args, &["--"], &WAIT].concat());
         command.env("PATH", env::var_os("PATH").unwrap());
         let mut process = command.stdin(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut url = String::new();

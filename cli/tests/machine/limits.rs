@@ -73,10 +73,10 @@ fn library(limits: &[&str], variables: &[(&str, &str)]) -> String {
     end.lines().next().unwrap().to_owned()
 }
 
-fn command(limits: &[&str], url: &str) -> (Option<i32>, String) {
+fn command(limits: &[&str], arguments: &[&str], url: &str) -> (Option<i32>, String) {
     let variables = [("DIDIT_API_KEY", API_KEY), ("DIDIT_BASE_URL", url)];
     let program = Path::new(env!("CARGO_BIN_EXE_didit"));
-    let output = limited(limits, program, &["update", SESSION, "approved"], &variables);
+    let output = limited(limits, program, arguments, &variables);
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
@@ -124,17 +124,24 @@ fn without_a_file_descriptor_nothing_is_applied() {
 
 #[test]
 fn the_command_exits_with_a_status_and_never_by_a_signal() {
-    let server = Server::always(confirmed());
-    let (status, err) = command(&["--nproc=1"], &by_name(&server));
+    let (server, update) = (Server::always(confirmed()), ["update", SESSION, "approved"]);
+    let (status, err) = command(&["--nproc=1"], &update, &by_name(&server));
     assert!(err.contains("could not start a thread"), "{err}");
     assert!(status.is_some_and(|status| status != 0), "{status:?}");
     assert_eq!(server.requests().len(), 0);
     let mut applied = 0;
     for files in 3..8 {
-        let (status, err) = command(&[&format!("--nofile={files}")], &by_name(&server));
+        let (status, err) = command(&[&format!("--nofile={files}")], &update, &by_name(&server));
         assert!(status.is_some() && !err.contains("panicked"), "{status:?}: {err}");
         applied += usize::from(status == Some(0));
     }
     assert!(applied > 0);
     assert_eq!(server.requests().len(), applied);
+}
+
+#[test]
+fn without_a_thread_the_sandbox_does_not_start() {
+    let (status, err) = command(&["--nproc=1"], &["sandbox", "--", "true"], "");
+    let expected = "didit: the system could not start a thread, so the sandbox did not start; retry later, or allow more processes (ulimit -u)\n";
+    assert_eq!((status, err.as_str()), (Some(6), expected));
 }

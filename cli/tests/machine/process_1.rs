@@ -2,7 +2,7 @@
 //! handler. `process_1.sh` runs these tests.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -98,4 +98,18 @@ fn a_signal_ends_a_batch_that_waits_for_its_input() {
     send("-TERM", &child);
     let output = end(child);
     assert_eq!(output.status.code(), Some(128 + 15), "{}", output.status);
+}
+
+#[test]
+fn a_signal_to_a_sandbox_ends_its_command() {
+    let script = "trap 'didit status abc; kill $!; exit 7' TERM; sleep 60 & echo ready; wait";
+    let mut child = start(&["sandbox", "--", "sh", "-c", script], "");
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    send("-TERM", &child);
+    let output = end(child);
+    assert_eq!(output.status.code(), Some(7), "{}", output.status);
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\nIn Review\n");
 }

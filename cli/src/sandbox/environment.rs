@@ -1,0 +1,49 @@
+//! The environment of the sandbox's command, which keeps `didit` in the sandbox.
+
+use std::ffi::OsStr;
+use std::process::Command;
+use std::{env, io};
+
+use crate::args::sandbox::CredentialKind;
+
+/// The variable that marks a sandbox, and holds its URL.
+const MARK: &str = "IN_DIDIT_SANDBOX";
+const URLS: [&str; 2] = ["DIDIT_BASE_URL", "DIDIT_AUTH_URL"];
+
+/// Says which variable points outside the sandbox in which this command runs: the startup files of a shell may set other URLs.
+/// Those of Didit are https, and so is the default.
+pub fn leaves_sandbox() -> Option<String> {
+    let sandbox = env::var(MARK).ok()?;
+    let leaves = |name: &&str| !env::var(name).is_ok_and(|url| url.starts_with("http://"));
+    let name = URLS.into_iter().find(leaves)?;
+    Some(format!(
+        "{name} points outside this sandbox; a startup file may have set it; nothing was sent; set it to {sandbox}, or unset \
+         {MARK} to leave the sandbox"
+    ))
+}
+
+/// Returns a command that runs in the sandbox. It gets none of the caller's DIDIT_* and proxy variables: real credentials must
+/// not reach the sandbox, and a proxy would block it.
+pub fn command(program: &OsStr, credentials: CredentialKind, url: &str) -> io::Result<Command> {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os() {
+        let upper = name.to_string_lossy().to_ascii_uppercase();
+        if upper.starts_with("DIDIT_") || upper.ends_with("_PROXY") {
+            command.env_remove(name);
+        }
+    }
+    command.env(MARK, url).envs(URLS.map(|name| (name, url)));
+    match credentials {
+        CredentialKind::Key => command.env("DIDIT_API_KEY", "sandbox-key"),
+        CredentialKind::Client => command
+            .env("DIDIT_CLIENT_ID", "sandbox-id")
+            .env("DIDIT_CLIENT_SECRET", "sandbox-secret"),
+    };
+    // In the sandbox, `didit` is this binary, even if it is not installed.
+    let own = env::current_exe()?;
+    let folder = own.parent().map(Into::into);
+    let path = env::var_os("PATH");
+    let folders = folder.into_iter().chain(path.iter().flat_map(env::split_paths));
+    command.env("PATH", env::join_paths(folders).map_err(io::Error::other)?);
+    Ok(command)
+}
