@@ -17,7 +17,7 @@ pub fn completions(shell: Shell) -> Exit {
 
 /// Prints the manual page of one command, or of `didit` itself.
 pub fn man(command: Option<&str>) -> Exit {
-    let mut didit = Args::command();
+    let mut didit = Args::command().disable_help_subcommand(true);
     didit.build();
     let command = command.and_then(|name| didit.find_subcommand(name)).unwrap_or(&didit);
     print_all(&page(command))

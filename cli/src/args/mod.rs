@@ -31,7 +31,8 @@ Environment:
   DIDIT_TIMEOUT                         seconds for one attempt (30)
   DIDIT_DEADLINE                        seconds for one call with all its
                                         attempts (120; no limit in batches)
-  DIDIT_MAX_RETRIES                     retries for one call (2), not in batches
+  DIDIT_MAX_RETRIES                     retries for one call (2); batches have
+                                        their own limit of ten
   DIDIT_TOKEN_FILE                      a file that caches the access token for
                                         the next run
   DIDIT_CA_FILE                         the certificates to trust, in PEM
@@ -79,15 +80,48 @@ run reached, except duplicates, and counts the others.";
 
 const SEE_ENVIRONMENT: &str = "Credentials come from the environment: see 'didit --help'.";
 
+const EXAMPLES: &str = "\
+Examples:
+  didit sandbox -- didit update 4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10 declined
+  didit batch decisions.csv --dry-run";
+
+const UPDATE_EXAMPLES: &str = "\
+Examples:
+  didit update 4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10 declined \\
+    --comment 'Duplicated user'
+  didit update 4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10 resubmitted \\
+    --node feature_ocr_1:OCR";
+
+const STATUS_EXAMPLE: &str = "\
+Examples:
+  didit status 4c5c7f3a-3b52-4b26-9a44-6d2f3d6f3c10";
+
+const BATCH_EXAMPLES: &str = "\
+Examples:
+  didit batch decisions.csv --dry-run
+  didit batch decisions.csv";
+
+const AUTH_EXAMPLE: &str = "\
+Examples:
+  didit auth && didit batch decisions.csv";
+
+const COMPLETIONS_EXAMPLE: &str = "\
+Examples:
+  didit completions bash > ~/.local/share/bash-completion/completions/didit";
+
+const MAN_EXAMPLE: &str = "\
+Examples:
+  didit man batch | man -l -";
+
 /// Approve, decline or resubmit Didit identity-verification sessions
 #[derive(Debug, Parser)]
-#[command(name = "didit", bin_name = "didit", version, propagate_version = true)]
+#[command(name = "didit", bin_name = "didit", version)]
 #[command(
     args_override_self = true,
     arg_required_else_help = true,
     subcommand_value_name = "COMMAND"
 )]
-#[command(after_help = format!("{ENVIRONMENT}\n\n{EXIT_STATUS}\n  A batch has others: see 'didit batch --help'."))]
+#[command(after_help = format!("{ENVIRONMENT}\n\n{EXIT_STATUS}\n  A batch has others: see 'didit batch --help'.\n\n{EXAMPLES}"))]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -98,11 +132,11 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Approve, decline or resubmit one session
-    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}\n\n{UPDATE_EXAMPLES}"))]
     Update(Update),
 
     /// Print the status of one session
-    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}\n\n{STATUS_EXAMPLE}"))]
     Status {
         /// The session to read
         #[arg(value_name = "SESSION_ID")]
@@ -110,11 +144,11 @@ pub enum Command {
     },
 
     /// Approve, decline or resubmit many sessions from a CSV or NDJSON file
-    #[command(after_help = format!("{BATCH}\n\n{SEE_ENVIRONMENT}\n\n{BATCH_EXIT_STATUS}"))]
+    #[command(after_help = format!("{BATCH}\n\n{SEE_ENVIRONMENT}\n\n{BATCH_EXIT_STATUS}\n\n{BATCH_EXAMPLES}"))]
     Batch(Batch),
 
     /// Check that Didit accepts the credentials, without changing anything
-    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}"))]
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}\n\n{AUTH_EXAMPLE}"))]
     Auth,
 
     /// Run a command or a shell against a local mock of Didit
@@ -122,12 +156,14 @@ pub enum Command {
     Sandbox(sandbox::Options),
 
     /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLE)]
     Completions {
         /// The shell that uses the script
         shell: clap_complete::Shell,
     },
 
-    /// Print a manual page; read it with 'didit man | man -l -'
+    /// Print a manual page
+    #[command(after_help = MAN_EXAMPLE)]
     Man {
         /// The command that the page describes; by default didit itself
         #[arg(value_parser = PossibleValuesParser::new(COMMANDS))]
@@ -144,7 +180,7 @@ pub struct Output {
     #[arg(long, global = true, display_order = 900)]
     pub json: bool,
 
-    /// Print only errors and requested data
+    /// Print no progress, summary or hints
     #[arg(short, long, global = true, display_order = 901)]
     pub quiet: bool,
 

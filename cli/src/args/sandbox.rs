@@ -10,15 +10,16 @@ use super::values::seconds;
 pub const HELP: &str = "\
 The sandbox listens on 127.0.0.1 and answers like both of Didit's hosts. It runs
 COMMAND with DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials set, with all other
-DIDIT_* and proxy variables unset, and with this didit first in PATH. It also
-sets IN_DIDIT_SANDBOX: didit then sends nothing to Didit, even if the startup
-files of a shell set other URLs. The sandbox stops when COMMAND ends, and its
-sessions are lost. --json and --verbose have no effect on the sandbox itself.
+DIDIT_* and proxy variables unset, and with this didit first in PATH. Inside,
+didit refuses to contact the real Didit, whatever a shell's startup files set
+(IN_DIDIT_SANDBOX marks the sandbox). The sandbox forwards SIGTERM and SIGHUP to
+COMMAND. It stops when COMMAND ends, and its sessions are lost. --json and
+--verbose have no effect on the sandbox itself.
 
-Any session id is accepted and starts as In Review, and any credentials are
-accepted, except those listed below. With --fail-rate, a share of all requests
-fails: the connection closes or the answer is a 502, before or after the update
-is applied, or the answer is cut off. The same requests fail in every run.
+Any session id and any credentials work, except those below. A new session is
+In Review. With --fail-rate, a share of all requests fails: the connection
+closes or the response is a 502, before or after the update is applied, or the
+response is cut off. The same requests fail in every run.
 
 Session ids that cause failures:
   unknown-*      does not exist: 404
@@ -27,13 +28,13 @@ Session ids that cause failures:
   throttled-*    answers 429 once, with Retry-After: 1
   readonly-*     can be read, but refuses updates for 10 s: 503
   slow-*         answers after 5 s
-  lost-*         is updated, but the connection closes before the answer
+  lost-*         is updated, but the connection closes before the response
 
 Credentials that are refused:
   wrong          as an API key or a client secret: 401
 
 Endpoints for tests, one JSON object per line:
-  GET /__log        every request and the status of its answer
+  GET /__log        every request and the status of its response
   GET /__sessions   every session, its status, and how many times each status
                     was applied
 
@@ -42,7 +43,11 @@ Exit status:
   2    invalid command line, or the port cannot be used
   6    the system could not start a thread
   126  COMMAND cannot be run
-  127  COMMAND was not found";
+  127  COMMAND was not found
+
+Examples:
+  didit sandbox -- npm test
+  didit sandbox --fail-rate 0.1 -- pytest";
 
 #[derive(Debug, PartialEq, clap::Args)]
 pub struct Options {
@@ -62,7 +67,7 @@ pub struct Options {
     #[arg(long, value_name = "KIND", default_value = "key")]
     pub credentials: CredentialKind,
 
-    /// Print each request and its answer to standard error, without secrets
+    /// Print each request and its response to standard error, without secrets
     #[arg(long)]
     pub show_requests: bool,
 

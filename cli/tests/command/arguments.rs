@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use crate::sandbox::{Run, Sandbox, didit};
 use serde_json::json;
 
-const COMMON: [&str; 5] = ["--json", "--quiet", "--verbose", "--help", "--version"];
+const COMMON: [&str; 4] = ["--json", "--quiet", "--verbose", "--help"];
 
 /// Each command with its own options and arguments.
-const COMMANDS: [(&str, &[&str]); 7] = [
+pub const COMMANDS: [(&str, &[&str]); 7] = [
     (
         "update",
         &[
@@ -96,7 +96,7 @@ fn help(ways: &[Vec<&str>]) -> String {
 fn help_names_every_command_option_variable_and_exit_status() {
     let text = help(&[vec!["--help"], vec!["-h"], vec!["help"]]);
     let commands = COMMANDS.map(|(command, _)| command);
-    for word in COMMON.iter().chain(&VARIABLES).chain(&commands) {
+    for word in COMMON.iter().chain(&VARIABLES).chain(&commands).chain(&["--version"]) {
         assert!(text.contains(word), "{word}: {text}");
     }
     for (command, own) in COMMANDS {
@@ -196,6 +196,7 @@ fn an_invalid_command_line_exits_2_prints_no_result_and_sends_nothing() {
         (vec!["status", "abc", "def"], "unexpected argument 'def'"),
         (vec!["status", "abc", "--ensure"], "unexpected argument '--ensure'"),
         (vec!["auth", "now"], "unexpected argument"),
+        (vec!["auth", "--version"], "unexpected argument '--version'"),
         (vec!["batch"], "<FILE>"),
         (vec!["batch", "-"], "requires --journal FILE"),
         (vec!["batch", "/dev/stdin"], "requires --journal FILE"),
@@ -390,4 +391,8 @@ fn every_command_has_a_readable_manual_page() {
     }
     let page = Run::of(&mut didit(&["man"])).exits(0).out;
     assert!(page.contains("\n.SH EXIT STATUS\n.nf\n  0  done\n"), "{page}");
+    let listed = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("didit\\-")?.strip_suffix("(1)"));
+    assert_eq!(listed.collect::<Vec<_>>(), COMMANDS.map(|(command, _)| command));
 }

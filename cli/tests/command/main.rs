@@ -6,6 +6,8 @@ mod support;
 mod arguments;
 mod auth;
 mod batch;
+#[cfg(unix)]
+mod examples;
 mod exit;
 #[cfg(target_os = "linux")]
 mod messages;
