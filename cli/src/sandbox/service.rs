@@ -16,7 +16,7 @@ use crate::args::sandbox::RateLimit;
 
 /// How long the sandbox takes to answer for `slow-…`.
 const SLOW: Duration = Duration::from_secs(5);
-/// How long `readonly-…` rejects updates.
+/// How long `readonly-…` refuses updates.
 const READ_ONLY: Duration = Duration::from_secs(10);
 
 pub struct Service {
@@ -53,8 +53,8 @@ enum Fault {
     ErrorBefore,
     ClosedAfter,
     ErrorAfter,
-    HalfAnswer,
-    SlowAnswer,
+    HalfResponse,
+    SlowResponse,
 }
 
 /// The faults that `--fail-rate` causes.
@@ -63,7 +63,7 @@ const FAULTS: [Fault; 5] = [
     Fault::ErrorBefore,
     Fault::ClosedAfter,
     Fault::ErrorAfter,
-    Fault::HalfAnswer,
+    Fault::HalfResponse,
 ];
 
 /// Returns the version, the session and the action in the path of a request for a session.
@@ -104,19 +104,19 @@ impl Service {
         }
         let arrived = self.start.elapsed();
         let fault = self.fault(request);
-        let answer = match fault {
+        let response = match fault {
             Some(Fault::ClosedBefore | Fault::ErrorBefore) => gateway_error(),
             _ => self.answer(request),
         };
         let reply = match fault {
             Some(Fault::ClosedBefore | Fault::ClosedAfter) => Reply::Nothing,
             Some(Fault::ErrorBefore | Fault::ErrorAfter) => Reply::Whole(gateway_error()),
-            Some(Fault::HalfAnswer) => Reply::Half(answer),
-            Some(Fault::SlowAnswer) => {
+            Some(Fault::HalfResponse) => Reply::Half(response),
+            Some(Fault::SlowResponse) => {
                 thread::sleep(SLOW);
-                Reply::Whole(answer)
+                Reply::Whole(response)
             }
-            None => Reply::Whole(answer),
+            None => Reply::Whole(response),
         };
         self.log(request, arrived, fault, &reply);
         reply
@@ -141,7 +141,7 @@ impl Service {
 
     fn log(&self, request: &Request, arrived: Duration, fault: Option<Fault>, reply: &Reply) {
         let status = match reply {
-            Reply::Whole(answer) | Reply::Half(answer) => Some(answer.status),
+            Reply::Whole(response) | Reply::Half(response) => Some(response.status),
             Reply::Nothing => None,
         };
         let mut entry = json!({
@@ -162,7 +162,7 @@ impl Service {
     fn fault(&self, request: &Request) -> Option<Fault> {
         let id = session_of(&request.path).map_or("", |(_, id, _)| id);
         match prefix(id) {
-            "slow" => return Some(Fault::SlowAnswer),
+            "slow" => return Some(Fault::SlowResponse),
             "lost" if request.method == "PATCH" => return Some(Fault::ClosedAfter),
             _ => {}
         }
@@ -201,7 +201,7 @@ impl Service {
             Ok(limits) => limits,
             Err(refusal) => return refusal,
         };
-        let mut answer = match prefix(id) {
+        let mut response = match prefix(id) {
             "unknown" => Response::detail(404, "Session not found."),
             "forbidden" => Response::detail(403, "You do not have permission to perform this action."),
             prefix => {
@@ -210,8 +210,8 @@ impl Service {
                 session.answer(update, id, version, &request.body)
             }
         };
-        answer.headers.extend(limits);
-        answer
+        response.headers.extend(limits);
+        response
     }
 
     /// Answers a token request (docs/didit-api.md §2).
@@ -249,7 +249,7 @@ impl Service {
         }
     }
 
-    /// Counts a request and returns the rate-limit headers for its response, or rejects it with a 429 (docs/didit-api.md §7).
+    /// Counts a request and returns the rate-limit headers for its response, or refuses it with a 429 (docs/didit-api.md §7).
     fn admit(&self, state: &mut State, update: bool) -> Result<Vec<(&'static str, String)>, Response> {
         let Some(limit) = self.rate_limit else {
             return Ok(Vec::new());
@@ -313,7 +313,7 @@ impl Session {
         self.update(id, version, body)
     }
 
-    /// Applies an update, or rejects it (docs/didit-api.md §3, §4).
+    /// Applies an update, or refuses it (docs/didit-api.md §3, §4).
     fn update(&mut self, id: &str, version: &str, body: &[u8]) -> Response {
         let Ok(body @ Value::Object(_)) = serde_json::from_slice(body) else {
             return Response::detail(400, "JSON parse error");

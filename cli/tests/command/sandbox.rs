@@ -12,7 +12,7 @@ use std::{env, iter, thread};
 
 use serde_json::Value;
 
-/// The limit on a run of the command, and on the sandbox's answer to a test.
+/// The limit on a run of the command, and on the sandbox's response to a test.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Returns the command with an empty environment.
@@ -198,7 +198,7 @@ impl Sandbox {
         command
     }
 
-    /// Returns the requests that the sandbox received, and its answers.
+    /// Returns the requests that the sandbox received, and its responses.
     pub fn log(&self) -> Vec<Value> {
         self.get("/__log")
     }
@@ -225,12 +225,12 @@ impl Sandbox {
     }
 
     fn get(&self, path: &str) -> Vec<Value> {
-        let answer = self.request("GET", path, "");
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let response = self.request("GET", path, "");
+        let (_, body) = response.split_once("\r\n\r\n").unwrap();
         body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Sends a request directly. Returns the whole answer, or an empty text.
+    /// Sends a request directly. Returns the whole response, or an empty text.
     pub fn request(&self, method: &str, path: &str, body: &str) -> String {
         let length = body.len();
         self.raw(&format!(
@@ -243,8 +243,8 @@ impl Sandbox {
         let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.write_all(bytes.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
     }
 }

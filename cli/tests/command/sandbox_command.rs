@@ -182,7 +182,13 @@ fn a_share_of_requests_fails_and_every_sandbox_fails_the_same_ones() {
     assert_eq!(faults("0.1"), tenth);
     let all = faults("1");
     assert_eq!(failed(&all), REQUESTS);
-    for fault in ["ClosedBefore", "ErrorBefore", "ClosedAfter", "ErrorAfter", "HalfAnswer"] {
+    for fault in [
+        "ClosedBefore",
+        "ErrorBefore",
+        "ClosedAfter",
+        "ErrorAfter",
+        "HalfResponse",
+    ] {
         assert!(all.contains(&fault.into()), "{fault}: {all:?}");
     }
     assert_eq!(failed(&faults("0")), 0);
@@ -198,11 +204,11 @@ fn any_http_client_can_use_the_sandbox_and_none_can_stop_it() {
         "Transfer-Encoding: chunked\r\n\r\nx\r\n",
         "\r\n\r\n",
     ] {
-        // An update without a body is rejected.
-        let answer = sandbox.raw(&format!("{head}Connection: close\r\n{end}"));
+        // An update without a body is refused.
+        let response = sandbox.raw(&format!("{head}Connection: close\r\n{end}"));
         assert!(
-            answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
-            "{end:?}: {answer}"
+            response.is_empty() || response.starts_with("HTTP/1.1 400 "),
+            "{end:?}: {response}"
         );
     }
     assert_eq!(sandbox.raw("hello\r\n\r\n"), "");
@@ -211,8 +217,8 @@ fn any_http_client_can_use_the_sandbox_and_none_can_stop_it() {
     let chunks =
         "1b;x=y\r\n{\"new_status\": \"Declined\", \r\n11\r\n\"comment\": \"seen\"\r\n1\r\n}\r\n0\r\nTrailer: x\r\n\r\n";
     let chunked = format!("{head}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
-    let answer = sandbox.raw(&chunked);
-    assert!(answer.starts_with("HTTP/1.1 200 \r\n"), "{answer}");
+    let response = sandbox.raw(&chunked);
+    assert!(response.starts_with("HTTP/1.1 200 \r\n"), "{response}");
     assert_eq!(sandbox.status("abc"), "Declined");
     assert_eq!(
         sandbox.updates().last().unwrap()["body"],
