@@ -1,7 +1,5 @@
 //! `didit sandbox` runs a command with its own variables, answers like Didit, and exits with the command's status.
 
-use std::env;
-
 use crate::batch::{batch, csv};
 use crate::sandbox::{Run, Sandbox, didit, in_sandbox};
 use crate::support::directory::Directory;
@@ -228,6 +226,7 @@ fn any_http_client_can_use_the_sandbox_and_none_can_stop_it() {
 
 #[cfg(unix)]
 mod unix {
+    use std::env;
     use std::fs;
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
