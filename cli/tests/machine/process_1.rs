@@ -4,11 +4,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, Step};
+use serde_json::json;
+
+use crate::support::directory::Directory;
+use crate::support::{Server, Step, answer};
 
 /// The limit on each wait for an event.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -98,6 +101,32 @@ fn a_signal_ends_a_batch_that_waits_for_its_input() {
     send("-TERM", &child);
     let output = end(child);
     assert_eq!(output.status.code(), Some(128 + 15), "{}", output.status);
+}
+
+#[test]
+fn the_first_signal_lets_a_batch_finish_its_requests_in_flight() {
+    let ((arrived, arrival), (release, held)) = (mpsc::channel(), mpsc::channel::<()>());
+    let held = Mutex::new(held);
+    let server = Server::start(move |request| {
+        let id = request.path.split('/').nth(3);
+        let _ = arrived.send(());
+        let _ = held.lock().unwrap().recv_timeout(LIMIT);
+        answer(200, &[], json!({ "session_id": id }).to_string())
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", "session_id,new_status\na,Approved\nb,Approved\n");
+    let mut child = start(&["batch", &file, "--jobs", "1"], &server.url());
+    arrival.recv_timeout(LIMIT).unwrap();
+    send("-TERM", &child);
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.starts_with("didit: waiting for 1 request in flight"), "{line}");
+    drop(release);
+    let output = end(child);
+    assert_eq!(output.status.code(), Some(6), "{}", output.status);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[test]
