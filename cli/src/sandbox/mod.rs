@@ -69,16 +69,16 @@ fn run_to_end(command: &mut Command) -> io::Result<ExitStatus> {
     let mut received = Signals::new(kept.chain([SIGCHLD]))?;
     let mut child = command.spawn()?;
     for signal in received.forever() {
-        match (signal, Signal::from_named_raw(signal)) {
-            (SIGCHLD, _) => {
-                if let Some(status) = child.try_wait()? {
-                    return Ok(status);
-                }
-            }
-            // It fails if the command runs as another user.
-            (SIGTERM | SIGHUP, Some(signal)) => drop(kill_process(Pid::from_child(&child), signal)),
-            _ => {}
-        }
+        let forwarded = match signal {
+            SIGTERM => Signal::TERM,
+            SIGHUP => Signal::HUP,
+            _ => match child.try_wait()? {
+                Some(status) => return Ok(status),
+                None => continue,
+            },
+        };
+        // It fails if the command runs as another user.
+        let _ = kill_process(Pid::from_child(&child), forwarded);
     }
     child.wait()
 }
