@@ -165,9 +165,9 @@ fn an_invalid_command_line_exits_2_prints_no_result_and_sends_nothing() {
         (vec!["update", "abc", "approved", "x"], "unexpected argument 'x'"),
         (
             vec!["update", "a/../b", "approved"],
-            "not a session id: it contains '/'",
+            "not a session id: contains '/'",
         ),
-        (vec!["update", "", "approved"], "not a session id: it is empty"),
+        (vec!["update", "", "approved"], "not a session id: empty"),
         (
             vec!["update", "abc", "approved", "--coment", "x"],
             "a similar argument exists: '--comment'",

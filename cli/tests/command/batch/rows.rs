@@ -218,8 +218,8 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
             "a.csv",
             b"session_id,new_status\n,Approved\na/b,Approved\nc,In Review\n",
             &[
-                "line 2: session_id: \"\" is not a session id: it is empty",
-                "line 3: session_id: \"a/b\" is not a session id: it contains '/'",
+                "line 2: session_id: \"\" is not a session id: empty",
+                "line 3: session_id: \"a/b\" is not a session id: contains '/'",
                 "line 4: new_status: \"In Review\" cannot be set: use approved, declined or resubmitted",
             ],
         ),
