@@ -96,7 +96,8 @@
 //! # TLS
 //!
 //! - `rustls` (default): TLS by rustls with ring and bundled web roots
-//! - `rustls-no-provider`: for programs that use rustls with a crypto provider of their own, such as aws-lc-rs
+//! - `rustls-no-provider`: for programs that use rustls with a crypto provider of their own, such as aws-lc-rs. A new major
+//!   version of rustls is a breaking change for this feature
 //! - `platform-verifier`: rustls with the certificates that the system trusts
 //! - `native-tls`: the system's TLS, for the smallest binary
 //!

@@ -15,6 +15,7 @@ mod harness;
 mod messages;
 mod properties;
 mod proxy;
+mod public_api;
 mod queue;
 mod rate_limit;
 mod read_back;

@@ -163,10 +163,7 @@ fn an_invalid_command_line_exits_2_prints_no_result_and_sends_nothing() {
             "[possible values: approved, declined, resubmitted]",
         ),
         (vec!["update", "abc", "approved", "x"], "unexpected argument 'x'"),
-        (
-            vec!["update", "a/../b", "approved"],
-            "not a session id: contains '/'",
-        ),
+        (vec!["update", "a/../b", "approved"], "not a session id: contains '/'"),
         (vec!["update", "", "approved"], "not a session id: empty"),
         (
             vec!["update", "abc", "approved", "--coment", "x"],
