@@ -214,7 +214,7 @@ impl<'a> Attempts<'a> {
             }
             error.retryable &= error.verdict == Verdict::NotApplied;
             // A refused token is replaced, so this is the second one.
-            if error.refused_token.is_some() && error.server.is_from_didit() {
+            if error.refused_token.is_some() && error.server.message.is_some() {
                 error.advice = SHARE_TOKEN;
             }
         })

@@ -224,7 +224,7 @@ impl Client {
         let missing_id = SessionId::try_from("00000000-0000-0000-0000-000000000000")?;
         match self.read(&missing_id, deadline, &subject) {
             Ok(_) => Ok(()),
-            Err(error) if matches!(error.status(), Some(400 | 403 | 404)) && error.message().is_some() => Ok(()),
+            Err(error) if matches!(error.status(), Some(400 | 403 | 404)) && error.0.server.is_documented => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn debug_shows_kind_verdict_status_and_code() {
-        let message = ServerMessage::read(&json!({"code": "c"}), None, &[]);
+        let message = ServerMessage::documented(&json!({"code": "c"}), None, &[]);
         let error = Error::new(ErrorKind::Rejected, Verdict::NotApplied, "no")
             .with(|error| (error.status, error.server) = (Some(400), message));
         assert_eq!(

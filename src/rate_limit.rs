@@ -29,12 +29,15 @@ impl RateLimit {
     pub(crate) fn read(response: &Response) -> Option<RateLimit> {
         let number = |name| response.header(name).and_then(whole_number);
         let (limit, remaining) = (number("x-ratelimit-limit")?, number("x-ratelimit-remaining")?);
-        let reset = response.header("x-ratelimit-reset").and_then(reset_moment);
+        let now = response.date();
+        let reset = response
+            .header("x-ratelimit-reset")
+            .and_then(|value| reset_moment(value, now));
         Some(RateLimit {
             limit,
             remaining,
             reset,
-            reset_after: reset.map(|moment| moment.duration_since(response.date()).unwrap_or_default()),
+            reset_after: reset.map(|moment| moment.duration_since(now).unwrap_or_default()),
         })
     }
 
@@ -46,28 +49,34 @@ impl RateLimit {
     }
 }
 
-/// Returns the wait that a response asks for: `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), else
-/// `X-RateLimit-Reset` if the caller passes it. `now` is the time by the server's clock. A time in the past is a wait
+/// Returns the wait that a response asks for: the longest `Retry-After`, in seconds or as an HTTP date (RFC 9110 §10.2.3),
+/// else `X-RateLimit-Reset` if the caller passes it. `now` is the time by the server's clock. A time in the past is a wait
 /// of zero. An invalid value is ignored.
-pub(crate) fn retry_after(header: Option<&str>, reset: Option<&str>, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after<'a>(
+    headers: impl Iterator<Item = &'a str>,
+    reset: Option<&str>,
+    now: SystemTime,
+) -> Option<Duration> {
     let until = |moment: SystemTime| moment.duration_since(now).unwrap_or_default();
-    let requested = header.and_then(|value| match whole_number(value) {
+    let requested = headers.filter_map(|value| match whole_number(value) {
         Some(seconds) => Some(Duration::from_secs(seconds)),
         None => httpdate::parse_http_date(value.trim()).ok().map(until),
     });
-    let reset = || reset.and_then(reset_moment).map(until);
-    Some(requested.or_else(reset)?.min(MAX_DELAY))
+    let reset = || reset.and_then(|value| reset_moment(value, now)).map(until);
+    Some(requested.max().or_else(reset)?.min(MAX_DELAY))
 }
 
-/// Parses `X-RateLimit-Reset`: Unix seconds (docs/didit-api.md §7), or milliseconds, which some gateways send. Read as
-/// seconds, those would be thousands of years away.
-fn reset_moment(value: &str) -> Option<SystemTime> {
-    let since_epoch = match whole_number(value)? {
-        seconds @ ..100_000_000_000 => Duration::from_secs(seconds),
+/// Parses `X-RateLimit-Reset`: Unix seconds (docs/didit-api.md §7). Some gateways send milliseconds, which would be
+/// thousands of years away as seconds, and others send the seconds that are left, which would be in 1970.
+fn reset_moment(value: &str, now: SystemTime) -> Option<SystemTime> {
+    let at = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    match whole_number(value)? {
+        // A server whose clock is that far behind means a moment.
+        seconds_left @ ..1_000_000_000 if at(seconds_left)? < now => now.checked_add(Duration::from_secs(seconds_left)),
+        seconds @ ..100_000_000_000 => at(seconds),
         // The year 9999 at most: the clock of Windows ends in the year 30828.
-        millis => Duration::from_millis(millis.min(253_402_300_799_000)),
-    };
-    UNIX_EPOCH.checked_add(since_epoch)
+        millis => UNIX_EPOCH.checked_add(Duration::from_millis(millis.min(253_402_300_799_000))),
+    }
 }
 
 /// Parses a number of any length. Rounds a fraction up, so that no wait is cut short.
@@ -112,8 +121,8 @@ mod tests {
 
     #[test]
     fn a_requested_wait_is_parsed_from_seconds_a_date_or_a_reset_time() {
-        // Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110 §5.6.7.
-        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        // Sun, 06 Nov 2033 08:49:37 GMT: the date of RFC 9110 §5.6.7, but in a year whose Unix time is not below 10^9.
+        let now = UNIX_EPOCH + Duration::from_secs(2_014_879_777);
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         for (header, reset, expected) in [
             (None, None, None),
@@ -125,12 +134,12 @@ mod tests {
             (Some("86401"), None, Some(DAY)),
             (Some("18446744073709551615"), None, Some(DAY)),
             (Some("18446744073709551616"), None, Some(DAY)),
-            (Some("Sun, 06 Nov 1994 08:49:37 GMT"), None, seconds(0)),
-            (Some("Sun, 06 Nov 1994 08:49:36 GMT"), None, seconds(0)),
-            (Some("Sun, 06 Nov 1994 08:51:37 GMT"), None, seconds(120)),
-            (Some(" Sun, 06 Nov 1994 08:51:37 GMT "), None, seconds(120)),
-            (Some("Sunday, 06-Nov-94 08:51:37 GMT"), None, seconds(120)),
-            (Some("Sun Nov  6 08:51:37 1994"), None, seconds(120)),
+            (Some("Sun, 06 Nov 2033 08:49:37 GMT"), None, seconds(0)),
+            (Some("Sun, 06 Nov 2033 08:49:36 GMT"), None, seconds(0)),
+            (Some("Sun, 06 Nov 2033 08:51:37 GMT"), None, seconds(120)),
+            (Some(" Sun, 06 Nov 2033 08:51:37 GMT "), None, seconds(120)),
+            (Some("Sunday, 06-Nov-33 08:51:37 GMT"), None, seconds(120)),
+            (Some("Sun Nov  6 08:51:37 2033"), None, seconds(120)),
             (Some("Fri, 31 Dec 9999 23:59:59 GMT"), None, Some(DAY)),
             (Some("Thu, 01 Jan 1970 00:00:00 GMT"), None, seconds(0)),
             (Some(""), None, None),
@@ -147,21 +156,42 @@ mod tests {
             (Some("1e3"), None, None),
             (Some("٣"), None, None),
             (Some("tomorrow"), None, None),
-            (Some("Sun, 06 Nov 1994 25:49:37 GMT"), None, None),
-            (None, Some("784111897"), seconds(120)),
-            (None, Some("784111896.4"), seconds(120)),
-            (None, Some("784111897500"), Some(Duration::from_millis(120_500))),
-            (None, Some("784111777"), seconds(0)),
-            (None, Some("784111776"), seconds(0)),
+            (Some("Sun, 06 Nov 2033 25:49:37 GMT"), None, None),
+            (None, Some("2014879897"), seconds(120)),
+            (None, Some("2014879896.4"), seconds(120)),
+            (None, Some("2014879897500"), Some(Duration::from_millis(120_500))),
+            (None, Some("2014879777"), seconds(0)),
+            (None, Some("2014879776"), seconds(0)),
+            // Seconds that are left, and the earliest moment.
             (None, Some("0"), seconds(0)),
+            (None, Some("3"), seconds(3)),
+            (None, Some("2.5"), seconds(3)),
+            (None, Some("999999999"), Some(DAY)),
+            (None, Some("1000000000"), seconds(0)),
             (None, Some("18446744073709551615"), Some(DAY)),
-            (None, Some("Sun, 06 Nov 1994 08:51:37 GMT"), None),
+            (None, Some("Sun, 06 Nov 2033 08:51:37 GMT"), None),
             (None, Some("-5"), None),
             (None, Some(""), None),
-            (Some("7"), Some("784111897"), seconds(7)),
-            (Some("soon"), Some("784111897"), seconds(120)),
+            (Some("7"), Some("2014879897"), seconds(7)),
+            (Some("soon"), Some("2014879897"), seconds(120)),
         ] {
-            assert_eq!(retry_after(header, reset, now), expected, "{header:?} {reset:?}");
+            assert_eq!(
+                retry_after(header.into_iter(), reset, now),
+                expected,
+                "{header:?} {reset:?}"
+            );
+        }
+    }
+    #[test]
+    fn of_several_requested_waits_the_longest_counts() {
+        let longest = |values: &[&'static str]| retry_after(values.iter().copied(), None, UNIX_EPOCH);
+        for (values, expected) in [
+            (&["1", "30", "2"][..], Some(30)),
+            (&["soon", "5"], Some(5)),
+            (&["3", "Thu, 01 Jan 1970 00:00:40 GMT"], Some(40)),
+            (&["soon", ""], None),
+        ] {
+            assert_eq!(longest(values), expected.map(Duration::from_secs), "{values:?}");
         }
     }
 }

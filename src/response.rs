@@ -1,6 +1,10 @@
 //! What a response says: the fields of a 200 that confirms its request, or an error in words.
 
+use std::fmt;
+use std::str;
+
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use crate::call::Deadline;
@@ -113,11 +117,7 @@ fn fields_about(response: &Response, id: &SessionId, host: &str, operation: Oper
     match fields.session_id.as_str() {
         Some(named) if id.is(named) => Ok(fields),
         Some(_) => Err(unconfirmed("but for another session", operation)),
-        None => Err(unusable(
-            unexpected_body(host, response, &response.body),
-            check_url(operation),
-            operation,
-        )),
+        None => Err(not_didits(host, response, operation)),
     }
 }
 
@@ -139,12 +139,25 @@ fn unconfirmed(problem: &str, operation: Operation) -> Error {
 
 /// Returns the error for a 200 without a usable access token.
 pub(crate) fn no_token(host: &str, response: &Response, problem: &str) -> Error {
-    let body = &*response.body;
-    let problem = match body.trim_ascii_start().first() {
-        Some(b'{') if !is_compressed(response, body) => format!("{host} answered 200, but {problem}"),
-        _ => unexpected_body(host, response, body),
+    let operation = Operation::FetchToken;
+    match Content::of(response, &response.body) {
+        Content::OtherJson if response.body.trim_ascii_start().starts_with(b"{") => {
+            let problem = format!("{host} answered 200, but {problem}");
+            unusable(problem, check_url(operation), operation)
+        }
+        _ => not_didits(host, response, operation),
+    }
+}
+
+/// Returns the error for a 200 whose body is not Didit's.
+fn not_didits(host: &str, response: &Response, operation: Operation) -> Error {
+    let content = Content::of(response, &response.body);
+    let advice = if content.suggests_another_server() {
+        check_url(operation)
+    } else {
+        ""
     };
-    unusable(problem, check_url(Operation::FetchToken), Operation::FetchToken)
+    unusable(content.problem(host, 200), advice, operation)
 }
 
 fn unusable(problem: String, advice: &'static str, operation: Operation) -> Error {
@@ -186,17 +199,23 @@ fn status_error(response: &Response, request: &Request<'_>, operation: Operation
         400.. if response.cut_off.is_none() => &*response.body,
         _ => b"",
     };
-    let json = serde_json::from_slice(shown).unwrap_or_default();
-    let message = ServerMessage::read(&json, response.header("x-request-id"), secrets);
-    let from_didit = message.is_from_didit();
+    let json = parse(shown).unwrap_or_default();
+    let id = response.header("x-request-id");
+    let mut message = ServerMessage::documented(&json, id, secrets);
+    // These statuses are about the request. A gateway uses the others as well, for reasons of its own.
+    if message.message.is_none() && matches!(status, 400 | 409 | 413 | 422) {
+        message = ServerMessage::any_shape(&json, id, secrets);
+    }
+    let from_didit = message.message.is_some();
     let problem = match status {
         _ if from_didit => format!("Didit answered {status}"),
+        413 => format!("{host} answered 413: the request is too large"),
         400.. if response.cut_off.is_some() => {
             format!("{host} answered {status}, but the rest of its response could not be read")
         }
         300..400 => format!("{host} answered {status}, a redirect, which didit does not follow"),
-        400..500 => unexpected_body(host, response, shown),
-        500.. => format!("{host} answered {status} {}", describe_body(response, shown)),
+        400..500 => Content::of(response, shown).problem(host, status),
+        500.. => format!("{host} answered {status} {}", Content::of(response, shown)),
         _ => format!("{host} answered {status}"),
     };
     let has_key = request.headers.iter().any(|(name, _)| *name == "x-api-key");
@@ -207,7 +226,7 @@ fn status_error(response: &Response, request: &Request<'_>, operation: Operation
         .with(|error| {
             error.status = Some(status);
             error.server = message;
-            error.retry_after = retry_after(response.header("retry-after"), reset, response.date());
+            error.retry_after = retry_after(response.headers("retry-after"), reset, response.date());
         })
 }
 
@@ -218,6 +237,7 @@ fn advice(status: u16, from_didit: bool, has_key: bool, operation: Operation) ->
         499 | 501 | 505 => return "",
         408 | 425 | 429 | 500..=599 => return "retry later",
         300..=399 => return check_url(operation),
+        413 => "shorten the comment",
         400..=498 if !from_didit => return check_url(operation),
         401 if has_key => "check the API key (DIDIT_API_KEY)",
         401 => check_client,
@@ -230,20 +250,72 @@ fn advice(status: u16, from_didit: bool, has_key: bool, operation: Operation) ->
     operation.advice(check_client, for_sessions)
 }
 
-/// Describes a response that does not come from Didit, and where it may come from.
-fn unexpected_body(host: &str, response: &Response, body: &[u8]) -> String {
-    let (status, content) = (response.status, describe_body(response, body));
-    format!("{host} answered {status} {content} (is it a login page or a gateway, or is the URL wrong?)")
+/// Parses a body. Old servers encode JSON in Latin-1.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+    match str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_str(&body.iter().map(|byte| char::from(*byte)).collect::<String>()),
+    }
 }
 
-/// Describes a body that is not JSON from Didit.
-fn describe_body(response: &Response, body: &[u8]) -> &'static str {
-    match body.trim_ascii_start().first() {
-        None => "with an empty body",
-        Some(_) if is_compressed(response, body) => "with compressed data, which didit did not ask for",
-        Some(b'<') => "with HTML, not JSON",
-        Some(b'{') => "with JSON that is not Didit's",
-        Some(_) => "with a body that is not JSON",
+/// What a body is that does not have the form of Didit's.
+enum Content {
+    Empty,
+    Compressed,
+    Html,
+    /// Valid JSON.
+    OtherJson,
+    InvalidJson {
+        line: usize,
+        column: usize,
+    },
+    Other,
+}
+
+impl Content {
+    fn of(response: &Response, body: &[u8]) -> Content {
+        let first = body.trim_ascii_start().first();
+        match (first, parse::<IgnoredAny>(body)) {
+            (None, _) => Content::Empty,
+            (_, Ok(_)) => Content::OtherJson,
+            _ if is_compressed(response, body) => Content::Compressed,
+            (Some(b'<'), _) => Content::Html,
+            // The error of serde_json may quote the body, but these two numbers do not.
+            (Some(b'{' | b'['), Err(error)) => Content::InvalidJson {
+                line: error.line(),
+                column: error.column(),
+            },
+            _ => Content::Other,
+        }
+    }
+
+    /// Returns whether another server may have sent it. Only the right one sends JSON that is almost what is expected.
+    fn suggests_another_server(&self) -> bool {
+        !matches!(self, Content::InvalidJson { .. })
+    }
+
+    /// Describes a response with this body, and where it may come from.
+    fn problem(&self, host: &str, status: u16) -> String {
+        let hint = match self.suggests_another_server() {
+            true => " (is it a login page or a gateway, or is the URL wrong?)",
+            false => "",
+        };
+        format!("{host} answered {status} {self}{hint}")
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Content::Empty => f.write_str("with an empty body"),
+            Content::Compressed => f.write_str("with compressed data, which didit did not ask for"),
+            Content::Html => f.write_str("with HTML, not JSON"),
+            Content::OtherJson => f.write_str("with JSON that is not Didit's"),
+            Content::InvalidJson { line, column } => {
+                write!(f, "with invalid JSON (line {line}, column {column})")
+            }
+            Content::Other => f.write_str("with a body that is not JSON"),
+        }
     }
 }
 

@@ -354,6 +354,8 @@ impl StatusUpdate {
             .any(|node| !is_name(&node.node_id) || !is_name(&node.feature))
         {
             "every node needs a node id and a feature, without spaces and separators".into()
+        } else if self.comment.as_ref().is_some_and(|text| text.contains('\0')) {
+            "comment: must not contain a NUL character (U+0000)".into()
         } else if email.is_some_and(|address| !is_address(address)) {
             // It does not quote the address, which may be somebody's.
             "email: not an email address".into()

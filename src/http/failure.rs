@@ -48,6 +48,8 @@ pub(super) struct Context<'a> {
     pub(super) connect_timeout: Duration,
     pub(super) max_response: u64,
     pub(super) custom_roots: bool,
+    /// Whether a TLS handshake that failed was that with the proxy.
+    pub(super) proxy_handshake_failed: bool,
 }
 
 impl Failure {
@@ -113,7 +115,10 @@ impl Context<'_> {
                 format!("the proxy {proxy} refuses {} (it answered 403)", self.host),
                 "ask the proxy's administrator",
             )),
-            _ => tls::refusal(error, server, self.custom_roots),
+            _ if self.proxy_handshake_failed => {
+                tls::refusal(error, &format!("the proxy {proxy}"), true, self.custom_roots)
+            }
+            _ => tls::refusal(error, server, false, self.custom_roots),
         }
     }
 
@@ -128,7 +133,10 @@ impl Context<'_> {
                 Some(status) => format!("the proxy answered {status}"),
                 None => "the proxy closed the connection".into(),
             },
-            E::Protocol(_) => format!("the proxy answered with {}", not_http(error, 20)),
+            E::Protocol(_) => format!(
+                "the proxy answered with {}; does it expect https:// in its URL?",
+                not_http(error, 20)
+            ),
             E::Io(error) if error.kind() != Io::InvalidData => match loss(error) {
                 Some(loss) => format!("the connection was {loss}"),
                 None => sanitize(&system_message(error), 300, &[]),
@@ -233,6 +241,7 @@ mod tests {
         connect_timeout: Duration::from_secs(2),
         max_response: 64 * 1024,
         custom_roots: false,
+        proxy_handshake_failed: false,
     };
 
     fn io(kind: Io) -> ureq::Error {

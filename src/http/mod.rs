@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ureq::http::header::CONTENT_LENGTH;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
-use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
+use ureq::{Agent, AsSendBody, Body, Proxy, ProxyProtocol, SendBody};
 
 use self::dns::DnsCache;
 use self::failure::{Context, phase_of};
@@ -81,6 +81,14 @@ pub(crate) struct Response {
 impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Returns the values of a header that may appear more than once.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
     }
 
     /// Returns when the response was sent by the server's clock, which set its other headers. Without a `Date`, returns
@@ -237,6 +245,7 @@ impl Http {
         if let Some(connected_to) = proxy.map(Proxy::uri).or(url.as_ref()) {
             self.dns.failed(connected_to);
         }
+        let is_tls_proxy = proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
         let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
         let context = Context {
             host: host(request.url),
@@ -245,6 +254,7 @@ impl Http {
             connect_timeout: connect_limit(self.connect_timeout, timeout),
             max_response: request.max_response,
             custom_roots: self.custom_roots,
+            proxy_handshake_failed: is_tls_proxy && Observed::get().tls_handshakes == 0,
         };
         Failure::new(error, phase, &context)
     }

@@ -10,10 +10,15 @@ thread_local! {
 pub(super) struct Observed {
     /// Whether the peer answered and ended the connection before it had all of the request.
     pub(super) cut_off: bool,
+    /// How many TLS handshakes succeeded: with a proxy, with the server inside its tunnel.
+    pub(super) tls_handshakes: u32,
 }
 
 impl Observed {
-    const NOTHING: Observed = Observed { cut_off: false };
+    const NOTHING: Observed = Observed {
+        cut_off: false,
+        tls_handshakes: 0,
+    };
 
     /// Begins a request of this thread.
     pub(super) fn reset() {
@@ -26,8 +31,17 @@ impl Observed {
     }
 
     pub(super) fn note_cut_off() {
-        let mut observed = OBSERVED.get();
-        observed.cut_off = true;
-        OBSERVED.set(observed);
+        OBSERVED.set(Observed {
+            cut_off: true,
+            ..Observed::get()
+        });
+    }
+
+    pub(super) fn note_tls_handshake() {
+        let known = Observed::get();
+        OBSERVED.set(Observed {
+            tls_handshakes: known.tls_handshakes + 1,
+            ..known
+        });
     }
 }

@@ -236,7 +236,7 @@ impl TokenSource {
                 true => ServerMessage::default(),
                 false => {
                     let token = body["access_token"].as_str().unwrap_or_default();
-                    ServerMessage::read(&body, response.header("x-request-id"), &[secret, basic, token])
+                    ServerMessage::documented(&body, response.header("x-request-id"), &[secret, basic, token])
                 }
             };
             response::no_token(host(&self.url), &response, problem).with(|error| error.server = message)

@@ -26,3 +26,4 @@ mod tls;
 mod token_file;
 mod update;
 mod versions;
+mod wording;

@@ -106,6 +106,7 @@ fn input() -> Rows {
         ),
         ("an email on v1", check(&v1, approved().email("ann@example.org"))),
         ("Resubmitted without a node", check(&v3, StatusUpdate::resubmitted([]))),
+        ("a NUL in a comment", check(&v3, approved().comment("a\0"))),
         ("an invalid email address", check(&v3, approved().email("ann"))),
         (
             "a language that Didit does not support",
@@ -194,6 +195,19 @@ fn answers() -> Rows {
             "404 with Didit's message",
             update(answer(404, &[], words("Not found."))),
         ),
+        (
+            "400 with words in another shape",
+            update(answer(
+                400,
+                &[],
+                r#"{"errors":[{"message":"The session is not finished."}]}"#,
+            )),
+        ),
+        (
+            "404 with a gateway's JSON",
+            update(answer(404, &[], r#"["no Route matched"]"#)),
+        ),
+        ("413 with HTML", update(answer(413, &[], html))),
         ("404 with HTML", update(answer(404, &[], html))),
         ("404 without a body", update(answer(404, &[], ""))),
         (
@@ -224,6 +238,18 @@ fn answers() -> Rows {
         ("302", update(answer(302, &[("location", "/")], ""))),
         ("204", update(answer(204, &[], ""))),
         ("200 with HTML", update(answer(200, &[], html))),
+        (
+            "200 with invalid JSON",
+            update(answer(200, &[], format!(r#"{{"session_id":"{SESSION}","score":NaN}}"#))),
+        ),
+        (
+            "200 that denies success",
+            update(answer(
+                200,
+                &[],
+                format!(r#"{{"session_id":"{SESSION}","success":false}}"#),
+            )),
+        ),
         (
             "200 with compressed data",
             update(answer(200, &[("content-encoding", "gzip")], b"\x1f\x8b\x08")),

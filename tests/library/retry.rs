@@ -103,7 +103,9 @@ fn retry_after_and_rate_limit_reset_set_the_wait() {
         // No wait, or an invalid one: the back-off applies.
         (429, after("0"), Some(Duration::ZERO)),
         (429, after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO)),
-        (429, reset("1"), Some(Duration::ZERO)),
+        (429, reset("1"), Some(SECOND)),
+        (429, reset("1000000000"), Some(Duration::ZERO)),
+        (429, [after("7"), after("30"), after("8")].concat(), Some(30 * SECOND)),
         (429, after("-1"), None),
         (429, after("+1"), None),
         (429, after("1.5s"), None),

@@ -53,6 +53,20 @@ impl Authority {
         }
     }
 
+    /// Returns another authority, which this one has signed.
+    fn intermediate(&self, name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Authority {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
     fn certify(&self, host: &str) -> Arc<ServerConfig> {
         self.certify_as(CertificateParams::new([host.to_owned()]).unwrap())
     }
@@ -767,6 +781,105 @@ fn after_a_close_notify_the_next_update_is_sent_once() {
     client.update_status(&session_id(), &StatusUpdate::approved()).unwrap();
     assert_eq!(server.requests().len(), 2);
     assert_eq!(server.connections(), 2);
+}
+
+/// The message of an update of `https://sessions.test` through this proxy, which fails before anything of it is sent.
+fn through_proxy(proxy: String, roots: Option<&str>) -> String {
+    install_provider();
+    let builder = Client::builder(Credentials::api_key(API_KEY)).base_url("https://sessions.test");
+    let mut builder = builder.proxy(proxy).retry(RetryPolicy::none());
+    if let Some(pem) = roots {
+        builder = builder.root_certificates(pem);
+    }
+    let client = builder.build().unwrap();
+    let error = client
+        .update_status(&session_id(), &StatusUpdate::declined())
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.verdict()),
+        (ErrorKind::Network, Verdict::NotApplied),
+        "{error}"
+    );
+    error.to_string()
+}
+
+#[test]
+fn a_proxy_that_does_not_speak_tls_is_blamed_and_not_the_host() {
+    let (server, _) = raw_server(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    let text = through_proxy(server.url().replace("http://", "https://"), None);
+    let blamed = format!("the proxy {} does not speak TLS on this port", server.address());
+    assert!(text.contains(&blamed), "{text}");
+    assert!(text.contains("use http:// in the proxy's URL"), "{text}");
+    assert!(!text.contains("sessions.test"), "{text}");
+
+    // The reverse: a TLS server answers plain HTTP with an alert.
+    let (server, _) = raw_server(&[21, 3, 3, 0, 2, 2, 70]);
+    let text = through_proxy(server.url(), None);
+    let words = "the proxy answered with something that is not HTTP; does it expect https:// in its URL?";
+    assert!(text.contains(words), "{text}");
+}
+
+#[test]
+fn a_failed_handshake_is_blamed_on_the_proxy_or_on_the_host_inside_its_tunnel() {
+    // The certificate of the proxy.
+    let authority = Authority::new("private");
+    let (server, _) = tls_server(authority.certify("127.0.0.1"), vec![]);
+    let text = through_proxy(server.url().replace("http://", "https://"), None);
+    assert!(
+        text.contains(&format!(
+            "the certificate of the proxy {} is signed by",
+            server.address()
+        )),
+        "{text}"
+    );
+
+    // The certificate of the host.
+    let (proxy, host) = (authority.certify("127.0.0.1"), authority.certify("elsewhere.test"));
+    let server = Server::start_wrapped(
+        move |stream| {
+            let connection = ServerConnection::new(proxy.clone()).unwrap();
+            let mut tunnel = StreamOwned::new(connection, stream);
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && tunnel.read(&mut byte).unwrap() > 0 {
+                head.push(byte[0]);
+            }
+            tunnel
+                .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                .unwrap();
+            Box::new(StreamOwned::new(ServerConnection::new(host.clone()).unwrap(), tunnel))
+        },
+        |request| panic!("a request to another host: {request:?}"),
+    );
+    let text = through_proxy(server.url().replace("http://", "https://"), Some(&authority.pem));
+    assert!(
+        text.contains("the certificate of sessions.test, through the proxy 127.0.0.1:"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_incomplete_chain_and_a_certificate_without_a_host_are_explained() {
+    // The server sends its own certificate, but not that of the authority that signed it.
+    let root = Authority::new("root");
+    let intermediate = root.intermediate("intermediate");
+    let (server, wire) = tls_server(intermediate.certify("127.0.0.1"), vec![]);
+    let words = [
+        "or the server does not send the whole chain",
+        "intermediate certificates",
+    ];
+    assert_nothing_is_sent(&server, &wire, Some(&root.pem), false, &words);
+
+    // OpenSSL accepts the common name.
+    if RUSTLS {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "127.0.0.1");
+        let (server, wire) = tls_server(root.certify_as(params), vec![]);
+        let words = [
+            "names no host: it has no subjectAltName",
+            "needs a certificate with its host name",
+        ];
+        assert_nothing_is_sent(&server, &wire, Some(&root.pem), false, &words);
+    }
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn a_comment_is_sent_unchanged_in_every_version() {
         "",
         " ",
         "Ünïcode ✓ 🦀",
-        "\"quotes\" and \\ and \n and \u{0}",
+        "\"quotes\" and \\ and \n and \u{1}",
         "null",
         long.as_str(),
     ] {

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use crate::text::{in_words, sanitize};
 
-const ROOTS: &str = "root_certificates (DIDIT_CA_FILE)";
-
-/// Returns why the TLS handshake with `server` failed, and the advice. A retry would fail the same way. Returns `None`
-/// if the error has another cause, or the handshake was cut off.
+/// Returns why the TLS handshake with `peer`, the server or its proxy, failed, and the advice. A retry would fail the same
+/// way. Returns `None` if the error has another cause, or the handshake was cut off.
 // The types of these errors belong to TLS libraries that only ureq depends on, so this reads their text.
 pub(in crate::http) fn refusal(
     error: &ureq::Error,
-    server: &str,
+    peer: &str,
+    is_proxy: bool,
     custom_roots: bool,
 ) -> Option<(String, &'static str)> {
     let text = match error {
@@ -24,43 +23,149 @@ pub(in crate::http) fn refusal(
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => error.to_string(),
         _ => return None,
     };
-    explain(&text, server, custom_roots)
+    explain(&text, peer, is_proxy, custom_roots)
 }
 
-/// Texts of rustls 0.23, OpenSSL and Windows, their meaning, and the advice. The first matching line applies; the last
-/// one always matches. Alerts come from the server, so an alert about a certificate means that of the client.
-const MEANINGS: &str = "\
-alert: Certificate|alert: BadCertificate|alert: UnknownCA|alert: UnsupportedCertificate|alert certificate|alert bad certificate|alert unknown ca|alert unsupported certificate => HOST wants a client certificate, which didit cannot send; a gateway in between may be asking for it
-alert: UnrecognisedName|unrecognized name => HOST does not serve this host name (TLS alert unrecognized_name); check the host in the URL
-alert: AccessDenied|alert access denied => HOST denies access to this machine (TLS alert access_denied); ask its administrator, or that of a gateway in between
-alert: HandshakeFailure|alert handshake failure => HOST refused the TLS handshake (TLS alert handshake_failure): no cipher suits both sides, or it wants a client certificate, which didit cannot send; check the TLS settings of the server, or of a gateway in between
-certificate expired|Expired|has expired|-2146762495 => the certificate of HOST has expired; check this machine's clock and the certificate
-not valid yet|NotValidYet|not yet valid => the certificate of HOST is not valid yet; check this machine's clock and the certificate
-not valid for|NotValidForName|ostname mismatch|IP address mismatch|-2146762481 => the certificate of HOST is for another host; check the host in the URL
-UnknownIssuer|local issuer|issuer certificate|self-signed|self signed|first certificate|-2146762487|-2146762486 => the certificate of HOST is signed by an untrusted certificate authority; if a proxy inspects TLS, trust its certificate authority with root_certificates (DIDIT_CA_FILE)
-evoked|-2146762484 => the certificate of HOST has been revoked
-CaUsedAsEndEntity => the certificate of HOST belongs to a certificate authority, not to a server; the server needs its own certificate
-UnsupportedCertVersion => the certificate of HOST is outdated: it is not X.509 version 3; the server needs a new one
-extended key usage|InvalidPurpose|certificate purpose => the certificate of HOST is not for servers (perhaps for clients); the server needs a server certificate
-certificate|Certificate => the certificate of HOST cannot be used; check the server's certificate
-corrupt message|wrong version number|packet length too long|http request => HOST does not speak TLS on this port; check the port and the scheme of the URL
- => the TLS handshake with HOST failed: no version or cipher suits both sides; check the TLS settings of the server, or of a proxy in between";
+/// Texts of rustls 0.23, OpenSSL and Windows, their meaning, and the advice. The first matching row applies; the last one
+/// always matches. Alerts come from the server, so an alert about a certificate means that of the client.
+const MEANINGS: &[(&[&str], &str, &str)] = &[
+    (
+        &[
+            "alert: Certificate",
+            "alert: BadCertificate",
+            "alert: UnknownCA",
+            "alert: UnsupportedCertificate",
+            "alert certificate",
+            "alert bad certificate",
+            "alert unknown ca",
+            "alert unsupported certificate",
+        ],
+        "HOST wants a client certificate, which didit cannot send",
+        "a gateway in between may be asking for it",
+    ),
+    (
+        &["alert: UnrecognisedName", "unrecognized name"],
+        "HOST does not serve this host name (TLS alert unrecognized_name)",
+        "check the host in the URL",
+    ),
+    (
+        &["alert: AccessDenied", "alert access denied"],
+        "HOST denies access to this machine (TLS alert access_denied)",
+        "ask its administrator, or that of a gateway in between",
+    ),
+    (
+        &["alert: HandshakeFailure", "alert handshake failure"],
+        "HOST refused the TLS handshake (TLS alert handshake_failure): no cipher suits both sides, or it wants a client \
+         certificate, which didit cannot send",
+        "check the TLS settings of the server, or of a gateway in between",
+    ),
+    (
+        &["certificate expired", "Expired", "has expired", "-2146762495"],
+        "the certificate of HOST has expired",
+        "check this machine's clock and the certificate",
+    ),
+    (
+        &["not valid yet", "NotValidYet", "not yet valid"],
+        "the certificate of HOST is not valid yet",
+        "check this machine's clock and the certificate",
+    ),
+    (
+        &["not valid for any names"],
+        "the certificate of HOST names no host: it has no subjectAltName",
+        "the server needs a certificate with its host name",
+    ),
+    (
+        &[
+            "not valid for",
+            "NotValidForName",
+            "ostname mismatch",
+            "IP address mismatch",
+            "-2146762481",
+        ],
+        "the certificate of HOST is for another host",
+        "check the host in the URL",
+    ),
+    (
+        &[
+            "UnknownIssuer",
+            "local issuer",
+            "issuer certificate",
+            "self-signed",
+            "self signed",
+            "first certificate",
+            "-2146762487",
+            "-2146762486",
+        ],
+        "the certificate of HOST is signed by an untrusted certificate authority, or the server does not send the whole \
+         chain",
+        UNTRUSTED,
+    ),
+    (
+        &["evoked", "-2146762484"],
+        "the certificate of HOST has been revoked",
+        "",
+    ),
+    (
+        &["CaUsedAsEndEntity"],
+        "the certificate of HOST belongs to a certificate authority, not to a server",
+        "the server needs its own certificate",
+    ),
+    (
+        &["UnsupportedCertVersion"],
+        "the certificate of HOST is outdated: it is not X.509 version 3",
+        "the server needs a new one",
+    ),
+    (
+        &["extended key usage", "InvalidPurpose", "certificate purpose"],
+        "the certificate of HOST is not for servers (perhaps for clients)",
+        "the server needs a server certificate",
+    ),
+    (
+        &["certificate", "Certificate"],
+        "the certificate of HOST cannot be used",
+        "check the server's certificate",
+    ),
+    (
+        &[
+            "corrupt message",
+            "wrong version number",
+            "packet length too long",
+            "http request",
+        ],
+        "HOST does not speak TLS on this port",
+        NOT_TLS,
+    ),
+    (
+        &[""],
+        "the TLS handshake with HOST failed: no version or cipher suits both sides",
+        "check the TLS settings of the server, or of a proxy in between",
+    ),
+];
 
-fn explain(text: &str, server: &str, custom_roots: bool) -> Option<(String, &'static str)> {
-    let says = |any: &str| any.split('|').any(|words| text.contains(words));
-    if says("unexpected EOF|unexpected eof|InternalError|internal error") {
+/// The advice if a peer does not speak TLS.
+const NOT_TLS: &str = "check the port and the scheme of the URL";
+const NOT_TLS_PROXY: &str = "use http:// in the proxy's URL, or another port";
+
+/// The advice if the authority is untrusted. With configured roots, these may be wrong.
+const UNTRUSTED: &str = "if a proxy inspects TLS, trust its certificate authority with root_certificates (DIDIT_CA_FILE); \
+                         otherwise the server must send its intermediate certificates";
+const UNTRUSTED_BY_ROOTS: &str = "check root_certificates (DIDIT_CA_FILE), or whether the server sends its intermediate \
+                                  certificates";
+
+fn explain(text: &str, peer: &str, is_proxy: bool, custom_roots: bool) -> Option<(String, &'static str)> {
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    if says(&["unexpected EOF", "unexpected eof", "InternalError", "internal error"]) {
         return None;
     }
-    let mut meanings = MEANINGS.lines().filter_map(|line| line.split_once(" => "));
-    let (_, meaning) = meanings.find(|(any, _)| says(any))?;
-    let (problem, advice) = meaning.split_once("; ").unwrap_or((meaning, ""));
-    let advice = match advice.ends_with(ROOTS) && custom_roots {
-        true => "check root_certificates (DIDIT_CA_FILE)",
-        false => advice,
+    let (_, problem, advice) = MEANINGS.iter().find(|(words, ..)| says(words))?;
+    let advice = match *advice {
+        UNTRUSTED if custom_roots => UNTRUSTED_BY_ROOTS,
+        NOT_TLS if is_proxy => NOT_TLS_PROXY,
+        advice => advice,
     };
     let problem = match details(text) {
-        Some(details) => format!("the certificate of {server} {details}"),
-        None => problem.replace("HOST", server),
+        Some(details) => format!("the certificate of {peer} {details}"),
+        None => problem.replace("HOST", peer),
     };
     Some((problem, advice))
 }
@@ -87,6 +192,8 @@ fn details(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    const UNTRUSTED_AUTHORITY: &str =
+        "is signed by an untrusted certificate authority, or the server does not send the whole chain";
     const CLIENT_CERTIFICATE: &str = "wants a client certificate, which didit cannot send";
     const HANDSHAKE_FAILURE: &str = "refused the TLS handshake (TLS alert handshake_failure): no cipher suits both \
                                      sides, or it wants a client certificate, which didit cannot send";
@@ -133,14 +240,10 @@ mod tests {
                 "invalid peer certificate: certificate not valid for name \"a.test\"; certificate is not valid for any \
                  names (according to its subjectAltName extension)",
                 true,
-                "is for another host",
+                "names no host: it has no subjectAltName",
             ),
             ("invalid peer certificate: NotValidForName", true, "is for another host"),
-            (
-                "invalid peer certificate: UnknownIssuer",
-                true,
-                "is signed by an untrusted certificate authority",
-            ),
+            ("invalid peer certificate: UnknownIssuer", true, UNTRUSTED_AUTHORITY),
             ("invalid peer certificate: Revoked", true, "has been revoked"),
             ("invalid peer certificate: BadEncoding", true, "cannot be used"),
             (
@@ -213,12 +316,12 @@ mod tests {
             (
                 "certificate verify failed: (unable to get local issuer certificate)",
                 true,
-                "is signed by an untrusted certificate authority",
+                UNTRUSTED_AUTHORITY,
             ),
             (
                 "certificate verify failed: (self-signed certificate in certificate chain)",
                 true,
-                "is signed by an untrusted certificate authority",
+                UNTRUSTED_AUTHORITY,
             ),
             (
                 "certificate verify failed: (certificate revoked)",
@@ -280,13 +383,9 @@ mod tests {
                 "A certificate chain processed, but terminated in a root certificate which is not trusted by the trust \
                  provider. (os error -2146762487)",
                 true,
-                "is signed by an untrusted certificate authority",
+                UNTRUSTED_AUTHORITY,
             ),
-            (
-                "(os error -2146762486)",
-                true,
-                "is signed by an untrusted certificate authority",
-            ),
+            ("(os error -2146762486)", true, UNTRUSTED_AUTHORITY),
             (
                 "The certificate's CN name does not match the passed value. (os error -2146762481)",
                 true,
@@ -294,7 +393,7 @@ mod tests {
             ),
             ("(os error -2146762484)", true, "has been revoked"),
         ] {
-            let (explained, _) = explain(text, "a.test", false).unwrap();
+            let (explained, _) = explain(text, "a.test", false, false).unwrap();
             let whose = match (of_certificate, problem.starts_with("failed")) {
                 (true, _) => "the certificate of ",
                 (false, true) => "the TLS handshake with ",
@@ -312,13 +411,13 @@ mod tests {
             "received fatal alert: InternalError",
             "error:0A000438:SSL routines:ssl3_read_bytes:tlsv1 alert internal error",
         ] {
-            assert_eq!(explain(text, "a.test", false), None, "{text}");
+            assert_eq!(explain(text, "a.test", false, false), None, "{text}");
         }
     }
 
     #[test]
     fn an_error_of_ureq_itself_is_a_refusal() {
-        let (problem, _) = refusal(&ureq::Error::Tls("TLS is not enabled"), "a.test", false).unwrap();
+        let (problem, _) = refusal(&ureq::Error::Tls("TLS is not enabled"), "a.test", false, false).unwrap();
         assert!(problem.starts_with("the TLS handshake with a.test failed"), "{problem}");
     }
 
@@ -326,7 +425,7 @@ mod tests {
     #[test]
     fn an_error_of_rustls_before_the_handshake_is_a_refusal() {
         let error = ureq::Error::Rustls(rustls::Error::InvalidCertificate(rustls::CertificateError::Expired));
-        let (problem, _) = refusal(&error, "a.test", false).unwrap();
+        let (problem, _) = refusal(&error, "a.test", false, false).unwrap();
         assert_eq!(problem, "the certificate of a.test has expired");
     }
 
@@ -339,17 +438,34 @@ mod tests {
             "certificate not valid for name \"a\"; certificate is only valid for {}",
             names.join(", ")
         );
-        let (problem, _) = explain(&text, "a.test", false).unwrap();
+        let (problem, _) = explain(&text, "a.test", false, false).unwrap();
         assert!(problem.len() <= 400, "{}", problem.len());
     }
 
     #[test]
-    fn with_configured_roots_the_advice_is_to_check_those() {
+    fn the_advice_about_an_untrusted_authority_names_the_configured_roots() {
         let advice = |custom_roots| {
-            let (_, advice) = explain("invalid peer certificate: UnknownIssuer", "a.test", custom_roots).unwrap();
-            advice
+            let text = "invalid peer certificate: UnknownIssuer";
+            explain(text, "a.test", false, custom_roots).unwrap().1
         };
-        assert_eq!(advice(true), "check root_certificates (DIDIT_CA_FILE)");
-        assert!(advice(false).contains("if a proxy inspects TLS"));
+        assert!(advice(true).starts_with("check root_certificates (DIDIT_CA_FILE)"));
+        assert!(advice(false).starts_with("if a proxy inspects TLS"));
+        for custom_roots in [false, true] {
+            assert!(advice(custom_roots).contains("intermediate certificates"));
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_does_not_speak_tls_is_named() {
+        for text in [
+            "received corrupt message of type InvalidContentType",
+            "error:0A00010B:SSL routines:ssl3_get_record:wrong version number",
+        ] {
+            let (problem, advice) = explain(text, "the proxy p:3128", true, false).unwrap();
+            assert_eq!(problem, "the proxy p:3128 does not speak TLS on this port");
+            assert!(advice.starts_with("use http:// in the proxy's URL"));
+            let (_, advice) = explain(text, "a.test", false, false).unwrap();
+            assert_eq!(advice, "check the port and the scheme of the URL");
+        }
     }
 }

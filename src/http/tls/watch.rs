@@ -3,6 +3,8 @@
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time};
 use ureq::{Proxy, ProxyProtocol};
 
+use crate::http::observed::Observed;
+
 /// The error of a handshake if the server sent only the alert `certificate_required`.
 pub(in crate::http) const CERTIFICATE_REQUIRED: &str = "alert: CertificateRequired";
 
@@ -15,6 +17,9 @@ impl<In: Transport> Connector<In> for WatchTls {
     type Out = Watched<In>;
 
     fn connect(&self, details: &ConnectionDetails, connected: Option<In>) -> Result<Option<Watched<In>>, ureq::Error> {
+        if connected.as_ref().is_some_and(Transport::is_tls) {
+            Observed::note_tls_handshake();
+        }
         Ok(connected.map(|transport| Watched::new(transport, details.config.proxy())))
     }
 }
