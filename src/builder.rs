@@ -33,7 +33,7 @@ impl Client {
     }
 }
 
-/// Configures a [`Client`]. [`build`](ClientBuilder::build) checks the configuration.
+/// The configuration of a [`Client`], which [`build`](ClientBuilder::build) checks.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -93,7 +93,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the URL of the session host. Default: `https://verification.didit.me`.
+    /// Sets the base URL: where sessions are read and updated. Default: `https://verification.didit.me`.
     ///
     /// It may have a path prefix that does not end in `v1`, `v2` or `v3`: the client appends the version. A trailing
     /// slash makes no difference. At most 8 KiB.
@@ -102,18 +102,19 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the URL of the authentication host, where access tokens are fetched. Default: `https://apx.didit.me`.
+    /// Sets the auth URL: where access tokens are fetched. Default: `https://apx.didit.me`.
     ///
-    /// It is not the session host ([Didit's API, §1](crate::didit_api#1-two-hosts)). An API key needs no access token.
+    /// It is not the base URL ([Didit's API, §1](crate::didit_api#1-two-hosts)). An API key needs no access token.
     pub fn auth_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.auth_url = Some(url.into());
         self
     }
 
-    /// Limits how long one attempt may take, from the DNS lookup to the end of the answer. Default: 30 s.
+    /// Limits how long one request may take, from the DNS lookup to the end of the response. Default: 30 s. An attempt may
+    /// need several requests: for an access token, to read the session, and to update it.
     ///
-    /// The client sends an update only if at least a fifth of this time is left. The operating system rounds timeouts
-    /// up, so an attempt may take a few percent longer.
+    /// The client sends an update only if at least a fifth of this time is left, because an update that is cut off may or
+    /// may not have been applied. The operating system rounds timeouts up, so a request may take a few percent longer.
     pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.timeout = timeout;
         self
@@ -123,9 +124,9 @@ impl ClientBuilder {
     /// and the TLS handshake. Default: 10 s each, and connecting takes at most four fifths of
     /// [`timeout`](ClientBuilder::timeout).
     ///
-    /// If a host has several addresses, the client tries each for 250 ms, alternating between IPv6 and IPv4, and then
-    /// for longer. From then on it tries the address that connected first. It caches addresses for a minute, or for up
-    /// to an hour while lookups fail.
+    /// If a host has several addresses, the client tries each for 250 ms, alternating between IPv6 and IPv4; then it
+    /// retries the silent ones with longer limits. From then on, it first tries the address that connected. It caches
+    /// addresses for a minute, or for up to an hour while lookups fail.
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.connect_timeout = timeout;
         self
@@ -134,15 +135,15 @@ impl ClientBuilder {
     /// Limits how long one call may take, including all attempts, waits and token fetches. Default: 2 minutes.
     /// `Duration::MAX` lifts the limit.
     ///
-    /// Set a deadline when someone is waiting, such as in a web handler. Once connected, the client sends an update only
-    /// if at least a fifth of the deadline is left, or one [`timeout`](ClientBuilder::timeout) if that is shorter: an
-    /// update that is cut off may or may not have been applied.
+    /// Set another deadline when someone is waiting, such as in a web handler. Once connected, the client sends an update
+    /// only if at least a fifth of the deadline is left, or one [`timeout`](ClientBuilder::timeout) if that is shorter. This
+    /// reserve is for the response: without it, updates would be cut off at the end of the time, and their results unknown.
     pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.deadline = deadline;
         self
     }
 
-    /// Sets when and how often failed attempts are retried. Default: [`RetryPolicy::default`], with 2 retries.
+    /// Sets when and how many times failed attempts are retried. Default: [`RetryPolicy::default`], with 2 retries.
     ///
     /// A program with retries of its own, such as a queue worker, sets [`RetryPolicy::none`].
     pub fn retry(mut self, policy: RetryPolicy) -> ClientBuilder {
@@ -155,8 +156,8 @@ impl ClientBuilder {
     ///
     /// By default, [`build`](ClientBuilder::build) reads the environment for each host much as curl does: `https_proxy`
     /// for `https` URLs, `http_proxy` for `http` URLs, else `all_proxy`. Names may be in upper case; lower case takes
-    /// precedence. In a CGI program, where `REQUEST_METHOD` is set, `HTTP_PROXY` is ignored; on Windows, where names
-    /// ignore case, so is `http_proxy`.
+    /// precedence. In a CGI program, where `REQUEST_METHOD` is set, `HTTP_PROXY` is ignored; on Windows, variable names are
+    /// case-insensitive, so `http_proxy` is ignored too.
     ///
     /// `no_proxy` lists hosts to reach directly, separated by commas or spaces: domains with their subdomains,
     /// addresses and networks (`10.0.0.0/8`), or `*` for all hosts. Domains and addresses may have a port. Loopback
@@ -181,10 +182,14 @@ impl ClientBuilder {
     /// Sets a file that caches the access token for the next process, so that a script that runs often authenticates
     /// once.
     ///
+    /// Set the same file for all processes with the same client credentials: some servers accept only the newest token, so
+    /// that processes without a common file would invalidate each other's.
+    ///
     /// The file is replaced atomically. A file that is unreadable, corrupt, expired, or for other credentials is
-    /// ignored. A path that is not a regular file, such as a symbolic link, is never replaced. If the file cannot be
-    /// written, the call still succeeds, and a warning is logged once under the target `didit::token_file`. In a
-    /// container, mount the directory of the file: a file that is mounted by itself cannot be replaced.
+    /// ignored. Only an empty file or one that begins as a token file does is replaced, and never a path that is not a
+    /// regular file, such as a symbolic link. If the file cannot be used, the call still succeeds, and a warning is logged
+    /// once under the target `didit::token_file`. In a container, mount the directory of the file: a file that is mounted by
+    /// itself cannot be replaced.
     ///
     /// On Unix, only the owner can read the file. If it belongs to another user or others can read it, it is ignored.
     /// On Windows, the file inherits the permissions of its folder, which are not checked: choose a folder that only

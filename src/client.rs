@@ -14,7 +14,7 @@ use crate::session::{Ensured, Session, SessionId, SessionStatus, UpdatedSession}
 use crate::set_status::{Rules, set_status};
 use crate::update::{ApiVersion, StatusUpdate};
 
-/// Sets and reads the status of verification sessions, with blocking I/O.
+/// A client that sets and reads the status of verification sessions, with blocking I/O.
 ///
 /// A `Client` is cheap to clone and safe to share: clones and threads share its connections and its access token. After
 /// `fork`, the child process must build a client of its own, since both would write to the same connections.
@@ -194,15 +194,16 @@ impl Client {
         Client { shared, deadline }
     }
 
-    /// Checks that Didit accepts the credentials and that the URLs lead to Didit. Changes nothing.
+    /// Checks that Didit accepts the credentials and that both URLs lead to Didit. Changes nothing.
     ///
     /// With client credentials, the client first fetches a new access token, even if a token is cached, and caches it.
-    /// Then it reads a session that does not exist. The check succeeds only if the answer is JSON from Didit ([Didit's
-    /// API, §6](crate::didit_api#6-errors)), so a wrong base URL is reported.
+    /// Then it reads a session that does not exist: Didit's 404 shows that it accepted the credentials. The check succeeds
+    /// only if the response is JSON from Didit ([Didit's API, §6](crate::didit_api#6-errors)), so a wrong base URL is
+    /// reported.
     ///
     /// # Errors
     /// `Authentication` if Didit refuses the credentials, the access token or the API key. Any other kind if there was
-    /// no answer or it did not come from Didit. Always [`Verdict::NotApplied`].
+    /// no response or it did not come from Didit. Always [`Verdict::NotApplied`](crate::Verdict::NotApplied).
     ///
     /// ```no_run
     /// use didit::{Client, ErrorKind};

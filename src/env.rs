@@ -52,9 +52,9 @@ impl ClientBuilder {
     /// | `DIDIT_API_KEY` | an API key. If client credentials are set as well, set `DIDIT_API_VERSION` too: `v1` uses the client credentials, `v3` the API key |
     /// | `DIDIT_CLIENT_SECRET_FILE`, `DIDIT_API_KEY_FILE` | a file that contains the secret or the key, such as a mounted secret. Line breaks at its end are ignored |
     /// | `DIDIT_API_VERSION` | `v1`, `v2` or `v3` |
-    /// | `DIDIT_BASE_URL`, `DIDIT_AUTH_URL` | the session host and the authentication host; see [`ClientBuilder::base_url`] and [`ClientBuilder::auth_url`] |
-    /// | `DIDIT_TIMEOUT` | the limit of one attempt in seconds, such as `30` or `2.5`; see [`ClientBuilder::timeout`] |
-    /// | `DIDIT_DEADLINE` | the limit of one call in seconds, including all attempts; see [`ClientBuilder::deadline`] |
+    /// | `DIDIT_BASE_URL`, `DIDIT_AUTH_URL` | the base URL and the auth URL; see [`ClientBuilder::base_url`] and [`ClientBuilder::auth_url`] |
+    /// | `DIDIT_TIMEOUT` | the limit on one request in seconds, such as `30` or `2.5`; see [`ClientBuilder::timeout`] |
+    /// | `DIDIT_DEADLINE` | the limit on one call in seconds, including all attempts; see [`ClientBuilder::deadline`] |
     /// | `DIDIT_MAX_RETRIES` | a whole number, 0 for no retries; see [`RetryPolicy::max_retries`](crate::RetryPolicy::max_retries) |
     /// | `DIDIT_TOKEN_FILE` | a file that caches the access token; see [`ClientBuilder::token_file`] |
     /// | `DIDIT_CA_FILE` | a PEM file of root certificates; see [`ClientBuilder::root_certificates`] |

@@ -8,12 +8,13 @@ use serde::Serialize;
 use crate::server_message::ServerMessage;
 use crate::text::in_words;
 
-/// Represents the result of a call. Its [`Error`] carries a [`Verdict`].
+/// The result of a call. Its [`Error`] carries a [`Verdict`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Tells whether the decision may have been applied. Check this first: [`ErrorKind`] only says what failed last.
+/// Whether the update may have been applied. Check this first: [`ErrorKind`] only says what failed last.
 ///
-/// A verdict covers all attempts of a call. If any of them may have been applied, it is `Unknown`.
+/// A verdict covers all attempts of a call. If any of them may have been applied, and no read settled that, it is
+/// `Unknown`. There are two verdicts because a lost response proves nothing: the server may have acted on the request.
 ///
 /// A verdict is serialized as [`as_str`](Verdict::as_str), and displayed as `not applied` or `unknown`.
 ///
@@ -50,7 +51,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Names what failed last.
+/// What failed last.
 ///
 /// It does not say whether the update was applied, since an earlier attempt may have been. Check [`Error::verdict`]
 /// first.
@@ -117,7 +118,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Says why a call failed, and what that means for the decision.
+/// Why a call failed, and what that means for the decision.
 ///
 /// `Display` writes one line: what failed, for which session, whether anything was changed, and what to do next. It
 /// says all there is to say, so [`source`](std::error::Error::source) is always `None`. An error never contains a
@@ -317,7 +318,7 @@ impl Error {
         self.0.retryable
     }
 
-    /// Returns the HTTP status of the last answer, if there was one.
+    /// Returns the HTTP status of the last response, if there was one.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.0.status
@@ -330,10 +331,10 @@ impl Error {
         self.0.server.code.as_deref()
     }
 
-    /// Returns Didit's message from the JSON of its answer ([Didit's API, §6](crate::didit_api#6-errors)): at most 300
+    /// Returns Didit's message from the JSON of its response ([Didit's API, §6](crate::didit_api#6-errors)): at most 300
     /// characters, with control characters escaped and secrets removed.
     ///
-    /// `None` with a 4xx or 5xx means that the answer was not JSON from Didit. It may come from a gateway, a login page
+    /// `None` with a 4xx or 5xx means that the response was not JSON from Didit. It may come from a gateway, a login page
     /// or the server behind a wrong base URL.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
@@ -347,7 +348,7 @@ impl Error {
         self.0.retry_after
     }
 
-    /// Returns the `X-Request-Id` of the last answer, if it had one. Didit's support can use it.
+    /// Returns the `X-Request-Id` of the last response, if it had one. Didit's support can use it.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.0.server.request_id.as_deref()

@@ -1,12 +1,13 @@
-//! Whether and when to retry. All functions are pure: the time and the random number are arguments.
+//! Whether and when to retry. Pure: the random number is an argument.
 
 use std::time::Duration;
 
 use crate::error::Error;
 
-/// Sets when and how many times a failed attempt is retried.
+/// When and how many times a failed attempt is retried.
 ///
-/// The client retries only failures that are safe to retry. By default it retries 2 times, with exponential back-off
+/// The client retries only failures that are safe to retry: an update in doubt is read before it is sent again, because a
+/// reviewer may have decided meanwhile. By default it retries 2 times, with exponential back-off
 /// from 0.5 s up to 8 s and full jitter, and honours `Retry-After` up to 60 s.
 ///
 /// ```
@@ -37,7 +38,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns a policy without retries. An access token that Didit refuses is still replaced once.
+    /// Returns a policy without retries, and without reading a session in doubt. An access token that Didit refuses is still
+    /// replaced once.
     pub fn none() -> RetryPolicy {
         RetryPolicy::default().max_retries(0)
     }

@@ -14,7 +14,7 @@ use crate::update::NewStatus;
 
 const MAX_ID: usize = 128;
 
-/// Identifies a verification session: a UUID, or 1 to 128 of the characters `A-Z a-z 0-9 - _`.
+/// The id of a verification session: a UUID, or 1 to 128 of the characters `A-Z a-z 0-9 - _`.
 ///
 /// Didit's own ids are UUIDs ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)). Parsing converts a UUID in any
 /// spelling (in capitals, without hyphens, in braces, after `urn:uuid:`) to its canonical form: lower case, with
@@ -22,7 +22,7 @@ const MAX_ID: usize = 128;
 ///
 /// Parsing rejects anything else, so that an id cannot change the path of a request.
 ///
-/// Two ids are equal if their canonical forms are. Comparison is case-sensitive, also with strings.
+/// Two ids are equal if their canonical forms are. Comparison is case-sensitive, including with strings.
 ///
 /// ```
 /// use didit::SessionId;
@@ -144,7 +144,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// Holds Didit's confirmation of an update ([Didit's API, §3](crate::didit_api#3-update-v1)).
+/// Didit's confirmation of an update ([Didit's API, §3](crate::didit_api#3-update-v1)).
 ///
 /// `Debug` hides the session token and the URL, which contains it: anyone who has them can act as the person.
 #[derive(Clone, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl fmt::Debug for UpdatedSession {
     }
 }
 
-/// Represents the status of a session ([Didit's API, §5](crate::didit_api#5-reading-a-session)).
+/// The status of a session ([Didit's API, §5](crate::didit_api#5-reading-a-session)).
 ///
 /// A status is displayed and serialized as Didit writes it. Parsing is case-sensitive and never fails: an unknown
 /// status becomes `Other`. Two statuses are equal if Didit writes them the same way.
@@ -339,7 +339,7 @@ impl PartialEq<SessionStatus> for NewStatus {
     }
 }
 
-/// Holds the id and the status of a session, without personal data.
+/// The id and the status of a session, without personal data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Session {
@@ -367,7 +367,7 @@ impl Session {
     }
 }
 
-/// Tells what [`Client::ensure_status`](crate::Client::ensure_status) or
+/// What [`Client::ensure_status`](crate::Client::ensure_status) or
 /// [`Client::ensure_status_if`](crate::Client::ensure_status_if) did.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::error::{Error, Result};
 use crate::secret::hidden;
 
-/// Represents a status that an update can set ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
+/// A status that an update can set ([Didit's API, §4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// A status is displayed and serialized as Didit writes it. Parsing and deserializing ignore letter case.
 ///
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for NewStatus {
     }
 }
 
-/// Identifies a step that the person must repeat, for [`StatusUpdate::resubmitted`] ([Didit's API,
+/// A step that the person must repeat, for [`StatusUpdate::resubmitted`] ([Didit's API,
 /// §4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// ```
@@ -124,7 +124,7 @@ impl FromStr for Node {
     }
 }
 
-/// Selects the version of Didit's session API ([Didit's API, §3](crate::didit_api#3-update-v1),
+/// The version of Didit's session API ([Didit's API, §3](crate::didit_api#3-update-v1),
 /// [§4](crate::didit_api#4-update-v2-and-v3)).
 ///
 /// All versions accept both kinds of credentials. The default is [`V1`](ApiVersion::V1) for client credentials and
@@ -134,11 +134,6 @@ impl FromStr for Node {
 #[non_exhaustive]
 pub enum ApiVersion {
     /// Supports Approved and Declined, with a comment.
-    ///
-    /// Didit documents only for v2 and v3 that repeating these updates changes nothing. The client retries them on v1
-    /// as well, because all versions set the same status of the same session ([Didit's API,
-    /// §3](crate::didit_api#3-update-v1), [§4](crate::didit_api#4-update-v2-and-v3)). Use
-    /// [`RetryPolicy::none`](crate::RetryPolicy::none) to avoid that.
     V1,
     /// Supports the same as v1, under a newer path.
     V2,
@@ -183,7 +178,7 @@ impl FromStr for ApiVersion {
 const LANGUAGES: &str = "en es fr de pt it ar bg bn ca cs da el et fa fi he hi hr hu hy id ja ka ko lt lv mk ms nl \
                          no pl pt-BR ro ru sk sl so sr sv th tr uk uz vi zh zh-CN zh-TW";
 
-/// Describes a decision: the new status of a session, with a comment, an email or the nodes to repeat.
+/// A decision: the new status of a session, with a comment, an email or the nodes to repeat.
 ///
 /// ```
 /// use didit::StatusUpdate;
@@ -275,8 +270,8 @@ impl StatusUpdate {
     /// Returns an update that asks the person to repeat these nodes. Needs at least one node, and API v3.
     ///
     /// Didit refuses it for a session that is already Resubmitted ([Didit's API,
-    /// §4](crate::didit_api#4-update-v2-and-v3)). So after a doubt, that status proves nothing unless the session had
-    /// another one before: [`Client::ensure_status`](crate::Client::ensure_status) reads it first.
+    /// §4](crate::didit_api#4-update-v2-and-v3)). So after an unknown result, finding Resubmitted proves nothing unless the
+    /// session had another status before: [`Client::ensure_status`](crate::Client::ensure_status) reads it first.
     pub fn resubmitted(nodes: impl IntoIterator<Item = Node>) -> StatusUpdate {
         StatusUpdate {
             nodes: nodes.into_iter().collect(),

@@ -47,7 +47,7 @@ struct Host {
     name: String,
     port: u16,
     /// The latest addresses, and when they were found.
-    answer: Option<(ResolvedSocketAddrs, Instant)>,
+    found: Option<(ResolvedSocketAddrs, Instant)>,
     /// Whether a connection to these addresses failed, so that they are looked up again early.
     is_stale: bool,
     /// The address that connected last, and whether a connection to it has failed since.
@@ -140,7 +140,7 @@ impl DnsCache {
         let pending = |hosts: &mut Vec<Host>| hosts[index].lookups == lookups;
         let waited = self.0.ended.wait_timeout_while(hosts, limit, pending);
         let (hosts, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        match (&hosts[index].answer, &hosts[index].failed) {
+        match (&hosts[index].found, &hosts[index].failed) {
             _ if waited.timed_out() => old.ok_or_else(|| unresolved(io::ErrorKind::TimedOut, " in time")),
             (Some((addresses, _)), None) => Ok(addresses.clone()),
             (_, failed) => old.ok_or_else(|| {
@@ -164,7 +164,7 @@ impl Lookups {
         host.lookups += 1;
         match found {
             Ok(found) if !found.is_empty() => {
-                host.answer = Some((resolved(&alternating(&found)), now));
+                host.found = Some((resolved(&alternating(&found)), now));
                 host.is_stale = false;
                 host.failed = None;
                 host.order();
@@ -193,7 +193,7 @@ impl Host {
     /// Decides how a request gets the addresses, if it has this much time.
     fn decide(&self, now: Instant, limit: Duration) -> Decision {
         let is_younger = |at: Instant, limit| now.saturating_duration_since(at) < limit;
-        let old = match &self.answer {
+        let old = match &self.found {
             Some((addresses, at)) if is_younger(*at, FRESH_FOR) && !self.is_stale => {
                 return Decision::Use(addresses.clone());
             }
@@ -217,7 +217,7 @@ impl Host {
 
     /// Moves the address that connected to the front, or to the end if a connection to it has failed since.
     fn order(&mut self) {
-        if let (Some((addresses, _)), Some((known, has_failed))) = (&mut self.answer, self.last_connected) {
+        if let (Some((addresses, _)), Some((known, has_failed))) = (&mut self.found, self.last_connected) {
             let end = if has_failed { addresses.len() - 1 } else { 0 };
             if let Some(index) = addresses.iter().position(|address| *address == known) {
                 addresses.swap(index, end);
@@ -322,7 +322,7 @@ mod tests {
     /// Makes the addresses of the first host older.
     fn age(cache: &DnsCache, by: Duration) {
         let mut hosts = cache.0.hosts();
-        let (_, found_at) = hosts[0].answer.as_mut().unwrap();
+        let (_, found_at) = hosts[0].found.as_mut().unwrap();
         *found_at -= by;
     }
 
@@ -357,7 +357,7 @@ mod tests {
         let found_at = Instant::now();
         let now = found_at + age;
         let host = Host {
-            answer: Some((resolved(&[address(1, 443)]), found_at)),
+            found: Some((resolved(&[address(1, 443)]), found_at)),
             failed: failed_before.map(|before| (now - before, String::new())),
             is_stale,
             in_flight,
@@ -479,7 +479,7 @@ mod tests {
         }
         dns.hang(false);
         assert_eq!(find(&cache, LONG).unwrap(), 1);
-        assert_eq!(dns.lookups(), 1, "the late answer must be used");
+        assert_eq!(dns.lookups(), 1, "the late result must be used");
     }
 
     #[test]

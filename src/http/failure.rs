@@ -205,7 +205,7 @@ fn not_http(error: &E, max_headers: usize) -> String {
     }
 }
 
-/// Returns the status of a proxy's answer to CONNECT: "proxy server responded 502/502".
+/// Returns the status of a proxy's response to CONNECT: "proxy server responded 502/502".
 fn proxy_status(error: &E) -> Option<u16> {
     match error {
         E::ConnectProxyFailed(text) => text.rsplit('/').next()?.parse().ok(),

@@ -53,7 +53,7 @@ pub(crate) struct Settings {
 pub(crate) struct Http {
     agent: Agent,
     dns: DnsCache,
-    /// How long one request may take, from the DNS lookup to the end of the answer.
+    /// How long one request may take, from the DNS lookup to the end of the response.
     pub(crate) timeout: Duration,
     connect_timeout: Duration,
     custom_roots: bool,

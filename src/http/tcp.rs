@@ -105,7 +105,7 @@ fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<(TcpStream, Soc
 pub(super) struct TcpTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
-    /// When connecting must end, including the answer to CONNECT and the TLS handshake.
+    /// When connecting must end, including the response to CONNECT and the TLS handshake.
     connect_by: Instant,
     /// The timeout that is set on the socket, if it is known.
     wait: Option<Duration>,
@@ -116,7 +116,7 @@ pub(super) struct TcpTransport {
 impl TcpTransport {
     fn limit(&self, timeout: NextTimeout) -> Duration {
         match timeout.reason {
-            // ureq allows each read of the answer to CONNECT the full time for connecting.
+            // ureq allows each read of the response to CONNECT the full time for connecting.
             Timeout::Connect => self.connect_by.saturating_duration_since(Instant::now()),
             _ => *timeout.after,
         }
@@ -183,7 +183,7 @@ impl Transport for TcpTransport {
         let mut left = limit;
         loop {
             let result = if left.is_zero() {
-                // If the process was stopped, the answer may have arrived meanwhile.
+                // If the process was stopped, the response may have arrived meanwhile.
                 self.read_arrived()
             } else {
                 self.wait_at_most(left);

@@ -28,10 +28,11 @@ impl Timestamp {
 
 /// The longest time that an access token is cached.
 pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// The lifetime of an access token if the answer has no usable one (docs/didit-api.md §2).
+/// The lifetime of an access token if the response has no usable one (docs/didit-api.md §2).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// An access token is refreshed when it has less than this left, or less than a tenth of its lifetime if that is
-/// shorter.
+/// shorter: it must not expire between the read of a session and its update, and a token of a minute or less must not be
+/// refreshed all the time.
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
 
 /// An access token and its lifetime. It expires as soon as either clock says so.
@@ -67,14 +68,14 @@ impl Token {
         self.authorization.expose()
     }
 
-    /// Parses the answer to a token request (docs/didit-api.md §2). Tolerates harmless differences between servers.
+    /// Parses the response to a token request (docs/didit-api.md §2). Tolerates harmless differences between servers.
     ///
     /// # Errors
-    /// What is wrong with the answer.
+    /// What is wrong with the response.
     pub(crate) fn parse(body: &Value, issued_at: Timestamp) -> Result<Token, &'static str> {
         let value = match body["access_token"].as_str() {
-            _ if !body["error"].is_null() => return Err("its answer is an error"),
-            None | Some("") => return Err("its answer contains no access token"),
+            _ if !body["error"].is_null() => return Err("its response is an error"),
+            None | Some("") => return Err("its response contains no access token"),
             Some(value) => value,
         };
         let kind = &body["token_type"];

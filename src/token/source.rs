@@ -39,7 +39,7 @@ struct State {
     token: Option<Arc<Token>>,
     /// When to retry, after the refresh of a token that is still valid failed.
     next_refresh: Option<Instant>,
-    /// Tokens that the session host refused and that must not be loaded from the file again.
+    /// Tokens that Didit refused and that must not be loaded from the file again.
     refused: Vec<Arc<Token>>,
     is_fetching: bool,
     /// How many fetches have ended.
