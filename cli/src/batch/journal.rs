@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::input::Input;
-use super::lines::{RowResult, now};
-use super::model::NO_ANSWER;
-use super::rows::{Outcome, RowState};
+use super::report::{RowResult, now};
+use super::result::{Outcome, RowState};
+use super::scheduler::NO_ANSWER;
 use crate::terminal::system_message;
 
 /// The first line of a journal: what it belongs to.

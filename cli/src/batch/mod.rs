@@ -1,15 +1,14 @@
-//! `didit batch`: checks the whole input, then sends its rows in the order that the model decides.
+//! `didit batch`: checks the whole input, then sends its rows in the order that the scheduler decides.
 
-mod csv;
 mod input;
 mod journal;
-mod lines;
-mod model;
 mod outage;
 mod pace;
 mod progress;
-mod rows;
+mod report;
+mod result;
 mod run;
+mod scheduler;
 #[cfg(test)]
 mod simulation;
 
@@ -23,10 +22,10 @@ use crate::args::{Batch, Output, Retry};
 use crate::terminal::{Exit, counted, print_all, say, system_message};
 use input::Input;
 use journal::{Header, History, Journal, VERSION};
-use lines::{Lines, Summary};
-use model::{Model, Settings};
-use rows::{Counts, Outcome};
+use report::{Lines, Summary};
+use result::{Counts, Outcome};
 use run::Run;
+use scheduler::{Model, Settings};
 
 const CREDENTIALS: &str =
     "DIDIT_API_KEY DIDIT_API_KEY_FILE DIDIT_CLIENT_ID DIDIT_CLIENT_SECRET DIDIT_CLIENT_SECRET_FILE";

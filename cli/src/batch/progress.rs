@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::rows::Counts;
+use super::result::Counts;
 use crate::terminal::{BAR_IS_SHOWN, in_words, say};
 
 const LINE_EVERY: Duration = Duration::from_secs(10);

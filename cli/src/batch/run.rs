@@ -11,10 +11,10 @@ use didit::{Client, Error, ErrorKind, Verdict};
 
 use super::input::Input;
 use super::journal::Journal;
-use super::lines::{Lines, RowResult, Summary};
-use super::model::Model;
 use super::progress::Progress;
-use super::rows::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
+use super::report::{Lines, RowResult, Summary};
+use super::result::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
+use super::scheduler::Model;
 use crate::args::Output;
 use crate::signals;
 use crate::terminal::{Exit, counted, in_words, say};

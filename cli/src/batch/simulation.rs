@@ -9,9 +9,9 @@ use std::time::Duration;
 use didit::{NewStatus, SessionStatus};
 use fastrand::Rng;
 
-use super::model::{Model, Settings};
 use super::outage::Time;
-use super::rows::{Answer, Failure, FailureKind, Outcome, Record, RowState, Stop, Task};
+use super::result::{Answer, Failure, FailureKind, Outcome, Record, RowState, Stop, Task};
+use super::scheduler::{Model, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);

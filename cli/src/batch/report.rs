@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::input::Input;
-use super::rows::{Counts, Outcome, Record};
+use super::result::{Counts, Outcome, Record};
 use crate::args::Output;
 use crate::terminal::{Exit, counted, escaped, print, unprintable};
 

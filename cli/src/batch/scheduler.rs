@@ -23,7 +23,7 @@ use didit::{NewStatus, SessionStatus};
 
 use super::outage::{Change, Circuit, Time};
 use super::pace::Pace;
-use super::rows::{Answer, Counts, Failure, FailureKind, Outcome, Record, RowState, Stop, Task};
+use super::result::{Answer, Counts, Failure, FailureKind, Outcome, Record, RowState, Stop, Task};
 
 /// A row that fails this many times while others succeed is left for the next run.
 const MAX_FAILURES: u8 = 10;

@@ -1,5 +1,7 @@
 //! The input of a batch. It is checked as a whole and kept as text. A row is parsed again when its turn comes.
 
+mod csv;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::Hasher;
@@ -11,7 +13,6 @@ use didit::{NewStatus, Node, SessionId, StatusUpdate};
 use fnv::FnvHasher;
 use serde::Deserialize;
 
-use super::csv;
 use crate::args::Format;
 use crate::session::status_update;
 use crate::terminal::{counted, system_message, wait_out};
