@@ -244,12 +244,16 @@ pub struct Batch {
     #[arg(long)]
     pub ignore_unknown_columns: bool,
 
-    /// Where to record what was sent and its result [default: FILE.journal, next to the input]
+    /// The file that records each attempt and its result [default: FILE.journal, in a sandbox FILE.sandbox.journal]
     // `None` only in a dry run.
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 
-    /// Send at most this many updates, and as many reads, per minute; fewer if Didit limits the rate
+    /// Leave sessions alone that are already Approved, Declined or Resubmitted; without this option, a batch overwrites other decisions, as its input says
+    #[arg(long)]
+    pub unless_decided: bool,
+
+    /// At most this many updates, and as many reads, per minute; leave room if others use the same key
     #[arg(long, value_name = "PER_MINUTE", default_value = "300", value_parser = |text: &str| whole(text, MAX_RATE))]
     #[arg(allow_negative_numbers = true)]
     pub rate: u32,
@@ -263,11 +267,11 @@ pub struct Batch {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Resend rows that an earlier run reported as unknown or refused; can be given several times
+    /// unknown: also resend rows that an earlier run reported as unknown, whatever their sessions' status; refused: also resend rows that Didit refused; can be given several times
     #[arg(long, value_name = "WHICH", value_delimiter = ',')]
     pub retry: Vec<Retry>,
 
-    /// Stop when requests still fail this long after the first pause
+    /// Give up when requests keep failing for SECONDS after the first pause
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     #[arg(allow_negative_numbers = true)]
     pub max_outage: Duration,
@@ -303,7 +307,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
     let mut args = Args::try_parse_from(args).map_err(hide_secrets)?;
     let (command, checked) = match &mut args.command {
         Command::Update(update) => ("update", update.check()),
-        Command::Batch(batch) => ("batch", batch.complete()),
+        Command::Batch(batch) => ("batch", batch.set_defaults()),
         _ => return Ok(args),
     };
     checked.map(|()| args).map_err(|problem| mistake(command, problem))
@@ -329,7 +333,7 @@ impl Update {
 
 impl Batch {
     /// Sets the defaults that depend on the file.
-    fn complete(&mut self) -> Result<(), &'static str> {
+    fn set_defaults(&mut self) -> Result<(), &'static str> {
         let extension = self.file.as_ref().and_then(|file| file.extension()?.to_str());
         self.format = self.given_format.unwrap_or(match extension {
             Some("ndjson" | "jsonl") => Format::Ndjson,
@@ -343,7 +347,12 @@ impl Batch {
             // Two names of one input must share a journal. With two journals, every row would be sent twice.
             let target = file.canonicalize().ok().filter(|_| file.is_symlink());
             let mut name = target.unwrap_or(file.into()).into_os_string();
-            name.push(".journal");
+            // Rows of the sandbox say nothing about Didit's sessions.
+            name.push(if sandbox::is_inside() {
+                ".sandbox.journal"
+            } else {
+                ".journal"
+            });
             self.journal = Some(name.into());
         }
         if self.journal.is_none() && !self.dry_run {
@@ -542,6 +551,7 @@ mod tests {
             given_format: None,
             format: Format::Csv,
             ignore_unknown_columns: false,
+            unless_decided: false,
             journal: Some("a.csv.journal".into()),
             rate: 300,
             jobs: 4,

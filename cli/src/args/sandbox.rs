@@ -1,11 +1,20 @@
 //! The options of `didit sandbox`, and its help.
 
+use std::env;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::values::seconds;
+
+/// The variable that marks a sandbox, and holds its URL.
+pub const MARK: &str = "IN_DIDIT_SANDBOX";
+
+/// Returns whether this command runs in a sandbox.
+pub fn is_inside() -> bool {
+    env::var_os(MARK).is_some()
+}
 
 pub const HELP: &str = "\
 The sandbox listens on 127.0.0.1 and answers like both of Didit's hosts. It runs

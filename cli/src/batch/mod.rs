@@ -1,12 +1,15 @@
 //! `didit batch`: checks the whole input, then sends its rows in the order that the scheduler decides.
 
+mod history;
 mod input;
 mod journal;
 mod outage;
 mod pace;
 mod progress;
+mod reasons;
 mod report;
 mod result;
+mod rules;
 mod run;
 mod scheduler;
 #[cfg(test)]
@@ -18,14 +21,16 @@ use std::time::Duration;
 
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
-use crate::args::{Batch, Output, Retry};
+use crate::args::{Batch, Output, Retry, sandbox};
 use crate::terminal::{Exit, counted, print_all, say, system_message};
+use history::{History, LastEntry};
 use input::Input;
-use journal::{Header, History, Journal, VERSION};
-use report::{Lines, Summary};
-use result::{Counts, Outcome};
+use journal::{Header, Journal, VERSION};
+use reasons::Reasons;
+use report::{Counts, Report, Summary};
+use result::{Details, ResultLine, RowResult};
 use run::Run;
-use scheduler::{Model, Settings};
+use scheduler::{Scheduler, Settings};
 
 const CREDENTIALS: &str =
     "DIDIT_API_KEY DIDIT_API_KEY_FILE DIDIT_CLIENT_ID DIDIT_CLIENT_SECRET DIDIT_CLIENT_SECRET_FILE";
@@ -41,10 +46,14 @@ pub fn run(options: &Batch, output: Output) -> Exit {
             return Exit::of(&error);
         }
     };
-    let Some(input) = read(options, &client) else {
+    let name = match &options.file {
+        Some(file) => file.display().to_string(),
+        None => "standard input".into(),
+    };
+    let Some(input) = read(options, &client, &name) else {
         return Exit::Usage;
     };
-    run_checked(options, &client, &input, output).unwrap_or_else(|problem| {
+    run_checked(options, &client, &input, &name, output).unwrap_or_else(|problem| {
         let journal = options.journal.as_deref().unwrap_or(Path::new(""));
         say(&format!("{}: {problem}", journal.display()));
         Exit::Usage
@@ -61,16 +70,12 @@ fn client(options: &Batch) -> didit::Result<Client> {
     if !is_set("DIDIT_DEADLINE") {
         builder = builder.deadline(Duration::MAX);
     }
-    // The model retries requests itself: at the pace of all workers, and with an intent in the journal for each attempt.
+    // The scheduler retries requests itself: at the pace of all workers, and with an intent in the journal for each attempt.
     builder.retry(RetryPolicy::none()).build()
 }
 
 /// Returns the input if every row is valid. Otherwise prints the problems.
-fn read(options: &Batch, client: &Client) -> Option<Input> {
-    let name = match &options.file {
-        Some(file) => file.display().to_string(),
-        None => "standard input".into(),
-    };
+fn read(options: &Batch, client: &Client, name: &str) -> Option<Input> {
     let mut problems = 0;
     let mut complain = |problem: String| {
         problems += 1;
@@ -109,66 +114,66 @@ fn read(options: &Batch, client: &Client) -> Option<Input> {
 ///
 /// # Errors
 /// Says why the journal cannot be used.
-fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) -> Result<Exit, String> {
+fn run_checked(options: &Batch, client: &Client, input: &Input, name: &str, output: Output) -> Result<Exit, String> {
     let header = Header {
         didit_journal: VERSION,
         input: format!("{:016x}", input.fingerprint()),
-        host: client.base_url().into(),
-        credential: (!options.dry_run).then(|| format!("{:08x}", client.credentials_fingerprint())),
+        host: host(client.base_url()),
+        rows: input.len(),
     };
-    let mut file = match &options.journal {
+    let file = match &options.journal {
         Some(path) if options.dry_run => journal::open_to_read(path)?,
         Some(path) => Some(journal::open(path)?),
         None => None,
     };
-    let mut history = match &file {
-        Some(file) => History::read(file, &header, input)?,
+    let history = match &file {
+        Some(file) => History::read(file, &header, input, name)?,
         None => History::empty(input),
     };
-    let mistaken_owner = history.mistaken_owner()?.map(str::to_owned);
-    if let (Some(owner), Some(path)) = (mistaken_owner, &options.journal) {
-        history = History::empty(input);
-        // Windows cannot rename an open file. Elsewhere the old file stays locked until the new one is.
-        let _locked = file.take().filter(|_| cfg!(not(windows)));
-        if !options.dry_run {
-            let aside = journal::put_aside(path)?;
-            file = Some(journal::open(path)?);
-            say(&format!(
-                "{}: this journal belongs to {owner}, with which nothing was applied; this run renamed it to {} and starts a \
-                 new journal",
-                path.display(),
-                aside.display()
-            ));
+    let (retry_unknown, retry_refused) = (
+        options.retry.contains(&Retry::Unknown),
+        options.retry.contains(&Retry::Refused),
+    );
+    // As if never sent.
+    let is_done = |result: RowResult| result.is_final() && !(retry_refused && result == RowResult::Refused);
+    let mut counts = Counts::default();
+    for (last, _) in &history.rows {
+        match last {
+            LastEntry::Result(result) if is_done(*result) => counts.add(*result),
+            _ => {}
         }
     }
-    let retry_refused = options.retry.contains(&Retry::Refused);
-    let is_printed = |outcome| match outcome {
-        Outcome::Applied | Outcome::Already => output.json,
-        Outcome::Refused if !options.dry_run => !retry_refused,
-        _ => options.dry_run && output.json,
+    let mut report = Report::new(output, counts);
+    let is_shown = |result| match result {
+        _ if !is_done(result) => false,
+        RowResult::Refused | RowResult::LeftAlone => output.json || !options.dry_run,
+        _ => output.json,
     };
-    let mut lines = Lines::new(output);
     if let Some(file) = &file {
-        history.results(file, is_printed, &mut |result| lines.add(&result))?;
+        history.results(file, is_shown, &mut |line| report.show(&line))?;
     }
     let (Some(file), Some(path), false) = (file, &options.journal, options.dry_run) else {
-        return Ok(end_dry_run(input, &history, output, lines));
+        return Ok(end_dry_run(input, &history, is_done, report, output.json));
     };
     let journal = Journal::resume(file, path, &header, &history)?;
     let settings = Settings {
-        writes: options.rate,
+        updates: options.rate,
         reads: match client.api_version() {
             ApiVersion::V3 => options.rate,
             // docs/didit-api.md §7.
             _ => options.rate.min(100),
         },
         max_outage: options.max_outage,
-        retry_unknown: options.retry.contains(&Retry::Unknown),
+        retry_unknown,
         retry_refused,
+        unless_decided: options.unless_decided,
+        has_access_token: client.client_id().is_some(),
     };
-    let model = Model::new(&settings, &history.rows, |row| input.status(row), history.causes);
-    match Run::new(client, input, &journal, model) {
-        Ok(run) => Ok(run.go(options.jobs, output, lines)),
+    let scheduler = Scheduler::new(&settings, &history.rows, |row| input.status(row));
+    let reasons = Reasons::new(history.causes);
+    drop(history.rows);
+    match Run::new(client, input, &journal, scheduler, reasons) {
+        Ok(run) => Ok(run.go(options.jobs, output, report)),
         Err(error) => {
             let reason = system_message(&error);
             say(&format!("cannot handle signals: {reason}; nothing was sent"));
@@ -177,32 +182,61 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, output: Output) 
     }
 }
 
-/// Ends a dry run: prints what a run would send, and what is left according to the journal.
-fn end_dry_run(input: &Input, history: &History, output: Output, mut lines: Lines) -> Exit {
+/// Returns the host that a journal belongs to. Names ignore case, and every sandbox is the same host.
+fn host(base_url: &str) -> String {
+    if sandbox::is_inside() {
+        return "sandbox".into();
+    }
+    let start = base_url.find("://").map_or(0, |place| place + 3);
+    let end = base_url[start..]
+        .find('/')
+        .map_or(base_url.len(), |place| start + place);
+    base_url[..end].to_ascii_lowercase() + &base_url[end..]
+}
+
+/// Ends a dry run: prints what a run would do.
+fn end_dry_run(
+    input: &Input,
+    history: &History,
+    is_done: impl Fn(RowResult) -> bool,
+    mut report: Report,
+    json: bool,
+) -> Exit {
+    let mut summary = Summary::new(report.counts);
+    (summary.duplicates, summary.exit) = (input.repeated, Exit::Done);
+    let is_left = |row: &usize| !matches!(history.rows[*row].0, LastEntry::Result(result) if is_done(result));
+    let left: Vec<usize> = (0..input.len()).filter(is_left).collect();
+    if json {
+        report.counts = Counts::default();
+        for row in left {
+            let result = match history.rows[row].0.is_in_doubt() {
+                true => RowResult::Unknown,
+                false => RowResult::NotApplied,
+            };
+            let details = Details::reason("a dry run sends nothing");
+            report.add(&ResultLine::new(input, row, result, details));
+        }
+        summary.counts = report.counts;
+        report.show_summary(&summary.to_json());
+        return if report.print() { Exit::Done } else { Exit::NotDone };
+    }
     let of = |status| (0..input.len()).filter(|row| input.status(*row) == status).count();
     let [approved, declined, resubmitted] = [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted].map(of);
-    let (total, repeated) = (input.len(), input.repeated);
-    let outcomes = history.rows.iter().filter_map(|(state, _)| state.outcome());
-    let mut summary = Summary::new(outcomes.collect::<Counts>(), total);
-    summary.exit = Exit::Done;
-    if output.json {
-        let mut object = summary.to_json();
-        object["rows"] = total.into();
-        object["approved"] = approved.into();
-        object["declined"] = declined.into();
-        object["resubmitted"] = resubmitted.into();
-        object["repeated"] = repeated.into();
-        lines.add_summary(&object);
-        return if lines.print() { Exit::Done } else { Exit::NotDone };
-    }
+    let rows = counted(input.len(), "row");
+    let duplicates = counted(input.repeated, "duplicate row");
     let mut text = format!(
-        "{}: {approved} to approve, {declined} to decline, {resubmitted} to resubmit; {} left out; nothing was sent\n",
-        counted(total, "row"),
-        counted(repeated, "duplicate row")
+        "the input has {rows}: {approved} to approve, {declined} to decline, {resubmitted} to resubmit; {duplicates} left out; \
+         nothing was sent\n"
     );
-    let left = summary.not_applied + summary.counts.unknown;
-    if left < total || summary.counts.unknown > 0 {
-        text += &format!("according to the journal, {left} left of {summary}\n");
+    if history.has_entries() {
+        summary.counts.unknown = left.iter().filter(|row| history.rows[**row].0.is_in_doubt()).count();
+        summary.counts.not_applied = left.len() - summary.counts.unknown;
+        let verb = if input.len() == 1 { "is" } else { "are" };
+        text += &format!(
+            "the journal says that {} of {rows} {verb} left: {}\n",
+            left.len(),
+            summary.results()
+        );
     }
     print_all(&text)
 }

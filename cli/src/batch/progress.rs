@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::result::Counts;
+use super::report::Counts;
 use crate::terminal::{BAR_IS_SHOWN, in_words, say};
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -69,7 +69,7 @@ impl Progress {
         }
         self.last = now;
         let speed = state.unwrap_or_else(|| self.speed(counts));
-        let (done, failed) = (counts.ended(), counts.refused + counts.unknown);
+        let (done, failed) = (counts.reported(), counts.refused + counts.unknown);
         let text = match failed {
             0 => speed,
             _ => format!("{failed} refused or unknown, {speed}"),
@@ -95,11 +95,13 @@ impl Progress {
     }
 
     fn speed(&self, counts: &Counts) -> String {
-        let done = counts.ended().saturating_sub(self.before);
+        let done = counts.reported().saturating_sub(self.before);
         if done == 0 {
             return "starting".into();
         }
-        let left = self.active.mul_f64((self.total - counts.ended()) as f64 / done as f64);
+        let left = self
+            .active
+            .mul_f64((self.total - counts.reported()) as f64 / done as f64);
         let per_minute = done as f64 * 60.0 / self.active.as_secs_f64().max(0.001);
         format!("{} left, {per_minute:.0} per minute", in_words(left))
     }

@@ -1,161 +1,118 @@
-//! The plain data that goes into the model and comes out of it.
+//! The result of a row, and the line that says it: in the journal, and with `--json`.
 
-use std::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use didit::SessionStatus;
+use didit::{Error, NewStatus, SessionId};
 use serde::{Deserialize, Serialize};
+
+use super::input::Input;
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RowResult {
     Applied,
     /// The session already had the status: no attempt of this batch can have set it.
     Already,
+    /// `--unless-decided` left another decision unchanged.
+    LeftAlone,
     Refused,
-    /// The update was certainly not applied. The row is left for the next run.
-    // Earlier versions of the command wrote the alias.
-    #[serde(alias = "not_sent")]
-    NotApplied,
+    /// The update may have been applied.
     Unknown,
+    /// The update was certainly not applied: the row is as if it had never been sent.
+    NotApplied,
 }
 
-/// The state of a row according to the journal. The default is a row that was never tried.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RowState {
-    /// The last result, unless an attempt began after it.
-    pub result: Option<Outcome>,
-    /// An attempt may have been applied.
-    pub in_doubt: bool,
+impl RowResult {
+    /// Returns whether nothing is left to do.
+    pub fn is_final(self) -> bool {
+        match self {
+            RowResult::Applied | RowResult::Already | RowResult::LeftAlone | RowResult::Refused => true,
+            RowResult::Unknown | RowResult::NotApplied => false,
+        }
+    }
 }
 
-impl RowState {
-    pub fn is_applied(self) -> bool {
-        matches!(self.result, Some(Outcome::Applied | Outcome::Already))
-    }
+/// Why a row has its result.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Details {
+    /// Empty if the result needs no reason.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// How the attempt failed that left the row in doubt. Only an unknown row has a cause.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
 
-    /// Returns whether an attempt began and the journal does not say how it ended.
-    pub fn is_interrupted(self) -> bool {
-        self.in_doubt && self.result.is_none()
-    }
-
-    /// Returns the state after a journal entry. An intent has no result and leaves the row in doubt. An applied row stays applied.
-    pub fn after(self, result: Option<Outcome>, in_doubt: bool) -> RowState {
-        let in_doubt = in_doubt || result.is_none();
-        match self.is_applied() {
-            true => self,
-            false => RowState { result, in_doubt },
+impl Details {
+    pub fn reason(reason: impl Into<String>) -> Details {
+        let reason = reason.into();
+        Details {
+            reason,
+            ..Details::default()
         }
     }
 
-    /// Returns the outcome of the row, if it was tried.
-    pub fn outcome(self) -> Option<Outcome> {
-        self.result.or(self.in_doubt.then_some(Outcome::Unknown))
+    /// Adds what the response to a failed request contained.
+    pub fn with_response(self, error: &Error) -> Details {
+        Details {
+            status_code: error.status(),
+            code: error.code().map(Into::into),
+            request_id: error.request_id().map(Into::into),
+            ..self
+        }
+    }
+
+    /// Returns the cause and the reason as one text.
+    pub fn text(&self) -> String {
+        let mut parts = vec![self.cause.as_str(), &self.reason];
+        parts.retain(|part| !part.is_empty());
+        parts.join("; ")
     }
 }
 
-/// What a worker does next. Before it sends a row, the intent must be on disk.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Task {
-    Send(usize),
-    Read(usize),
-    /// Ask again after this time, or when another worker has an answer.
-    Wait(Duration),
-    Done,
+/// A row with its result.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ResultLine {
+    pub line: u32,
+    pub session_id: SessionId,
+    pub new_status: NewStatus,
+    pub result: RowResult,
+    /// In Unix seconds.
+    pub at: u64,
+    #[serde(flatten)]
+    pub details: Details,
+    /// Whether an earlier run found the result. Only printed lines have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub earlier: bool,
 }
 
-/// How a request ended.
-#[derive(Debug)]
-pub enum Answer {
-    /// Didit confirmed the update.
-    Applied,
-    /// The session was read back.
-    ReadBack(SessionStatus),
-    Failed(Failure),
-}
+impl ResultLine {
+    pub fn new(input: &Input, row: usize, result: RowResult, details: Details) -> ResultLine {
+        ResultLine {
+            line: input.line(row),
+            session_id: input.row(row).0,
+            new_status: input.status(row),
+            result,
+            at: now(),
+            details,
+            earlier: false,
+        }
+    }
 
-#[derive(Debug)]
-pub struct Failure {
-    pub kind: FailureKind,
-    /// Whether the update may have been applied.
-    pub in_doubt: bool,
-    pub reason: String,
-    /// What the failure means for the update, and what to do next. It is printed after the reason.
-    pub verdict: String,
-    /// The pause that the server asks for.
-    pub retry_after: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum FailureKind {
-    /// Didit refused this update.
-    Refused,
-    /// Didit says that the session does not exist.
-    NoSession,
-    /// Didit says that this is not permitted or not paid for (402, 403). The cause may be the row or the account.
-    NotPermitted,
-    /// Didit refused the credentials.
-    Credentials,
-    /// Too many requests.
-    RateLimited,
-    /// Any other failure. It is not about the row.
-    Other,
-}
-
-/// The result of a row: it has ended, or an attempt was not applied and will be retried.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    pub row: usize,
-    pub outcome: Outcome,
-    /// Whether the update may have been applied.
-    pub in_doubt: bool,
-    /// Why the update was not applied, or may not have been.
-    pub reason: String,
-    /// Why the row is in doubt: how the update failed.
-    pub cause: String,
-    /// Whether the journal already has this result.
-    pub journaled: bool,
-}
-
-/// Why a run stops before all its rows have ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Stop {
-    Credentials(String),
-    /// Requests keep failing, or the server asks for a longer pause than the run accepts.
-    Outage(String, Option<Duration>),
-    /// The journal cannot be written, or a worker failed.
-    Failed(String),
-    /// A signal arrived.
-    Signal,
-}
-
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Counts {
-    pub applied: usize,
-    pub already: usize,
-    pub refused: usize,
-    pub unknown: usize,
-}
-
-impl FromIterator<Outcome> for Counts {
-    fn from_iter<I: IntoIterator<Item = Outcome>>(outcomes: I) -> Counts {
-        let mut counts = Counts::default();
-        outcomes.into_iter().for_each(|outcome| counts.add(outcome));
-        counts
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and enums always serialize.
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-impl Counts {
-    pub fn add(&mut self, outcome: Outcome) {
-        *match outcome {
-            Outcome::Applied => &mut self.applied,
-            Outcome::Already => &mut self.already,
-            Outcome::Refused => &mut self.refused,
-            Outcome::Unknown => &mut self.unknown,
-            Outcome::NotApplied => return,
-        } += 1;
-    }
-
-    pub fn ended(&self) -> usize {
-        self.applied + self.already + self.refused + self.unknown
-    }
+/// Returns the current time in Unix seconds.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }

@@ -1,4 +1,4 @@
-//! Runs the model: threads that carry out its tasks, the clock, the journal, signals, and progress output.
+//! Carries out what the scheduler decides: threads that send requests, the clock, the journal, signals, and progress.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +7,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use didit::{Client, Error, ErrorKind, Verdict};
+use didit::{Client, Error, SessionStatus};
 
 use super::input::Input;
 use super::journal::Journal;
 use super::progress::Progress;
-use super::report::{Lines, RowResult, Summary};
-use super::result::{Answer, Failure, FailureKind, Outcome, Record, Stop, Task};
-use super::scheduler::Model;
+use super::reasons::{Reasons, whole_text};
+use super::report::{Report, Summary};
+use super::result::{Details, ResultLine, RowResult};
+use super::rules::{Ended, Request};
+use super::scheduler::{Left, Scheduler, Step, Stop, Task};
 use crate::args::Output;
 use crate::signals;
 use crate::terminal::{Exit, counted, in_words, say};
@@ -25,31 +27,49 @@ pub struct Run<'a> {
     journal: &'a Journal,
     start: Instant,
     signal: Arc<AtomicBool>,
-    model: Mutex<Model>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+struct State {
+    scheduler: Scheduler,
+    reasons: Reasons,
+    /// Why the run stopped early, and what to do.
+    stopped: Option<String>,
 }
 
 /// Output of a worker. The main thread prints it, so that a slow reader of the output delays no request.
 enum Message {
-    Result(RowResult),
+    Result(ResultLine),
     Note(String),
 }
 
 impl<'a> Run<'a> {
-    pub fn new(client: &'a Client, input: &'a Input, journal: &'a Journal, model: Model) -> io::Result<Run<'a>> {
+    pub fn new(
+        client: &'a Client,
+        input: &'a Input,
+        journal: &'a Journal,
+        scheduler: Scheduler,
+        reasons: Reasons,
+    ) -> io::Result<Run<'a>> {
+        let state = State {
+            scheduler,
+            reasons,
+            stopped: None,
+        };
         Ok(Run {
             client,
             input,
             journal,
             start: Instant::now(),
             signal: signals::watch()?,
-            model: Mutex::new(model),
+            state: Mutex::new(state),
             changed: Condvar::new(),
         })
     }
 
-    pub fn go(&self, jobs: u32, output: Output, mut lines: Lines) -> Exit {
-        let before = self.model().counts().ended();
+    pub fn go(&self, jobs: u32, output: Output, mut report: Report) -> Exit {
+        let before = report.counts.reported();
         let mut progress = Progress::new(self.input.len(), before, output.quiet);
         let (sender, messages) = channel();
         thread::scope(|scope| {
@@ -63,83 +83,91 @@ impl<'a> Run<'a> {
                 self.work(&sender);
             }
             drop(sender);
-            self.print_messages(&messages, &mut progress, &mut lines);
+            self.print_messages(&messages, &mut progress, &mut report);
         });
         progress.finish();
-        self.end(before, output, lines)
+        self.end(before, output, report)
     }
 
     /// Prints the output of the workers until the last one has finished.
-    fn print_messages(&self, messages: &Receiver<Message>, progress: &mut Progress, lines: &mut Lines) {
-        let mut stopping = false;
+    fn print_messages(&self, messages: &Receiver<Message>, progress: &mut Progress, report: &mut Report) {
+        let mut is_stopping = false;
         loop {
             let message = messages.recv_timeout(progress.interval().min(signals::INTERVAL));
             if matches!(message, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
-            // The main thread reports the signal, because all workers may be waiting for answers.
-            if !stopping && self.signal.load(Ordering::Relaxed) {
-                stopping = true;
-                let mut model = self.model();
-                model.stop(Stop::Signal);
-                let (in_flight, doubts, time) = model.rest(self.start.elapsed());
-                let left = counted(self.input.len() - model.counts().ended(), "row");
-                drop(model);
-                let mut waits = Vec::new();
-                if in_flight > 0 {
-                    waits.push(format!("waiting for {} in flight", counted(in_flight, "request")));
-                }
-                if doubts > 0 {
-                    let rows = counted(doubts, "row");
-                    waits.push(format!("reading back {rows} in doubt (about {})", in_words(time)));
-                }
-                if !waits.is_empty() {
-                    let waits = waits.join(", then ");
-                    let next = format!("press Ctrl-C again to stop now and leave {left} for the next run");
-                    say(&format!("{waits}; {next}"));
-                }
-            }
             for message in message.into_iter().chain(messages.try_iter()) {
                 match message {
-                    Message::Result(result) => lines.add(&result),
+                    Message::Result(line) => report.add(&line),
                     Message::Note(note) => say(&note),
                 }
             }
-            lines.print();
-            let (model, now) = (self.model(), self.start.elapsed());
-            let (counts, pause, (in_flight, doubts, time)) = (model.counts(), model.pause(now), model.rest(now));
-            drop(model);
-            let state = match pause {
-                _ if stopping => Some(format!(
-                    "stopping: {in_flight} in flight, {doubts} to read back, {} left",
-                    in_words(time)
-                )),
-                pause => pause.map(|left| format!("pausing for {}", in_words(left))),
+            report.print();
+            let mut state = self.state();
+            let now = self.start.elapsed();
+            // The main thread reports the signal, because all workers may be waiting for responses.
+            let stops = !is_stopping && self.signal.load(Ordering::Relaxed);
+            if stops {
+                is_stopping = true;
+                state.stop(Stop::Signal, "interrupted by a signal".into());
+            }
+            let (in_flight, pause) = (state.scheduler.in_flight(), state.scheduler.pause(now));
+            drop(state);
+            if stops && in_flight > 0 {
+                let (requests, left) = (
+                    counted(in_flight, "request"),
+                    self.input.len() - report.counts.reported(),
+                );
+                let left = counted(left, "row");
+                say(&format!(
+                    "waiting for {requests} in flight; press Ctrl-C again to stop now and leave {left} for the next run"
+                ));
+            }
+            let activity = match is_stopping {
+                true => Some(format!("stopping: {in_flight} in flight")),
+                false => pause.map(|left| format!("pausing for {}", in_words(left))),
             };
-            progress.show(&counts, state);
+            progress.show(&report.counts, activity);
         }
     }
 
-    fn end(&self, before: usize, output: Output, mut lines: Lines) -> Exit {
-        let mut model = self.model();
-        for record in model.finish() {
-            lines.add(&self.journal_result(&mut model, record, None));
+    fn end(&self, before: usize, output: Output, mut report: Report) -> Exit {
+        let mut state = self.state();
+        let left: Vec<(usize, Left)> = state.scheduler.left().collect();
+        let mut not_reached = Vec::new();
+        for (row, left) in left {
+            let Some(details) = state.reasons.left(row, left) else {
+                not_reached.push(row);
+                continue;
+            };
+            let line = match left {
+                Left::NotApplied => ResultLine::new(self.input, row, RowResult::NotApplied, details),
+                Left::InDoubt | Left::NotChecked { is_reported: false } => {
+                    self.record(&mut state, row, RowResult::Unknown, details)
+                }
+                Left::NotChecked { is_reported: true } => {
+                    let line = ResultLine::new(self.input, row, RowResult::Unknown, details);
+                    ResultLine { earlier: true, ..line }
+                }
+            };
+            report.add(&line);
         }
-        if model.untouched() > 0 {
-            lines.add_untouched(model.untouched());
-        }
+        let reason = || Details::reason("not reached before the run ended");
+        let not_reached = not_reached.into_iter();
+        report
+            .add_not_reached(not_reached.map(|row| ResultLine::new(self.input, row, RowResult::NotApplied, reason())));
         if let Err(problem) = self.journal.sync() {
-            model.stop(Stop::Failed(problem));
+            state.stop(Stop::Journal, problem);
         }
-        let mut summary = Summary::new(model.counts(), self.input.len());
-        summary.repeated = self.input.repeated;
-        let why = model.stopped();
-        summary.stopped = why.map(reason_to_stop);
-        if matches!(why, Some(Stop::Credentials(_))) {
+        let mut summary = Summary::new(report.counts);
+        summary.duplicates = self.input.repeated;
+        summary.stopped = state.stopped.clone();
+        if state.scheduler.stopped() == Some(Stop::Credentials) {
             summary.exit = Exit::Credentials;
         }
-        lines.add_summary(&summary.to_json());
-        lines.print();
+        report.show_summary(&summary.to_json());
+        report.print();
         if !output.quiet {
             say(&summary.to_string());
         }
@@ -147,44 +175,25 @@ impl<'a> Run<'a> {
             say(&format!("stopped: {why}"));
         }
         if !output.quiet {
-            self.advise(&summary, before);
+            summary.advice(before).into_iter().for_each(say);
         }
         summary.exit
     }
 
-    /// Prints what to do next.
-    fn advise(&self, summary: &Summary, before: usize) {
-        let (rows, counts) = (self.input.len(), &summary.counts);
-        if summary.not_applied > 0 {
-            say("run the same command again to resume with the remaining rows");
-        } else if counts.refused > 0 && counts.unknown == 0 {
-            say("nothing is left to do; --retry refused resends the refused rows");
-        } else if before == rows {
-            say("nothing is left to do");
-        }
-        if counts.refused == rows {
-            say(
-                "all rows were refused: if Didit did not find the sessions, check whether they belong to the application of \
-                 these credentials; with other credentials, the same command starts over",
-            );
-        }
-        if counts.unknown > 0 {
-            say(
-                "run the same command again to read the unknown rows back; --retry unknown also resends every unknown row \
-                 whose session has another status, so check the sessions first",
-            );
-        }
-    }
-
-    fn model(&self) -> MutexGuard<'_, Model> {
-        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn work(&self, sender: &Sender<Message>) {
         loop {
             match self.next() {
-                Task::Send(row) => self.send(row, sender),
-                Task::Read(row) => self.read(row, sender),
+                Task::Update(row) => self.update(row, sender),
+                // The worker that read the session sends the update, so the status is never old.
+                Task::Read(row) => {
+                    if self.read(row, sender) == Step::Update {
+                        self.update(row, sender);
+                    }
+                }
                 Task::Wait(_) | Task::Done => break,
             }
             self.changed.notify_all();
@@ -193,114 +202,139 @@ impl<'a> Run<'a> {
 
     /// Waits for the next task.
     fn next(&self) -> Task {
-        let mut model = self.model();
+        let mut state = self.state();
         loop {
-            if self.signal.load(Ordering::Relaxed) {
-                model.stop(Stop::Signal);
-            }
-            let time = match model.next(self.start.elapsed()) {
+            self.notice_signal(&mut state);
+            let time = match state.scheduler.next(self.start.elapsed()) {
                 Task::Wait(time) => time.min(signals::INTERVAL),
                 task => return task,
             };
-            let waited = self.changed.wait_timeout(model, time);
-            model = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.changed.wait_timeout(state, time);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn send(&self, row: usize, sender: &Sender<Message>) {
+    fn notice_signal(&self, state: &mut State) {
+        if self.signal.load(Ordering::Relaxed) {
+            state.stop(Stop::Signal, "interrupted by a signal".into());
+        }
+    }
+
+    fn read(&self, row: usize, sender: &Sender<Message>) -> Step {
+        match self.client.session(&self.input.row(row).0) {
+            Ok(session) => self.found(row, &session.status, sender),
+            Err(error) => {
+                let ended = Ended::of(&error, Request::Read);
+                self.failed(row, Request::Read, ended, &error, sender)
+            }
+        }
+    }
+
+    fn update(&self, row: usize, sender: &Sender<Message>) {
         let (id, update) = self.input.row(row);
-        if let Err(problem) = self.journal.intend(self.input.line(row), &id, update.new_status()) {
-            return self.model().not_journaled(row, problem);
+        let intent = self
+            .journal
+            .write_intent(self.input.line(row), &id, update.new_status());
+        if let Err(problem) = intent {
+            let mut state = self.state();
+            state.scheduler.not_journaled(row);
+            state.reasons.not_sent(row, &problem);
+            state.stopped.get_or_insert(problem);
+            return;
         }
-        let (answer, error) = match self.client.update_status(&id, &update) {
-            Ok(_) => (Answer::Applied, None),
-            Err(error) => (Answer::Failed(failure(&error, true)), Some(error)),
-        };
-        self.answered(row, true, answer, error.as_ref(), sender);
+        match self.client.update_status(&id, &update) {
+            Ok(_) => self.confirmed(row, sender),
+            Err(error) => {
+                let ended = Ended::of(&error, Request::Update);
+                self.failed(row, Request::Update, ended, &error, sender);
+            }
+        }
     }
 
-    fn read(&self, row: usize, sender: &Sender<Message>) {
-        let (answer, error) = match self.client.session(&self.input.row(row).0) {
-            Ok(session) => (Answer::ReadBack(session.status), None),
-            Err(error) => (Answer::Failed(failure(&error, false)), Some(error)),
-        };
-        self.answered(row, false, answer, error.as_ref(), sender);
-    }
-
-    fn answered(&self, row: usize, write: bool, answer: Answer, error: Option<&Error>, sender: &Sender<Message>) {
-        let mut model = self.model();
+    fn confirmed(&self, row: usize, sender: &Sender<Message>) {
+        let mut state = self.state();
         let now = self.start.elapsed();
-        if let Some(limit) = self.client.rate_limit() {
-            model.heed_rate_limit(now, write, limit.limit, limit.remaining, limit.reset_after);
+        if let Step::Report(result) = state.scheduler.ended(now, row, Ended::Confirmed, None) {
+            state.reasons.forget(row);
+            self.report(&mut state, row, result, Details::default(), sender);
         }
-        let record = model.answered(now, row, answer);
-        if let Some((pause, reason)) = model.take_new_pause() {
-            let note = format!("pausing for {}: {reason}", in_words(pause));
+    }
+
+    fn found(&self, row: usize, status: &SessionStatus, sender: &Sender<Message>) -> Step {
+        let mut state = self.state();
+        self.notice_signal(&mut state);
+        let step = state.scheduler.found(self.start.elapsed(), row, status);
+        if let Step::Report(result) = step {
+            let stopped = state.scheduler.stopped().is_some();
+            let details = state.reasons.found(row, result, status, stopped);
+            self.report(&mut state, row, result, details, sender);
+        }
+        step
+    }
+
+    fn failed(&self, row: usize, request: Request, ended: Ended, error: &Error, sender: &Sender<Message>) -> Step {
+        let mut state = self.state();
+        let step = state
+            .scheduler
+            .ended(self.start.elapsed(), row, ended, error.retry_after());
+        if let Some(pause) = state.scheduler.take_new_pause() {
+            let note = format!("pausing for {}: {}", in_words(pause), error.summary());
             // The main thread receives until the last worker has finished.
             let _ = sender.send(Message::Note(note));
         }
-        if let Some(record) = record {
-            // This run may retry a row that was not applied.
-            let ended = record.outcome != Outcome::NotApplied;
-            let result = self.journal_result(&mut model, record, error);
-            if ended {
-                let _ = sender.send(Message::Result(result));
+        if let Some(stop) = state.scheduler.stopped() {
+            state
+                .stopped
+                .get_or_insert_with(|| reason_to_stop(stop, error, request));
+        }
+        if ended == Ended::Unclear {
+            state.reasons.in_doubt(row, error);
+        }
+        match step {
+            Step::Update | Step::Wait => {}
+            // This run may retry the row, so it is not reported yet.
+            Step::NotApplied => {
+                let details = state.reasons.not_applied(row, error, request);
+                self.record(&mut state, row, RowResult::NotApplied, details);
+            }
+            Step::Report(result) => {
+                let details = state.reasons.failed(row, result, error, request, ended);
+                self.report(&mut state, row, result, details, sender);
             }
         }
+        step
     }
 
-    /// Writes the result of a row to the journal, unless it is already there.
-    fn journal_result(&self, model: &mut Model, record: Record, error: Option<&Error>) -> RowResult {
-        let journaled = record.journaled;
-        let result = RowResult::new(self.input, record, error);
-        if !journaled {
-            if let Err(problem) = self.journal.append(&result.json) {
-                model.stop(Stop::Failed(problem));
-            }
+    /// Records and prints the result of a row.
+    fn report(&self, state: &mut State, row: usize, result: RowResult, details: Details, sender: &Sender<Message>) {
+        let line = self.record(state, row, result, details);
+        let _ = sender.send(Message::Result(line));
+    }
+
+    /// Writes the result of a row to the journal.
+    fn record(&self, state: &mut State, row: usize, result: RowResult, details: Details) -> ResultLine {
+        let line = ResultLine::new(self.input, row, result, details);
+        if let Err(problem) = self.journal.append(&line.to_json()) {
+            state.stop(Stop::Journal, problem);
         }
-        result
+        line
     }
 }
 
-/// Returns why a run stopped early, and when to resume it.
-fn reason_to_stop(why: &Stop) -> String {
-    match why {
-        Stop::Credentials(reason) | Stop::Failed(reason) => reason.clone(),
-        Stop::Outage(reason, Some(pause)) => {
-            format!("{reason}; resume in {} or later, as the server asks", in_words(*pause))
-        }
-        Stop::Outage(reason, None) => format!("requests keep failing: {reason}; resume later"),
-        Stop::Signal => "interrupted by a signal".into(),
+impl State {
+    /// Stops the run. Only the first reason counts.
+    fn stop(&mut self, why: Stop, reason: String) {
+        self.scheduler.stop(why);
+        self.stopped.get_or_insert(reason);
     }
 }
 
-/// Returns what a failure means for its row. If the library found a message in the answer, the answer is Didit's own.
-fn failure(error: &Error, write: bool) -> Failure {
-    let kind = match (error.kind(), error.status()) {
-        (ErrorKind::RateLimited, _) => FailureKind::RateLimited,
-        (_, Some(407)) => FailureKind::Other,
-        _ if error.is_retryable() || error.message().is_none() => FailureKind::Other,
-        (ErrorKind::Authentication, _) => FailureKind::Credentials,
-        (ErrorKind::Forbidden, _) | (ErrorKind::Rejected, Some(402)) => FailureKind::NotPermitted,
-        (ErrorKind::NotFound, _) => FailureKind::NoSession,
-        (ErrorKind::Rejected, _) => FailureKind::Refused,
-        _ => FailureKind::Other,
-    };
-    let in_doubt = error.verdict() == Verdict::Unknown;
-    let reason = error.summary();
-    let verdict = match write {
-        // The model says what to do about a doubt.
-        true if in_doubt => "; whether it was applied is unknown".into(),
-        // The error's text begins with the summary.
-        true => error.to_string()[reason.len()..].into(),
-        // A failed read means nothing for the update, so only the advice is kept.
-        false => error.advice().map_or(String::new(), |advice| format!("; {advice}")),
-    };
-    Failure {
-        kind,
-        in_doubt,
-        reason,
-        verdict,
-        retry_after: error.retry_after(),
+/// Returns why a request stopped the run, and when to resume it.
+fn reason_to_stop(stop: Stop, error: &Error, request: Request) -> String {
+    let summary = error.summary();
+    match stop {
+        Stop::Outage => format!("requests keep failing: {summary}; resume later"),
+        Stop::LongPause(pause) => format!("{summary}; resume in {} or later, as the server asks", in_words(pause)),
+        Stop::Credentials | Stop::Connection | Stop::Journal | Stop::Signal => whole_text(error, request),
     }
 }

@@ -4,10 +4,8 @@ use std::ffi::OsStr;
 use std::process::Command;
 use std::{env, io};
 
-use crate::args::sandbox::CredentialKind;
+use crate::args::sandbox::{CredentialKind, MARK};
 
-/// The variable that marks a sandbox, and holds its URL.
-const MARK: &str = "IN_DIDIT_SANDBOX";
 const URLS: [&str; 2] = ["DIDIT_BASE_URL", "DIDIT_AUTH_URL"];
 
 /// Says which variable points outside the sandbox in which this command runs: the startup files of a shell may set other URLs.

@@ -1,7 +1,7 @@
 //! Compares docs/messages.md with the command's messages and their causes. The system's messages are those of Linux.
 
 use std::fs::{self, File, OpenOptions};
-use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
@@ -280,79 +280,78 @@ fn input() -> Rows {
 }
 
 fn journal() -> Rows {
-    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let file = dir.file("rows.csv", csv(1));
-    let path = format!("{file}.journal");
-    let rejected = |command: &mut Command| printed(&Run::of(command).exits(2)).replace(&dir.path(""), "");
-    let with = |more: &[&str]| rejected(&mut sandbox.with_key(&[&["batch", &file], more].concat()));
-    Run::of(&mut sandbox.with_key(&["batch", &file])).exits(0);
-    let kept = fs::read_to_string(&path).unwrap();
-    let changed = |from: &str, to: &str| {
-        fs::write(&path, kept.replace(from, to)).unwrap();
-        let printed = with(&[]);
-        fs::write(&path, &kept).unwrap();
-        printed
+    let sandbox = Sandbox::start(&[]);
+    // Runs a batch of one row whose journal is prepared like this.
+    let rejected = |prepare: &dyn Fn(&str), more: &[&str]| {
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(1));
+        prepare(&format!("{file}.journal"));
+        let mut command = sandbox.with_key(&[&["batch", &*file], more].concat());
+        printed(&Run::of(&mut command)).replace(&dir.path(""), "")
     };
-    let directory = dir.path("directory");
-    fs::create_dir(&directory).unwrap();
+    // Changes the journal of a batch that is done.
+    let changed = |from: &str, to: &str| {
+        let change = |path: &str| {
+            let file = path.strip_suffix(".journal").unwrap();
+            Run::of(&mut sandbox.with_key(&["batch", file])).exits(0);
+            let text = fs::read_to_string(path).unwrap();
+            assert!(text.contains(from), "{text}");
+            fs::write(path, text.replace(from, to)).unwrap();
+        };
+        rejected(&change, &[]).replace(&sandbox.url, "http://HOST")
+    };
     vec![
         ("another run is using the journal", {
-            let locked = dir.file("locked", "");
-            let held = File::open(&locked).unwrap();
-            FileExt::try_lock(&held).unwrap();
-            with(&["--journal", &locked])
+            let held = Mutex::new(None);
+            rejected(
+                &|path| {
+                    let file = File::create(path).unwrap();
+                    FileExt::try_lock(&file).unwrap();
+                    *held.lock().unwrap() = Some(file);
+                },
+                &[],
+            )
         }),
-        ("the input was changed", {
-            dir.file("rows.csv", csv(2));
-            let printed = with(&[]);
-            dir.file("rows.csv", csv(1));
-            printed
-        }),
+        (
+            "the input was changed, or the journal is that of another input",
+            changed("\"input\":\"", "\"input\":\"0"),
+        ),
         (
             "another `DIDIT_BASE_URL`",
-            rejected(
-                sandbox
-                    .with_key(&["batch", &file])
-                    .env("DIDIT_BASE_URL", "http://127.0.0.1:1"),
-            )
-            .replace(&sandbox.url, "http://HOST")
-            .replace("http://127.0.0.1:1", "http://OTHER"),
+            changed(&sandbox.url, "https://verification.didit.me"),
         ),
-        (
-            "other credentials",
-            rejected(sandbox.with_key(&["batch", &file]).env("DIDIT_API_KEY", "other")),
-        ),
-        ("other credentials, with which nothing was applied", {
-            fs::write(&path, kept.lines().next().unwrap().to_owned() + "\n").unwrap();
-            let mut command = sandbox.with_key(&["batch", &file, "--quiet"]);
-            let run = Run::of(command.env("DIDIT_API_KEY", "other")).exits(0);
-            fs::write(&path, &kept).unwrap();
-            printed(&run).replace(&dir.path(""), "")
-        }),
         (
             "a journal of another version",
-            changed("\"didit_journal\":2", "\"didit_journal\":1"),
+            changed("\"didit_journal\":3", "\"didit_journal\":4"),
         ),
         ("a damaged line", changed("intent", "intern")),
         (
             "a file that is not a journal",
-            with(&["--journal", &dir.file("letter.txt", "Dear Ann,\n")]),
+            rejected(&|path| fs::write(path, "Dear Ann,\n").unwrap(), &[]),
         ),
-        ("a directory", with(&["--journal", &directory])),
+        ("a directory", rejected(&|path| fs::create_dir(path).unwrap(), &[])),
         (
             "a directory, in a dry run",
-            with(&["--journal", &directory, "--dry-run"]),
+            rejected(&|path| fs::create_dir(path).unwrap(), &["--dry-run"]),
         ),
-        (
-            "a missing directory",
-            with(&["--journal", &dir.path("nowhere/journal")]),
-        ),
+        ("a missing directory", {
+            let dir = Directory::new();
+            let (file, journal) = (dir.file("rows.csv", csv(1)), dir.path("missing/rows.csv.journal"));
+            let run = Run::of(&mut sandbox.with_key(&["batch", &file, "--journal", &journal]));
+            printed(&run).replace(&dir.path(""), "")
+        }),
         ("a full disk", {
-            let path = dir.path("journal");
-            let command = sandbox.with_key(&["batch", &file, "--journal", &path]);
-            rejected(&mut on_a_full_disk(&command, 0))
+            let dir = Directory::new();
+            let command = sandbox.with_key(&["batch", &dir.file("rows.csv", csv(1))]);
+            let run = Run::of(&mut on_a_full_disk(&command, 0));
+            as_on_a_full_disk(printed(&run).replace(&dir.path(""), ""))
         }),
     ]
+}
+
+/// A limit on the size of files stands for a full disk.
+fn as_on_a_full_disk(text: String) -> String {
+    text.replace("File too large", "No space left on device")
 }
 
 /// A batch that sends its rows to a server one after the other, in one or more runs.
@@ -441,8 +440,11 @@ fn rows() -> Rows {
             doubt("Approved", is("Declined")),
         ),
         (
-            "the update was not applied, and someone else decides before the retry",
-            Batch::answered(&["Approved"], vec![throttled("0"), is("Declined")]).rows(),
+            "`--unless-decided`, and the session has another decision",
+            only(
+                &Batch::answered(&["Approved"], vec![is("Declined")]).run(&["--unless-decided"]),
+                "line ",
+            ),
         ),
         (
             "no response arrives, and the session is not Resubmitted",
@@ -457,7 +459,7 @@ fn rows() -> Rows {
             Batch::answered(&["Resubmitted"], vec![is("Resubmitted")]).rows(),
         ),
         (
-            "no response arrives, and Didit refuses the read",
+            "no response arrives, and Didit answers the read with 402 or 403",
             doubt("Approved", forbidden()),
         ),
         ("no response arrives, and Didit answers the retry with 402 or 403", {
@@ -466,15 +468,12 @@ fn rows() -> Rows {
         }),
         ("no response arrives, and then the run stops", unread.to_owned()),
         (
-            "the row was unknown, and this run stops before it retries the row",
+            "the row was unknown, and this run stops before it reads the session",
             earlier.to_owned(),
         ),
         ("the last run was killed before the response arrived", ended),
         ("the run stops, and the row was not applied", only(&stopped, "line ")),
-        (
-            "the run stops before it sends the row",
-            only(&stopped, "not sent before"),
-        ),
+        ("the run stops before it reaches the row", only(&stopped, "not reached")),
     ]
 }
 
@@ -489,7 +488,20 @@ fn journal_on_a_full_disk() -> String {
     let room = 1020 - header.len() - result(String::new()).len();
     fs::write(&path, format!("{header}\n{}\n", result("x".repeat(room)))).unwrap();
     let command = sandbox.with_key(&["batch", &file]);
-    printed(&Run::of(&mut on_a_full_disk(&command, 1)).exits(6))
+    as_on_a_full_disk(printed(&Run::of(&mut on_a_full_disk(&command, 1)).exits(6)))
+}
+
+/// Runs a batch whose journal is removed while the first row is sent.
+fn journal_removed() -> String {
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(2));
+    let path = format!("{file}.journal");
+    let server = Server::start(move |request| {
+        let _ = fs::remove_file(&path);
+        let id = request.path.split('/').nth(3);
+        didit_json(200, json!({ "session_id": id }))
+    });
+    printed(&run(&server, &[&file, "--jobs", "1"]).exits(6))
 }
 
 fn runs() -> Rows {
@@ -499,7 +511,7 @@ fn runs() -> Rows {
     let done = good.run(&[]);
     let refused = Batch::answered(&["Approved"], vec![words(404, "Not found.")]);
     refused.run(&[]);
-    let paused = Batch::answered(&["Approved"], vec![throttled("1"), is("Approved")]).run(&[]);
+    let paused = Batch::answered(&["Approved"], vec![throttled("1"), confirmed(0)]).run(&[]);
     let outage = Batch::new(&["Approved"; 9], Server::always(page(404))).run(&["--max-outage", "0.2"]);
     vec![
         ("Didit applied every row", done),
@@ -539,6 +551,10 @@ fn runs() -> Rows {
             held.end(6).0.err
         }),
         ("the journal is on a full disk", journal_on_a_full_disk()),
+        (
+            "the journal is removed during the run",
+            only(&journal_removed(), "stopped"),
+        ),
         ("a dry run", dry),
         ("a dry run after a run", good.run(&["--dry-run"])),
     ]
@@ -613,10 +629,10 @@ fn the_messages_match_the_document() {
     for (_, message) in sections.iter().flat_map(|(_, rows)| rows) {
         assert!(!message.contains("hunter2"), "{message}");
     }
-    let introduction = "The command's own messages, each with its cause. The command prints the library's messages \
-                        unchanged. Lines that start with\n`didit: `, and an `error: ` with the lines below it, go to \
-                        standard error, all other lines to standard output.\nThe usage after an `error: ` is left out. \
-                        `ID` is the session and `HOST` is the host with its port.\n`cli/tests/command/messages.rs` \
-                        compares this part with the code.";
+    let introduction = "The command's own messages, each with its cause. The command prints the library's messages, and \
+                        changes only the advice after\nan unknown result. Lines that start with `didit: `, and an `error: ` \
+                        with the lines below it, go to standard error, all other\nlines to standard output. The usage after \
+                        an `error: ` is left out. `ID` is the session and `HOST` is the host with its port.\n\
+                        `cli/tests/command/messages.rs` compares this part with the code.";
     compare("Messages of the command", introduction, sections.into());
 }

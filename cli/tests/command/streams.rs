@@ -85,5 +85,5 @@ fn non_blocking_standard_input_is_read_to_its_end() {
     ours.write_all(b"roved\n").unwrap();
     drop(ours);
     let run = Run::end(child).exits(0);
-    assert!(run.out.starts_with("1 row: 1 to approve"), "{run}");
+    assert!(run.out.starts_with("the input has 1 row: 1 to approve"), "{run}");
 }

@@ -73,7 +73,7 @@ fn a_file_system_without_locks_is_reported_with_what_to_do_next() {
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{line}");
     assert!(
-        line.contains("this journal cannot be used: Function not implemented; nothing was sent; "),
+        line.contains(": this file system has no locks (Function not implemented); nothing was sent; "),
         "{line}"
     );
     assert!(

@@ -1,4 +1,4 @@
-//! A row in doubt is read back, and is resent only if it was not applied.
+//! A row that was certainly not applied is as if it had never been sent. A row in doubt is read before anything else happens to it.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -30,19 +30,17 @@ fn a_row_in_doubt_is_read_back_and_resent_only_if_it_was_not_applied() {
 #[test]
 fn a_resubmission_in_doubt_is_resent_only_with_retry() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    for age in [0, 5, 3600] {
-        let file = killed(&dir, &sandbox, "Resubmitted", unix_time() - age);
-        for _ in 0..2 {
-            let run = batch(&sandbox, &file, &[]).exits(5);
-            let expected = "line 2: unknown: setting session abc to Resubmitted: the run ended before the answer arrived; the session \
-                            is now In Review";
-            assert!(run.out.starts_with(expected), "{run}");
-        }
+    let file = killed(&dir, &sandbox, "Resubmitted", unix_time());
+    // Nobody has seen the row yet.
+    for more in [&["--retry", "unknown"][..], &[]] {
+        let run = batch(&sandbox, &file, more).exits(5);
+        let expected = "line 2: unknown: setting session abc to Resubmitted: the run ended before the response arrived; the \
+                        session is now In Review; check it, then run with --retry unknown to resend the row\n";
+        assert_eq!(run.out, expected);
     }
     assert!(sandbox.updates().is_empty());
 
     // The operator checked the session, and asks to resend the row.
-    let file = killed(&dir, &sandbox, "Resubmitted", unix_time());
     batch(&sandbox, &file, &["--retry", "unknown"]).exits(0);
     assert_eq!(sandbox.status("abc"), "Resubmitted");
     // The session is Resubmitted, so nothing is sent.
@@ -64,13 +62,14 @@ fn a_decision_by_someone_else_after_a_kill_is_not_overridden() {
     for _ in 0..2 {
         let run = batch(&sandbox, &file, &[]).exits(5);
         assert!(
-            run.out
-                .contains("the session is now Declined; someone else may have decided this"),
+            run.out.contains(
+                "the session is now Declined; perhaps someone else decided; to overrule that, run with --retry unknown"
+            ),
             "{run}"
         );
         assert!(
             run.err
-                .contains("didit: run the same command again to read the unknown rows back; "),
+                .contains("didit: run the same command to check the unknown rows again. "),
             "{run}"
         );
     }
@@ -80,34 +79,69 @@ fn a_decision_by_someone_else_after_a_kill_is_not_overridden() {
 }
 
 #[test]
-fn a_decision_by_someone_else_between_two_attempts_is_not_overridden() {
-    for status in [429, 401] {
-        let sessions = Arc::new(Sessions::default());
+fn a_row_that_was_not_applied_is_as_if_it_had_never_been_sent() {
+    for (more, exit, requests, status) in [
+        (&[][..], 0, &["PATCH", "PATCH"][..], "Approved"),
+        (&["--unless-decided"], 1, &["GET", "PATCH", "GET"], "Declined"),
+    ] {
+        let (sessions, is_first) = (Arc::new(Sessions::default()), Mutex::new(true));
         let served = sessions.clone();
         let server = Server::start(move |request| {
-            // The first attempt is rejected, and then someone declines the session.
-            if request.method == "PATCH" && served.applied().is_empty() {
+            // The first attempt is refused, and then someone declines the session.
+            if request.method == "PATCH" && std::mem::take(&mut *lock(&is_first)) {
                 served.set(&id(0), "Declined");
-                return answer(status, &[("retry-after", "1")], "<html>Not now</html>");
+                return answer(429, &[("retry-after", "1")], "<html>Not now</html>");
             }
             served.serve(request)
         });
         let dir = Directory::new();
         let file = dir.file("rows.csv", csv(1));
-        for _ in 0..2 {
-            let run = run(&server, &[&file]).exits(5);
-            assert!(run.out.starts_with("line 2: unknown: "), "{run}");
-            assert!(
-                run.out
-                    .contains("the session is now Declined; someone else may have decided this"),
-                "{run}"
-            );
-        }
+        let run = run(&server, &[&[&*file], more].concat()).exits(exit);
+        let left_alone = "line 2: left alone: the session is Declined: someone has already decided, so --unless-decided left it \
+                          unchanged\n";
+        assert_eq!(run.out, if exit == 1 { left_alone } else { "" });
         let methods: Vec<String> = server.requests().into_iter().map(|request| request.method).collect();
-        assert_eq!(methods, ["PATCH", "GET", "GET"]);
-        run(&server, &[&file, "--retry", "unknown"]).exits(0);
-        assert_eq!(sessions.status(&id(0)), "Approved");
+        assert_eq!(methods, requests);
+        assert_eq!(sessions.status(&id(0)), status);
     }
+}
+
+#[test]
+fn without_unless_decided_a_batch_overwrites_decisions() {
+    for (more, exit, status) in [(&[][..], 0, "Approved"), (&["--unless-decided"], 1, "Declined")] {
+        let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+        let body = "{\"new_status\":\"Declined\"}";
+        sandbox.request("PATCH", "/v3/session/abc/update-status/", body);
+        let file = dir.file("rows.csv", "session_id,new_status\nabc,Approved\ndef,Approved\n");
+        let run = batch(&sandbox, &file, more).exits(exit);
+        assert_eq!(sandbox.status("abc"), status, "{run}");
+        assert_eq!(sandbox.status("def"), "Approved", "{run}");
+        // The row is done.
+        let sent = sandbox.updates().len();
+        batch(&sandbox, &file, more).exits(exit);
+        assert_eq!(sandbox.updates().len(), sent);
+    }
+}
+
+#[test]
+fn rows_that_a_killed_run_left_in_doubt_go_first() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(4));
+    batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    // Only the intent of the third row is left.
+    let journal = format!("{file}.journal");
+    let text = fs::read_to_string(&journal).unwrap();
+    let kept = text.lines().enumerate().filter(|(number, _)| [0, 5].contains(number));
+    let kept: String = kept.map(|(_, line)| format!("{line}\n")).collect();
+    assert!(kept.contains("intent") && kept.contains(&id(2)), "{kept}");
+    fs::write(&journal, kept).unwrap();
+    let before = sandbox.log().len();
+    batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
+    let requests: Vec<String> = sandbox.log()[before..]
+        .iter()
+        .map(|entry| entry["path"].as_str().unwrap().split('/').nth(3).unwrap().to_owned())
+        .collect();
+    assert_eq!(requests, [id(2), id(0), id(1), id(3)]);
 }
 
 #[test]
@@ -126,8 +160,9 @@ fn a_row_in_doubt_whose_session_no_longer_exists_stays_unknown() {
             "{run}"
         );
         assert!(
-            run.out
-                .contains("; it cannot be read back (reading session abc: Didit answered 404 (Session not found.))"),
+            run.out.contains(
+                "; the session cannot be read (reading session abc: Didit answered 404 (Session not found.))"
+            ),
             "{run}"
         );
         assert!(!run.out.contains("nothing was changed"), "{run}");
@@ -154,7 +189,7 @@ fn the_reason_of_a_doubt_is_why_the_update_failed() {
         "{run}"
     );
     assert!(
-        line.contains("whether it was applied is unknown; the run ended before it read the session back"),
+        line.contains("closed the connection before answering; the run ended before it read the session"),
         "{run}"
     );
     let text = fs::read_to_string(format!("{file}.journal")).unwrap();

@@ -28,39 +28,16 @@ fn the_journal_has_an_intent_and_a_result_for_each_row() {
 }
 
 #[test]
-fn a_journal_belongs_to_the_credential_in_use_even_if_another_is_set() {
+fn a_journal_belongs_to_no_credentials() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let file = dir.file("rows.csv", csv(1));
-    let mut command = sandbox.with_key(&["batch", &file]);
-    Run::of(
-        command
-            .env("DIDIT_CLIENT_ID", "id")
-            .env("DIDIT_CLIENT_SECRET", "secret")
-            .env("DIDIT_API_VERSION", "v3"),
-    )
-    .exits(0);
-    let run = batch(&sandbox, &file, &[]).exits(0);
+    let file = dir.file("rows.csv", csv(3));
+    batch(&sandbox, &file, &[]).exits(0);
+    let mut other = sandbox.with_key(&["batch", &file]);
+    let run = Run::of(other.env("DIDIT_API_KEY", "other")).exits(0);
     assert!(run.err.contains("nothing is left to do"), "{run}");
-}
-
-#[test]
-fn a_journal_recognizes_a_key_from_a_file() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let file = dir.file("rows.csv", csv(1));
-    let with_file = |key: &str| {
-        let key = dir.file("key", key);
-        let mut command = sandbox.with_key(&["batch", &file]);
-        Run::of(command.env_remove("DIDIT_API_KEY").env("DIDIT_API_KEY_FILE", key))
-    };
-    with_file("key-hunter2\n").exits(0);
-    // The same key is accepted, and another one is rejected.
-    let run = batch(&sandbox, &file, &[]).exits(0);
+    let run = Run::of(&mut sandbox.didit(&["batch", &file])).exits(0);
     assert!(run.err.contains("nothing is left to do"), "{run}");
-    let run = with_file("other\n").exits(2);
-    assert!(
-        run.line().contains("this journal belongs to other credentials"),
-        "{run}"
-    );
+    assert_eq!(sandbox.updates().len(), 3);
 }
 
 #[test]
@@ -87,40 +64,88 @@ fn a_second_run_on_the_same_journal_is_rejected() {
 }
 
 #[test]
-fn a_journal_of_another_batch_and_any_other_file_is_rejected() {
+fn a_journal_of_another_input_or_host_is_rejected_with_both_ways_out() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file(
+        "rows.csv",
+        "session_id,new_status\nabc,Approved\nunknown-1,Approved\nforbidden-1,Approved\n",
+    );
+    batch(&sandbox, &file, &[]).exits(6);
+    let journal = format!("{file}.journal");
+    let kept = fs::read_to_string(&journal).unwrap();
+    let sent = sandbox.log().len();
+    let rejected = |command: &mut Command, expected: &str| {
+        let run = Run::of(command).exits(2);
+        assert_eq!(run.line(), format!("{journal}: {expected}"));
+        assert_eq!(fs::read_to_string(&journal).unwrap(), kept);
+    };
+    let url = &sandbox.url;
+    let other = format!(
+        "this journal belongs to {url} (2 of 3 rows done, 1 left); nothing was sent. To resume that batch, set DIDIT_BASE_URL \
+         to that URL. For a new batch, which sends every row to {url}/eu, use --journal NEW"
+    );
+    for more in [&[][..], &["--dry-run"]] {
+        let mut command = sandbox.with_key(&[&["batch", &*file], more].concat());
+        rejected(command.env("DIDIT_BASE_URL", format!("{url}/eu")), &other);
+    }
+    dir.file("rows.csv", csv(4));
+    let changed = format!(
+        "{file} is not the input of this journal, or has changed since (2 of 3 rows done, 1 left); nothing was sent. To resume \
+         that batch, restore the old file. For a new batch, which sends every row of {file}, use --journal NEW"
+    );
+    rejected(&mut sandbox.with_key(&["batch", &file]), &changed);
+    assert_eq!(sandbox.log().len(), sent);
+    // Both ways out.
+    batch(&sandbox, &file, &["--journal", &dir.path("new")]).exits(0);
+    dir.file(
+        "rows.csv",
+        "session_id,new_status\nabc,Approved\nunknown-1,Approved\nforbidden-1,Approved\n",
+    );
+    batch(&sandbox, &file, &[]).exits(6);
+}
+
+#[test]
+fn hosts_are_compared_without_case_and_their_paths_with_it() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(2));
+    let port = sandbox.port();
+    let with_url = |url: String| Run::of(sandbox.with_key(&["batch", &file]).env("DIDIT_BASE_URL", url));
+    with_url(format!("http://localhost:{port}")).exits(0);
+    let run = with_url(format!("http://LOCALHOST:{port}")).exits(0);
+    assert!(run.err.contains("nothing is left to do"), "{run}");
+    with_url(format!("http://LOCALHOST:{port}/EU")).exits(2);
+    assert_eq!(sandbox.updates().len(), 2);
+}
+
+#[test]
+fn a_batch_in_a_sandbox_has_a_journal_of_its_own_whatever_the_port() {
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(2));
+    let in_sandbox = |sandbox: &Sandbox| {
+        let mut command = sandbox.with_key(&["batch", &file]);
+        command.env("IN_DIDIT_SANDBOX", &sandbox.url);
+        Run::of(command.env("DIDIT_AUTH_URL", &sandbox.url)).exits(0)
+    };
+    let (one, other) = (Sandbox::start(&[]), Sandbox::start(&[]));
+    in_sandbox(&one);
+    assert_eq!(dir.names(), ["rows.csv", "rows.csv.sandbox.journal"]);
+    let text = fs::read_to_string(dir.path("rows.csv.sandbox.journal")).unwrap();
+    let header: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(header["host"], "sandbox");
+    let again = in_sandbox(&other);
+    assert!(again.err.contains("nothing is left to do"), "{again}");
+    assert!(other.log().is_empty());
+    // Outside, the rows were never sent.
+    batch(&one, &file, &[]).exits(0);
+    assert_eq!(one.updates().len(), 4);
+}
+
+#[test]
+fn any_other_file_is_rejected_and_stays_unchanged() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     batch(&sandbox, &file, &[]).exits(0);
-    let journal = format!("{file}.journal");
-    let kept = fs::read_to_string(&journal).unwrap();
-    let refused = |run: Run, expected: &str| {
-        let run = run.exits(2);
-        assert!(run.line().contains(expected), "{run}");
-        assert!(run.line().starts_with(&format!("{journal}: ")), "{run}");
-        assert_eq!(fs::read_to_string(&journal).unwrap(), kept);
-    };
-    let mut other = sandbox.with_key(&["batch", &file]);
-    refused(
-        Run::of(other.env("DIDIT_API_KEY", "other")),
-        "this journal belongs to other credentials",
-    );
-    let mut other = sandbox.with_key(&["batch", &file]);
-    refused(
-        Run::of(other.env("DIDIT_BASE_URL", format!("{}/eu", sandbox.url))),
-        &format!(
-            "this journal belongs to {0}; nothing was sent. To resume that batch, set DIDIT_BASE_URL to this URL. With \
-             another --journal, this run sends every row to {0}/eu",
-            sandbox.url
-        ),
-    );
-    dir.file("rows.csv", csv(4));
-    refused(
-        batch(&sandbox, &file, &[]),
-        "this journal belongs to a different input file; nothing was sent. To correct rows, put them in a new file with its \
-         own journal; to resume this batch, restore its input.",
-    );
-
-    // A file that is not a journal stays unchanged, with or without a complete line.
+    // With or without a complete line.
     let contents: [&[u8]; 5] = [
         b"precious",
         b"precious\n",
@@ -198,6 +223,115 @@ fn a_journal_that_cannot_be_written_exits_2() {
     assert!(sandbox.log().is_empty());
 }
 
+/// Returns a server that does something to the journal when the second update arrives.
+#[cfg(unix)]
+fn interfering(interfere: impl Fn() + Send + Sync + 'static) -> (Server, std::sync::Arc<Sessions>) {
+    let sessions = std::sync::Arc::new(Sessions::default());
+    let served = sessions.clone();
+    let server = Server::start(move |request| {
+        if session_of(request) == id(1) {
+            interfere();
+        }
+        served.serve(request)
+    });
+    (server, sessions)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_journal_that_is_replaced_or_removed_during_the_run_stops_it() {
+    let interferences: [fn(&str); 3] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| fs::rename(path, format!("{path}.old")).unwrap(),
+        // An editor writes a new file and renames it.
+        |path| {
+            fs::copy(path, format!("{path}.new")).unwrap();
+            fs::rename(format!("{path}.new"), path).unwrap();
+        },
+    ];
+    for interfere in interferences {
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(5));
+        let path = format!("{file}.journal");
+        let (server, _) = interfering(move || interfere(&path));
+        let run = run(&server, &[&file, "--jobs", "1"]).exits(6);
+        let stopped = "didit: stopped: the journal was replaced or removed during the run; put the old file back before you run \
+                       again, otherwise rows may be sent twice\n";
+        assert!(run.err.contains(stopped), "{run}");
+        assert!(run.err.contains("5 rows: 2 applied, "), "{run}");
+        assert_eq!(server.requests().len(), 2);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_journal_that_was_put_back_resumes_without_sending_a_row_twice() {
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(5));
+    let (path, old) = (format!("{file}.journal"), dir.path("old"));
+    let (from, to) = (path.clone(), old.clone());
+    let is_moved = Mutex::new(false);
+    let (server, sessions) = interfering(move || {
+        if !std::mem::replace(&mut *lock(&is_moved), true) {
+            fs::rename(&from, &to).unwrap();
+        }
+    });
+    run(&server, &[&file, "--jobs", "1"]).exits(6);
+    fs::rename(&old, &path).unwrap();
+    run(&server, &[&file, "--jobs", "1"]).exits(0);
+    assert_eq!(sessions.applied(), [1; 5]);
+    let updates = server
+        .requests()
+        .into_iter()
+        .filter(|request| request.method == "PATCH");
+    assert_eq!(updates.count(), 5);
+}
+
+#[test]
+fn a_journal_is_read_with_other_line_ends_blank_lines_and_any_order_of_keys() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = dir.file("rows.csv", csv(3));
+    batch(&sandbox, &file, &[]).exits(0);
+    let path = format!("{file}.journal");
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    // Values of serde_json have their keys in alphabetical order.
+    let sorted = lines
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap().to_string());
+    let sorted = sorted.collect::<Vec<_>>().join("\n") + "\n";
+    assert_ne!(sorted, text);
+    for edited in [
+        text.replace('\n', "\r\n"),
+        format!("\u{feff}{text}"),
+        text.replace('\n', "\n\n \n"),
+        sorted,
+        text.trim_end().to_owned(),
+    ] {
+        fs::write(&path, &edited).unwrap();
+        for more in [&["--dry-run"][..], &[]] {
+            batch(&sandbox, &file, more).exits(0);
+        }
+        let after = fs::read_to_string(&path).unwrap();
+        assert_eq!(after.trim_end(), edited.trim_end(), "nothing is rewritten");
+    }
+    assert_eq!(sandbox.updates().len(), 3);
+}
+
+#[test]
+fn an_intent_without_its_line_break_counts() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let file = killed(&dir, &sandbox, "Approved", 0);
+    let path = format!("{file}.journal");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.trim_end()).unwrap();
+    batch(&sandbox, &file, &[]).exits(0);
+    let methods: Vec<Value> = sandbox.log().iter().map(|entry| entry["method"].clone()).collect();
+    assert_eq!(methods, ["GET", "PATCH"]);
+    // The new lines begin on a line of their own.
+    assert_eq!(journal(&file).len(), 3);
+}
+
 #[test]
 fn nul_bytes_are_ignored_at_the_end_of_a_journal_and_are_damage_elsewhere() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
@@ -235,7 +369,7 @@ fn a_journal_of_another_version_is_rejected_and_the_message_says_to_keep_it() {
     batch(&sandbox, &file, &[]).exits(0);
     let path = format!("{file}.journal");
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replace("\"didit_journal\":2", "\"didit_journal\":1")).unwrap();
+    fs::write(&path, text.replace("\"didit_journal\":3", "\"didit_journal\":4")).unwrap();
     for more in [&["--json"][..], &["--dry-run"]] {
         let run = batch(&sandbox, &file, more).exits(2);
         assert!(

@@ -1,4 +1,4 @@
-//! Only Didit's refusal of its session ends a row. Any other failure leaves the row for a retry.
+//! Only Didit's refusal of its session settles a row. Any other failure leaves the row for a retry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -17,66 +17,52 @@ fn refused_credentials_stop_a_batch_immediately() {
     assert!(sandbox.updates().len() <= 2);
     assert!(sandbox.sessions().is_empty());
 
-    // With the right credentials, the same command starts over, because nothing was applied with the wrong ones.
+    // No row was applied, so the right credentials begin at the first row.
     let started = batch(&sandbox, &file, &[]).exits(0);
-    assert!(
-        started.err.contains("rows.csv.journal.1 and starts a new journal"),
-        "{started}"
-    );
-    assert_eq!(sandbox.sessions().len(), 200);
-
-    // The journal now belongs to these credentials, until someone removes them from its header.
-    let mut command = sandbox.with_key(&["batch", &file]);
-    let run = Run::of(command.env("DIDIT_API_KEY", "another")).exits(2);
-    assert!(
-        run.line().contains("this journal belongs to other credentials"),
-        "{run}"
-    );
-    let journal = format!("{file}.journal");
-    let kept = fs::read_to_string(&journal).unwrap();
-    let (head, rest) = kept.split_once(",\"credential\":").unwrap();
-    let (_, rest) = rest.split_once('}').unwrap();
-    fs::write(&journal, format!("{head},\"credential\":null}}{rest}")).unwrap();
-    let mut command = sandbox.with_key(&["batch", &file]);
-    Run::of(command.env("DIDIT_API_KEY", "another")).exits(0);
+    assert!(started.err.contains("200 rows: 200 applied"), "{started}");
     assert_eq!(sandbox.sessions().len(), 200);
 }
 
 #[test]
-fn after_a_wrong_url_the_same_command_starts_over() {
-    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let file = dir.file("rows.csv", csv(3));
-    let wrong = "http://127.0.0.1:1";
-    let with_url = |more: &[&str]| {
-        let mut command = sandbox.with_key(&[&["batch", &file], more].concat());
-        Run::of(command.env("DIDIT_BASE_URL", wrong))
-    };
-    with_url(&["--max-outage", "0"]).exits(6);
-    let (journal, aside) = (format!("{file}.journal"), format!("{file}.journal.1"));
-    let kept = fs::read(&journal).unwrap();
-    batch(&sandbox, &file, &["--dry-run"]).exits(0);
-    assert_eq!(fs::read(&journal).unwrap(), kept, "a dry run renames nothing");
-    let run = batch(&sandbox, &file, &[]).exits(0);
-    let notice = format!(
-        "didit: {journal}: this journal belongs to {wrong}, with which nothing was applied; this run renamed it to {aside} and \
-         starts a new journal\n"
-    );
-    assert!(run.err.starts_with(&notice), "{run}");
-    assert!(run.err.contains("3 rows: 3 applied"), "{run}");
-    assert_eq!(fs::read(&aside).unwrap(), kept);
-    // Now the journal belongs to the sandbox, in a dry run too.
-    for more in [&[][..], &["--dry-run"]] {
-        let run = with_url(more).exits(2);
-        assert!(
-            run.line()
-                .contains(&format!("this journal belongs to {}; nothing was sent.", sandbox.url)),
-            "{run}"
-        );
+fn a_refused_access_token_stops_a_batch_after_one_more_attempt() {
+    let sessions = Arc::new(Sessions::default());
+    for recovers in [true, false] {
+        let (served, tokens) = (sessions.clone(), Mutex::new(0));
+        let server = Server::start(move |request| {
+            if request.is_token_request() {
+                let mut tokens = lock(&tokens);
+                *tokens += 1;
+                return crate::support::token(&format!("token-{tokens}"));
+            }
+            // Another process replaces the first tokens.
+            match recovers
+                && request
+                    .header("authorization")
+                    .is_some_and(|token| token > "Bearer token-2")
+            {
+                true => served.serve(request),
+                false => didit_json(401, json!({"detail": "Token expired."})),
+            }
+        });
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(2));
+        let mut command = against(&server, &[&file, "--jobs", "1"]);
+        command
+            .env_remove("DIDIT_API_KEY")
+            .env("DIDIT_CLIENT_ID", "me")
+            .env("DIDIT_CLIENT_SECRET", "hunter2")
+            .env("DIDIT_AUTH_URL", server.url());
+        let run = Run::of(&mut command).exits(if recovers { 0 } else { 3 });
+        assert!(run.err.contains("pausing for 1 s: "), "{run}");
+        assert_eq!(run.err.contains("stopped: "), !recovers, "{run}");
+        // The last attempt had a new token.
+        assert!(server.token_requests().len() >= 3, "{run}");
     }
+    assert_eq!(sessions.applied(), [1; 2]);
 }
 
 #[test]
-fn after_the_credentials_of_another_application_the_same_command_starts_over() {
+fn after_the_credentials_of_another_application_retry_refused_sends_every_row() {
     let sessions = Arc::new(Sessions::default());
     let served = sessions.clone();
     let server = Server::start(move |request| match request.header("x-api-key") {
@@ -85,50 +71,41 @@ fn after_the_credentials_of_another_application_the_same_command_starts_over() {
     });
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(3));
-    let (journal, aside) = (format!("{file}.journal"), format!("{file}.journal.1"));
-    let with_key = |key: &str| Run::of(against(&server, &[&file]).env("DIDIT_API_KEY", key));
-    let advice =
-        "all rows were refused: if Didit did not find the sessions, check whether they belong to the application";
+    let with_key = |key: &str, more: &[&str]| {
+        let mut command = against(&server, &[&[&*file], more].concat());
+        Run::of(command.env("DIDIT_API_KEY", key))
+    };
     for _ in 0..2 {
-        let refused = with_key("another").exits(1);
+        let refused = with_key("another", &[]).exits(1);
         assert!(refused.err.contains("3 refused, 0 unknown, 0 not applied"), "{refused}");
+        let advice = "every row was refused. If the sessions were not found, these credentials may belong to another application";
         assert!(refused.err.contains(advice), "{refused}");
     }
-    let kept = fs::read(&journal).unwrap();
-
-    let run = with_key("key-hunter2").exits(0);
-    let notice = format!(
-        "didit: {journal}: this journal belongs to other credentials, with which nothing was applied; this run renamed it to \
-         {aside} and starts a new journal\n"
-    );
-    assert!(run.err.starts_with(&notice), "{run}");
+    assert_eq!(server.requests().len(), 3);
+    with_key("key-hunter2", &[]).exits(1);
+    let run = with_key("key-hunter2", &["--retry", "refused"]).exits(0);
     assert!(run.err.contains("3 rows: 3 applied"), "{run}");
     assert_eq!(sessions.applied(), [1; 3]);
-    assert_eq!(fs::read(&aside).unwrap(), kept);
-    // The journal now belongs to these credentials. A dry run with other credentials does not change that.
-    with_key("another").exits(2);
-    let mut dry = against(&server, &[&file, "--dry-run"]);
-    Run::of(dry.env("DIDIT_API_KEY", "another")).exits(0);
-    assert!(with_key("key-hunter2").exits(0).err.contains("nothing is left to do"));
-    assert!(!fs::exists(format!("{file}.journal.2")).unwrap());
 }
 
 #[test]
-fn a_journal_with_a_row_in_doubt_is_rejected_for_other_credentials() {
-    let server = Server::always(vec![Step::Close]);
-    let dir = Directory::new();
-    let file = dir.file("rows.csv", csv(1));
-    let with_key = |key: &str| {
-        let mut command = against(&server, &[&file, "--max-outage", "0"]);
-        Run::of(command.env("DIDIT_API_KEY", key))
-    };
-    with_key("one").exits(5);
-    let run = with_key("another").exits(2);
-    assert!(
-        run.line()
-            .contains("this journal belongs to other credentials; nothing was sent"),
-        "{run}"
-    );
+fn a_413_is_final_for_its_row_whoever_says_so() {
+    for body in [
+        "<html>413 Request Entity Too Large</html>",
+        "{\"detail\":\"Request body too large.\"}",
+    ] {
+        let sessions = Sessions::default();
+        let server = Server::start(move |request| match session_of(request) == id(1) {
+            true => answer(413, &[], body),
+            false => sessions.serve(request),
+        });
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(3));
+        let run = run(&server, &[&file]).exits(1);
+        assert!(run.out.starts_with("line 3: refused: "), "{run}");
+        assert!(run.err.contains("3 rows: 2 applied, 0 already set, 1 refused"), "{run}");
+        assert_eq!(server.requests().len(), 3);
+    }
 }
 
 #[test]
@@ -175,7 +152,6 @@ fn a_row_without_permission_is_left_for_the_next_run_at_any_position() {
             assert!(left.out.starts_with(&line), "{left}");
             assert!(left.out.contains("Didit answered 403"), "{left}");
             assert_eq!(left.out.lines().count(), 1, "{left}");
-            // The next run reads the row first, which is not permitted either.
             assert_eq!(sandbox.log().len(), 20 + run);
         }
     }
@@ -199,7 +175,7 @@ fn a_row_in_doubt_without_permission_is_unknown() {
         let dir = Directory::new();
         let file = dir.file("rows.csv", csv(1));
         let run = run(&server, &[&file]).exits(5);
-        let why = ["it cannot be read back (", "it cannot be resent ("][permitted_reads];
+        let why = ["the session cannot be read (", "the update cannot be resent ("][permitted_reads];
         assert!(run.out.starts_with("line 2: unknown: setting session"), "{run}");
         assert!(run.out.contains(why) && run.out.contains("Didit answered 403"), "{run}");
         assert!(!run.out.contains("nothing was changed"), "{run}");
@@ -228,7 +204,7 @@ fn an_answer_that_is_not_from_didit_refuses_no_row() {
         let dir = Directory::new();
         let file = dir.file("rows.csv", csv(3));
         run(&server, &[&file, "--jobs", "1"]).exits(0);
-        assert_eq!(server.requests().len(), 5, "three updates, a read, and one update more");
+        assert_eq!(server.requests().len(), 4, "three updates, and one more");
     }
 }
 
@@ -291,7 +267,7 @@ fn a_refused_row_is_resent_only_with_retry() {
     let file = dir.file("rows.csv", csv(3));
     let first = run(&server, &[&file]).exits(1);
     // The advice is kept when the row is read before it is resent.
-    let read = run(&server, &[&file, "--retry", "refused", "--json"]).exits(1);
+    let read = run(&server, &[&file, "--retry", "refused", "--unless-decided", "--json"]).exits(1);
     let objects = read.objects();
     let result = objects.iter().find(|object| object["result"] == "refused").unwrap();
     let (_, advice) = first.out.trim_end().split_once("; nothing was changed").unwrap();
@@ -307,7 +283,7 @@ fn a_refused_row_is_resent_only_with_retry() {
         let requests = server.requests().into_iter().skip(from);
         requests.map(|request| request.method).collect()
     };
-    assert_eq!(methods(4), ["GET", "PATCH"]);
+    assert_eq!(methods(4), ["PATCH"]);
     run(&server, &[&file, "--retry", "refused"]).exits(0);
-    assert_eq!(methods(6), [""; 0]);
+    assert_eq!(methods(5), [""; 0]);
 }

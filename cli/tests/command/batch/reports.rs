@@ -26,8 +26,9 @@ fn every_row_is_applied_once_and_a_second_run_sends_nothing() {
     assert_eq!(again.err, expected);
     let objects = again.objects();
     assert_eq!(objects.len(), 21, "{again}");
-    let summary =
-        json!({"applied": 20, "already": 0, "refused": 0, "unknown": 0, "not_applied": 0, "exit": 0, "stopped": null});
+    let summary = json!({
+        "applied": 20, "already": 0, "left_alone": 0, "refused": 0, "unknown": 0, "not_applied": 0, "exit": 0, "stopped": null,
+    });
     assert_eq!(objects[20], json!({"summary": summary}));
     assert_eq!(sandbox.updates().len(), 20);
 }
@@ -99,7 +100,7 @@ fn not_applied_decides_the_exit_status_before_refused() {
         lines[1].starts_with("line 3: not applied: ") && lines[1].contains("nothing was changed"),
         "{run}"
     );
-    assert_eq!(lines[2], "800 rows: not applied: not sent before the run ended");
+    assert_eq!(lines[2], "800 rows were not reached");
     assert!(run.err.contains("1 refused, 0 unknown, 801 not applied\n"), "{run}");
     assert!(
         run.err
@@ -121,11 +122,17 @@ fn a_stopped_run_also_ends_with_a_summary_object() {
         summary["stopped"].as_str().unwrap().contains("Invalid API key."),
         "{run}"
     );
-    assert_eq!(objects[0]["result"], "not_applied");
-    assert_eq!(
-        (&objects[1]["rows"], &objects[1]["result"]),
-        (&json!(4), &json!("not_applied"))
+    let lines: Vec<u64> = objects[..5]
+        .iter()
+        .map(|object| object["line"].as_u64().unwrap())
+        .collect();
+    assert_eq!(lines, [2, 3, 4, 5, 6]);
+    assert!(
+        objects[..5].iter().all(|object| object["result"] == "not_applied"),
+        "{run}"
     );
+    assert_eq!(objects[0]["status_code"], 401);
+    assert_eq!(objects[1]["reason"], "not reached before the run ended");
 }
 
 #[test]
@@ -141,7 +148,7 @@ fn a_dry_run_needs_no_credentials_and_reports_what_is_left() {
     let kept = fs::read(format!("{file}.journal")).unwrap();
     let run = dry(&[]);
     let expected =
-        "according to the journal, 0 left of 2 rows: 1 applied, 0 already set, 1 refused, 0 unknown, 0 not applied\n";
+        "the journal says that 0 of 2 rows are left: 1 applied, 0 already set, 1 refused, 0 unknown, 0 not applied\n";
     assert!(run.out.ends_with(expected), "{run}");
     let objects = dry(&["--json"]).objects();
     let results: Vec<&Value> = objects[..2].iter().map(|object| &object["result"]).collect();
@@ -149,9 +156,10 @@ fn a_dry_run_needs_no_credentials_and_reports_what_is_left() {
         results.contains(&&json!("applied")) && results.contains(&&json!("refused")),
         "{objects:?}"
     );
+    // A dry run counts only what this run would do.
     assert_eq!(
-        (&objects[2]["summary"]["rows"], &objects[2]["summary"]["applied"]),
-        (&json!(2), &json!(1))
+        (&objects[2]["summary"]["applied"], &objects[2]["summary"]["not_applied"]),
+        (&json!(0), &json!(0))
     );
     assert_eq!(fs::read(format!("{file}.journal")).unwrap(), kept);
 }

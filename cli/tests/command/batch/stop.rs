@@ -1,7 +1,6 @@
-//! The first signal finishes what is in flight and reads doubts back. The second one stops immediately.
+//! The first signal finishes what is in flight. The second one stops immediately.
 
 use std::process::Child;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 
 use super::*;
@@ -101,67 +100,32 @@ fn the_first_signal_waits_for_requests_in_flight_and_sends_nothing_else() {
 }
 
 #[test]
-fn rows_in_doubt_are_read_back_after_the_first_signal() {
+fn rows_in_doubt_at_the_first_signal_are_read_by_the_next_run() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(20));
     let held = Held::start(&file, 2, true);
     held.first_signal("-TERM");
-    let (run, ..) = held.end(6);
-    assert!(
-        run.err
-            .contains("20 rows: 2 applied, 0 already set, 0 refused, 0 unknown, 18 not applied"),
-        "{run}"
-    );
-}
-
-#[test]
-fn a_stop_reports_the_rows_that_it_reads_back_and_the_time_for_that() {
-    const DOUBTS: usize = 6;
-    let (sessions, resubmitted, sent) = (Sessions::default(), AtomicBool::new(false), AtomicUsize::new(0));
-    let server = Server::start(move |request| {
-        let answer = sessions.serve(request);
-        if request.method == "GET" {
-            let Some(Step::Send(answer)) = answer.last() else {
-                unreachable!()
-            };
-            // From now on, the batch waits a minute before each read.
-            let slow = "\r\nx-ratelimit-limit: 100\r\nx-ratelimit-remaining: 0\r\n";
-            let answer = String::from_utf8_lossy(answer).replacen("\r\n", slow, 1);
-            return vec![Step::Send(answer.into())];
-        }
-        if request.path.contains(&id(0)) {
-            resubmitted.store(true, SeqCst);
-            return answer;
-        }
-        sent.fetch_add(1, SeqCst);
-        wait_until(|| resubmitted.load(SeqCst) && sent.load(SeqCst) == DOUBTS);
-        vec![Step::Close]
-    });
-    let dir = Directory::new();
-    // A resubmission is read first.
-    let mut rows = format!("session_id,new_status,nodes\n{},Resubmitted,a:OCR\n", id(0));
-    for row in 1..=DOUBTS {
-        rows += &format!("{},Approved,\n", id(row));
-    }
-    let file = dir.file("rows.csv", rows);
-    let mut command = with_default_signals(&against(&server, &[&file, "--verbose", "--jobs", "7"]));
-    let stderr = format!("{file}.stderr");
-    command.stdout(Stdio::null()).stderr(fs::File::create(&stderr).unwrap());
-    let child = command.spawn().unwrap();
-    let text = || fs::read_to_string(&stderr).unwrap();
-    wait_until(|| text().matches("closed the connection").count() == DOUBTS);
-    signals::send("-INT", &child);
-    wait_until(|| text().contains("press Ctrl-C again"));
-    signals::send("-INT", &child);
-    Run::end(child).exits(130);
-    let text = text();
-    let line = text.lines().find(|line| line.contains("press Ctrl-C again")).unwrap();
-    let (_, rest) = line.split_once("reading back ").expect(line);
-    let (rows, rest) = rest.split_once(" rows in doubt (about ").expect(line);
-    let (minutes, _) = rest.split_once(" min").expect(line);
-    let (rows, minutes): (usize, usize) = (rows.parse().unwrap(), minutes.parse().unwrap());
-    assert!((2..=DOUBTS).contains(&rows), "{line}");
-    assert!((rows - 1..=rows).contains(&minutes), "{line}");
+    let (stopped, server, sessions) = held.end(5);
+    let summary = "20 rows: 0 applied, 0 already set, 0 refused, 2 unknown, 18 not applied";
+    assert!(stopped.err.contains(summary), "{stopped}");
+    assert_eq!(server.requests().len(), 2);
+    drop(server);
+    // The server applied both before it closed the connections.
+    let server = Server::start(move |request| sessions.serve(request));
+    let text = fs::read_to_string(format!("{file}.journal")).unwrap();
+    let (header, rest) = text.split_once('\n').unwrap();
+    let mut header: Value = serde_json::from_str(header).unwrap();
+    header["host"] = server.url().into();
+    fs::write(format!("{file}.journal"), format!("{header}\n{rest}")).unwrap();
+    let run = run(&server, &[&file, "--jobs", "1"]).exits(0);
+    assert!(run.err.contains("20 rows: 20 applied, 0 already set"), "{run}");
+    let reads: Vec<String> = server
+        .requests()
+        .iter()
+        .filter(|request| request.method == "GET")
+        .map(session_of)
+        .collect();
+    assert_eq!(reads.len(), 2, "{reads:?}");
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! Why rows have their results, in words.
+
+use std::collections::HashMap;
+
+use didit::{Error, SessionStatus};
+
+use super::result::{Details, RowResult};
+use super::rules::{Ended, Request};
+use super::scheduler::Left;
+
+/// How the last request failed, for rows without a result. For a row in doubt, how the attempt failed that left it in doubt.
+pub struct Reasons(HashMap<usize, Details>);
+
+impl Reasons {
+    /// `causes` holds how the attempts of earlier runs failed that left rows in doubt.
+    pub fn new(causes: HashMap<usize, String>) -> Reasons {
+        let details = |cause| Details {
+            cause,
+            ..Details::default()
+        };
+        Reasons(causes.into_iter().map(|(row, cause)| (row, details(cause))).collect())
+    }
+
+    pub fn forget(&mut self, row: usize) {
+        self.0.remove(&row);
+    }
+
+    /// Notes how an attempt failed that may have been applied.
+    pub fn in_doubt(&mut self, row: usize, error: &Error) {
+        let details = Details {
+            cause: error.summary(),
+            ..Details::default()
+        };
+        self.0.insert(row, details.with_response(error));
+    }
+
+    /// Notes how a request failed after which the row is certainly not applied.
+    pub fn not_applied(&mut self, row: usize, error: &Error, request: Request) -> Details {
+        let details = Details::reason(whole_text(error, request)).with_response(error);
+        self.0.insert(row, details.clone());
+        details
+    }
+
+    /// Explains the result of a row whose session was read.
+    pub fn found(&mut self, row: usize, result: RowResult, found: &SessionStatus, ends: bool) -> Details {
+        let noted = self.0.remove(&row);
+        match result {
+            RowResult::Unknown => Details {
+                reason: match (found.is_decided(), ends) {
+                    (true, _) => format!(
+                        "the session is now {found}; perhaps someone else decided; to overrule that, run with --retry unknown"
+                    ),
+                    (false, true) => {
+                        format!("the session is now {found}; the run ended before it sent the update again")
+                    }
+                    (false, false) => {
+                        format!("the session is now {found}; check it, then run with --retry unknown to resend the row")
+                    }
+                },
+                ..noted.unwrap_or_default()
+            },
+            RowResult::LeftAlone => Details::reason(format!(
+                "the session is {found}: someone has already decided, so --unless-decided left it unchanged"
+            )),
+            // Printed, because the steps that the person repeats are not necessarily those of the row.
+            RowResult::Already if *found == SessionStatus::Resubmitted => {
+                Details::reason("the session is already Resubmitted, perhaps with other nodes; nothing was sent")
+            }
+            _ => Details::default(),
+        }
+    }
+
+    /// Explains the result of a row whose request failed.
+    pub fn failed(&mut self, row: usize, result: RowResult, error: &Error, request: Request, ended: Ended) -> Details {
+        let cause = self.0.remove(&row).map_or(String::new(), |noted| noted.cause);
+        let was_refused = matches!(ended, Ended::SessionRefused | Ended::NotPermitted);
+        let reason = match (result, request) {
+            (RowResult::Unknown, _) if !was_refused => TOO_MANY_FAILURES.into(),
+            (RowResult::Unknown, Request::Read) => format!("the session cannot be read ({})", error.summary()),
+            (RowResult::Unknown, Request::Update) => format!("the update cannot be resent ({})", error.summary()),
+            _ if was_refused => whole_text(error, request),
+            _ => format!("{}; {TOO_MANY_FAILURES}", whole_text(error, request)),
+        };
+        let cause = if result == RowResult::Unknown {
+            cause
+        } else {
+            String::new()
+        };
+        Details {
+            reason,
+            cause,
+            ..Details::default()
+        }
+        .with_response(error)
+    }
+
+    /// Notes why the update of a row was not sent.
+    pub fn not_sent(&mut self, row: usize, problem: &str) {
+        self.0.entry(row).or_default().reason = problem.into();
+    }
+
+    /// Explains a row without a result at the end of the run. Returns `None` if the run did not reach it.
+    pub fn left(&mut self, row: usize, left: Left) -> Option<Details> {
+        let noted = self.0.remove(&row);
+        let reason = match left {
+            Left::NotApplied => return noted,
+            Left::InDoubt => "the run ended before it read the session",
+            Left::NotChecked { .. } => "unknown since an earlier run; not checked in this one",
+        };
+        let mut details = noted.unwrap_or_default();
+        if details.reason.is_empty() {
+            details.reason = reason.into();
+        }
+        Some(details)
+    }
+}
+
+const TOO_MANY_FAILURES: &str = "left for the next run after 10 failures";
+
+/// Returns what failed, what it means for the row, and what to do next. A failed read means nothing for the row.
+pub fn whole_text(error: &Error, request: Request) -> String {
+    match (request, error.advice()) {
+        (Request::Update, _) => error.to_string(),
+        (Request::Read, Some(advice)) => format!("{}; {advice}", error.summary()),
+        (Request::Read, None) => error.summary(),
+    }
+}

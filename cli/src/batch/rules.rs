@@ -1,0 +1,248 @@
+//! What a response means for its row: the two tables of docs/batch.md, as one `match` each.
+//!
+//! A row that was certainly not applied is as if it had never been sent. A row that may have been applied (in doubt) is read
+//! before anything else happens to it.
+
+use didit::{Error, ErrorKind, NewStatus, SessionStatus, Verdict};
+
+use super::result::RowResult::{self, Already, Applied, LeftAlone, NotApplied, Refused, Unknown};
+
+/// What happens to a row next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Action {
+    /// The update is sent.
+    Send,
+    /// The row waits for its next attempt. What was known about it stays true.
+    Wait,
+    /// The row is in doubt from now on, and waits for its next attempt, which begins with a read.
+    WaitInDoubt,
+    /// The row has this result. This run does not try it again.
+    Report(RowResult),
+    StopRun,
+}
+
+use Action::{Report, Send, StopRun, Wait, WaitInDoubt};
+
+/// What the rules know about a row.
+#[derive(Clone, Copy, Debug)]
+pub struct RowFacts {
+    pub wanted: NewStatus,
+    /// An attempt may have been applied.
+    pub in_doubt: bool,
+    /// `--retry unknown` selects this row. No attempt of this run may have been applied.
+    pub retry_unknown: bool,
+}
+
+/// The first table: what happens after the session was read.
+pub fn after_read(row: RowFacts, found: &SessionStatus, unless_decided: bool) -> Action {
+    match (
+        Found::of(found, row.wanted),
+        row.in_doubt,
+        row.retry_unknown,
+        unless_decided,
+    ) {
+        (Found::Wanted, false, _, _) => Report(Already),
+        (Found::Wanted, true, _, _) => Report(Applied),
+
+        (Found::OtherDecision, false, _, false) => Send,
+        (Found::OtherDecision, false, _, true) => Report(LeftAlone),
+        (Found::OtherDecision, true, false, _) => Report(Unknown),
+        (Found::OtherDecision, true, true, false) => Send,
+        (Found::OtherDecision, true, true, true) => Report(LeftAlone),
+
+        (Found::NoDecision, false, _, _) => Send,
+        (Found::NoDecision, true, true, _) => Send,
+        (Found::NoDecision, true, false, _) if row.wanted == NewStatus::Resubmitted => Report(Unknown),
+        (Found::NoDecision, true, false, _) => Send,
+    }
+}
+
+/// The second table: what happens after a request ended, apart from a read that found the session.
+pub fn after_request(ended: Ended, in_doubt: bool) -> Action {
+    match (ended, in_doubt) {
+        (Ended::Confirmed, _) => Report(Applied),
+
+        (Ended::SessionRefused, false) => Report(Refused),
+        (Ended::SessionRefused, true) => Report(Unknown),
+
+        (Ended::NotPermitted, false) => Report(NotApplied),
+        (Ended::NotPermitted, true) => Report(Unknown),
+
+        (Ended::CredentialsRefused, _) => StopRun,
+        (Ended::ConnectionRefused, _) => StopRun,
+
+        (Ended::RateLimited, _) => Wait,
+        (Ended::NotApplied, _) => Wait,
+
+        (Ended::Unclear, _) => WaitInDoubt,
+    }
+}
+
+/// The status that a read found, compared with the wanted one.
+enum Found {
+    Wanted,
+    OtherDecision,
+    NoDecision,
+}
+
+impl Found {
+    fn of(status: &SessionStatus, wanted: NewStatus) -> Found {
+        match (*status == wanted, status.is_decided()) {
+            (true, _) => Found::Wanted,
+            (false, true) => Found::OtherDecision,
+            (false, false) => Found::NoDecision,
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ended {
+    /// Didit confirmed the update.
+    Confirmed,
+    /// Didit refused to update this session, or does not know it.
+    SessionRefused,
+    /// Didit asks for credits or permissions (402, 403). The reason may be the row or the account.
+    NotPermitted,
+    /// Didit refused the credentials.
+    CredentialsRefused,
+    /// The TLS handshake or the proxy was refused, and so would every later one be.
+    ConnectionRefused,
+    /// Too many requests (429).
+    RateLimited,
+    /// The update was certainly not applied, or a read failed. The reason is not the row.
+    NotApplied,
+    /// There is no clear response to an update: it may have been applied.
+    Unclear,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Request {
+    Read,
+    Update,
+}
+
+impl Ended {
+    /// Returns how a request ended that failed. Only Didit's own words decide about a row, the credentials or the account: if
+    /// the library found no message, a gateway's page may be gone in a minute. A 413 is about the size of the request, whoever
+    /// sends it.
+    pub fn of(error: &Error, request: Request) -> Ended {
+        let by_didit = error.message().is_some() && error.status() != Some(407);
+        match (error.kind(), error.status()) {
+            _ if error.verdict() == Verdict::Unknown => Ended::Unclear,
+            (ErrorKind::Network, None) if !error.is_retryable() => Ended::ConnectionRefused,
+            (ErrorKind::RateLimited, _) => Ended::RateLimited,
+            (_, Some(413)) if request == Request::Update => Ended::SessionRefused,
+            _ if error.is_retryable() || !by_didit => Ended::NotApplied,
+            (ErrorKind::Authentication, _) => Ended::CredentialsRefused,
+            (_, Some(402 | 403)) => Ended::NotPermitted,
+            (ErrorKind::NotFound, _) => Ended::SessionRefused,
+            (ErrorKind::Rejected, _) if request == Request::Update => Ended::SessionRefused,
+            _ => Ended::NotApplied,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [NewStatus; 3] = [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted];
+
+    /// The options `--retry unknown` and `--unless-decided`.
+    const OPTIONS: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+
+    fn decided(wanted: NewStatus) -> impl Iterator<Item = SessionStatus> {
+        let decisions = [
+            SessionStatus::Approved,
+            SessionStatus::Declined,
+            SessionStatus::Resubmitted,
+        ];
+        decisions.into_iter().filter(move |status| *status != wanted)
+    }
+
+    fn undecided() -> Vec<SessionStatus> {
+        use SessionStatus::{Abandoned, AwaitingUser, Expired, InProgress, InReview, KycExpired, NotStarted};
+        let other = SessionStatus::from("On Hold");
+        vec![
+            NotStarted,
+            InProgress,
+            InReview,
+            Abandoned,
+            Expired,
+            KycExpired,
+            AwaitingUser,
+            other,
+        ]
+    }
+
+    fn read(wanted: NewStatus, in_doubt: bool, options: (bool, bool), found: &SessionStatus) -> Action {
+        let (retry_unknown, unless_decided) = options;
+        // `--retry unknown` selects only rows in doubt.
+        let row = RowFacts {
+            wanted,
+            in_doubt,
+            retry_unknown: in_doubt && retry_unknown,
+        };
+        after_read(row, found, unless_decided)
+    }
+
+    #[test]
+    fn a_session_with_the_wanted_status_is_already_set_or_was_applied_if_the_row_is_in_doubt() {
+        for wanted in ALL {
+            for options in OPTIONS {
+                let found = SessionStatus::from(wanted);
+                assert_eq!(read(wanted, false, options, &found), Report(Already));
+                assert_eq!(read(wanted, true, options, &found), Report(Applied));
+            }
+        }
+    }
+
+    #[test]
+    fn another_decision_is_overwritten_unless_the_row_is_in_doubt_or_an_option_forbids_it() {
+        for wanted in ALL {
+            for found in decided(wanted) {
+                let of = |in_doubt, options| read(wanted, in_doubt, options, &found);
+                assert_eq!(of(false, (false, false)), Send, "{wanted} over {found}");
+                assert_eq!(of(false, (false, true)), Report(LeftAlone), "{wanted} over {found}");
+                assert_eq!(of(true, (false, false)), Report(Unknown), "{wanted} over {found}");
+                assert_eq!(of(true, (false, true)), Report(Unknown), "{wanted} over {found}");
+                assert_eq!(of(true, (true, false)), Send, "{wanted} over {found}");
+                assert_eq!(of(true, (true, true)), Report(LeftAlone), "{wanted} over {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_without_a_decision_is_updated_but_a_resubmission_in_doubt_only_with_retry_unknown() {
+        for found in undecided() {
+            for wanted in ALL {
+                for options in OPTIONS {
+                    assert_eq!(read(wanted, false, options, &found), Send, "{wanted}, {found}");
+                    let retried = wanted != NewStatus::Resubmitted || options.0;
+                    let expected = if retried { Send } else { Report(Unknown) };
+                    assert_eq!(read(wanted, true, options, &found), expected, "{wanted}, {found}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_request_decides_what_happens_to_its_row() {
+        let table = [
+            (Ended::Confirmed, Report(Applied), Report(Applied)),
+            (Ended::SessionRefused, Report(Refused), Report(Unknown)),
+            (Ended::NotPermitted, Report(NotApplied), Report(Unknown)),
+            (Ended::CredentialsRefused, StopRun, StopRun),
+            (Ended::ConnectionRefused, StopRun, StopRun),
+            (Ended::RateLimited, Wait, Wait),
+            (Ended::NotApplied, Wait, Wait),
+            (Ended::Unclear, WaitInDoubt, WaitInDoubt),
+        ];
+        for (ended, not_in_doubt, in_doubt) in table {
+            assert_eq!(after_request(ended, false), not_in_doubt, "{ended:?}");
+            assert_eq!(after_request(ended, true), in_doubt, "{ended:?}");
+        }
+    }
+}
