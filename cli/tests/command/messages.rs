@@ -574,7 +574,7 @@ fn rare() -> Rows {
     let failed = quoted(progress, "{failed} refused or unknown, {speed}", &failed);
     let line = [("{done}", "N"), ("{}", "N"), ("{text}", failed.as_str())];
     let line = quoted(progress, "{done} of {} rows done, {text}", &line);
-    let large = include_str!("../../src/batch/input/mod.rs");
+    let large = include_str!("../../src/batch/input/text.rs");
     let large = quoted(large, "the input is larger than 4 GiB; nothing was sent; split it", &[]);
     let signals = include_str!("../../src/batch/mod.rs");
     let signals = quoted(

@@ -1,21 +1,20 @@
 //! The input of a batch. It is checked as a whole and kept as text. A row is parsed again when its turn comes.
 
 mod csv;
+mod ndjson;
+mod text;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::hash::Hasher;
-use std::io::{self, Read};
-use std::path::Path;
 
 use ::csv::StringRecord;
-use didit::{NewStatus, Node, SessionId, StatusUpdate};
+use didit::{NewStatus, SessionId, StatusUpdate};
 use fnv::FnvHasher;
-use serde::Deserialize;
 
 use crate::args::Format;
-use crate::session::status_update;
-use crate::terminal::{counted, system_message, wait_out};
+use csv::{SEPARATOR, Table, header, separator};
+use text::line_ends;
+pub use text::read;
 
 pub struct Input {
     text: String,
@@ -28,21 +27,6 @@ pub struct Input {
     pub ignored: Vec<String>,
 }
 
-/// The columns of a CSV.
-struct Table {
-    separator: char,
-    columns: Vec<Column>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Column {
-    /// An index into `COLUMNS`.
-    Known(usize),
-    Ignored,
-    /// A column without a name, as spreadsheets add it. Its fields must be empty.
-    Nameless,
-}
-
 #[derive(Clone, Copy)]
 struct Row {
     /// The position in the text where the row starts.
@@ -51,64 +35,7 @@ struct Row {
     status: NewStatus,
 }
 
-/// A line of NDJSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-struct NdjsonRow {
-    session_id: SessionId,
-    /// Parsed here instead of in `update`, so that an empty comment is left out, as in CSV.
-    #[serde(default)]
-    comment: Option<String>,
-    #[serde(flatten)]
-    update: StatusUpdate,
-}
-
 const COLUMNS: &str = "session_id new_status comment nodes email email_language";
-
-/// Reads the input from a file or from standard input.
-///
-/// # Errors
-/// Says why the input cannot be read as text.
-pub fn read(file: Option<&Path>) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let read = match file {
-        Some(file) => File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
-        None => wait_out(|| io::stdin().lock().read_to_end(&mut bytes)),
-    };
-    read.map_err(|error| {
-        format!(
-            "the input cannot be read: {}; nothing was sent; check the file name",
-            system_message(&error)
-        )
-    })?;
-    if u32::try_from(bytes.len()).is_err() {
-        return Err("the input is larger than 4 GiB; nothing was sent; split it".into());
-    }
-    if bytes.starts_with(b"\x1f\x8b") {
-        return Err("the input is compressed with gzip; nothing was sent; decompress it first".into());
-    }
-    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\xd0\xcf\x11\xe0") {
-        return Err("the input is a workbook; nothing was sent; save it as CSV".into());
-    }
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.iter().take(2).any(|byte| *byte == 0) {
-        return Err("the input is UTF-16; nothing was sent; save it as UTF-8".into());
-    }
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.drain(..3);
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + line_ends(before);
-        format!("line {line}: not UTF-8; nothing was sent; save the input as UTF-8")
-    })
-}
-
-/// Counts the line ends. `\r\n` is one line end, and so is a single `\r`.
-fn line_ends(text: &[u8]) -> u32 {
-    let ends = text.iter().filter(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let both = text.windows(2).filter(|bytes| *bytes == b"\r\n").count();
-    (ends - both) as u32
-}
 
 impl Input {
     /// Parses and checks the whole input. Passes the problem of each invalid row to `complain`. If there is any, the rows must
@@ -162,8 +89,8 @@ impl Input {
         while let Some(record) = records.next() {
             let (line, start) = record?;
             let parsed = match &input.table {
-                Some(table) => parse_csv(&records.fields, table),
-                None => parse_ndjson(&input.text[start..]),
+                Some(table) => csv::parse(&records.fields, table),
+                None => ndjson::parse(&input.text[start..]),
             };
             let (id, update) = match parsed.and_then(|row| check(&row.1).map(|()| row)) {
                 Ok(row) => row,
@@ -220,11 +147,11 @@ impl Input {
     pub fn row(&self, row: usize) -> (SessionId, StatusUpdate) {
         let text = &self.text[self.rows[row].start as usize..];
         let row = match &self.table {
-            None => parse_ndjson(text),
+            None => ndjson::parse(text),
             Some(table) => {
                 let mut fields = StringRecord::new();
                 csv::Records::new(text, table.separator).read(&mut fields);
-                parse_csv(&fields, table)
+                csv::parse(&fields, table)
             }
         };
         row.expect("a row that was checked")
@@ -251,21 +178,6 @@ fn fingerprint(bytes: &[u8]) -> u64 {
 /// Returns a key that is the same for all spellings of a session id. It is short, to save memory for a million rows.
 fn session_key(id: &SessionId) -> u32 {
     fingerprint(id.as_str().to_ascii_lowercase().as_bytes()) as u32
-}
-
-/// How a first line starts in which a spreadsheet names the separator.
-const SEPARATOR: &str = "sep=";
-
-/// Returns the separator that the first line of a CSV names, otherwise the first separator in the text.
-fn separator(text: &str) -> char {
-    let named = text.strip_prefix(SEPARATOR).and_then(|rest| rest.chars().next());
-    let mut is_quoted = false;
-    let mut is_separator = |c: &char| {
-        is_quoted ^= *c == '"';
-        !is_quoted && [',', ';', '\t'].contains(c)
-    };
-    let found = named.or_else(|| text.chars().find(&mut is_separator));
-    found.filter(char::is_ascii).unwrap_or(',')
 }
 
 /// Finds the position and the line where each record starts.
@@ -328,87 +240,6 @@ impl Iterator for Records<'_> {
     }
 }
 
-/// Returns the columns that a header names.
-fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<String>) -> Result<Vec<Column>, String> {
-    let mut columns = Vec::new();
-    for name in names.iter().map(str::trim) {
-        let plain = name.to_ascii_lowercase().replace(' ', "_");
-        let known = COLUMNS.split(' ').position(|known| known == plain).map(Column::Known);
-        columns.push(match known {
-            Some(column) if columns.contains(&column) => return Err(format!("the column {name} appears twice")),
-            Some(column) => column,
-            None if name.is_empty() => Column::Nameless,
-            None => {
-                ignored.push(name.into());
-                Column::Ignored
-            }
-        });
-    }
-    if !columns.iter().any(|column| matches!(column, Column::Known(_))) {
-        return Err("no column names; the first line must name them, such as session_id,new_status,comment".into());
-    }
-    if !ignored.is_empty() && !ignore_unknown {
-        let (unknown, known) = (counted(ignored.len(), "unknown column"), COLUMNS.replace(' ', ", "));
-        let names = format!("{ignored:?}");
-        return Err(format!(
-            "{unknown}: {}; the columns are {known}; use --ignore-unknown-columns to ignore others",
-            names.trim_matches(['[', ']'])
-        ));
-    }
-    let mut required = COLUMNS.split(' ').take(2).enumerate();
-    match required.find(|(field, _)| !columns.contains(&Column::Known(*field))) {
-        Some((_, name)) => Err(format!("the column {name} is missing")),
-        None => Ok(columns),
-    }
-}
-
-fn parse_csv(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusUpdate), String> {
-    let columns = &table.columns;
-    if record.len() != columns.len() {
-        let hint = match table.separator {
-            _ if record.len() < columns.len() => "",
-            ',' => "; a field that contains a comma must be in quotes",
-            _ => "; a field that contains a separator must be in quotes",
-        };
-        let (fields, columns) = (counted(record.len(), "field"), columns.len());
-        return Err(format!("this row has {fields}, but the header has {columns}{hint}"));
-    }
-    let mut fields = [""; 6];
-    for (index, (text, column)) in record.iter().zip(columns).enumerate() {
-        match column {
-            Column::Known(field) => fields[*field] = text,
-            Column::Nameless if !text.trim().is_empty() => {
-                return Err(format!("column {} has no name, but contains {text:?}", index + 1));
-            }
-            _ => {}
-        }
-    }
-    let [session_id, new_status, comment, nodes, email, email_language] = fields;
-    let id = session_id.trim().try_into();
-    let id: SessionId = id.map_err(|error: didit::Error| format!("session_id: {session_id:?} is {error}"))?;
-    let status = new_status.trim().parse::<NewStatus>();
-    let settable = "use approved, declined or resubmitted";
-    let status = status.map_err(|_| format!("new_status: {new_status:?} cannot be set: {settable}"))?;
-    let nodes = nodes.split(|c: char| c.is_whitespace() || c == ',' || c == ';');
-    let nodes = nodes.filter(|node| !node.is_empty());
-    let node = |text: &str| {
-        text.parse::<Node>()
-            .map_err(|error| format!("nodes: {text:?} is {error}"))
-    };
-    let nodes = nodes.map(node).collect::<Result<Vec<Node>, String>>()?;
-    let is_resubmission = status == NewStatus::Resubmitted;
-    if is_resubmission && nodes.is_empty() {
-        return Err("nodes: Resubmitted needs at least one, such as feature_ocr_1:OCR".into());
-    }
-    if !is_resubmission && !nodes.is_empty() {
-        return Err("nodes: only valid with Resubmitted".into());
-    }
-    Ok((
-        id,
-        status_update(status, nodes, Some(comment), given(email), given(email_language)),
-    ))
-}
-
 /// Says what differs between this update and that of an earlier line for the same session.
 fn difference(here: &StatusUpdate, there: &StatusUpdate, line: u32) -> String {
     match (here.new_status(), there.new_status()) {
@@ -417,39 +248,6 @@ fn difference(here: &StatusUpdate, there: &StatusUpdate, line: u32) -> String {
         _ if here.nodes() != there.nodes() => "the nodes differ".into(),
         _ => "the emails differ".into(),
     }
-}
-
-/// Returns a field, unless it is empty.
-fn given(field: &str) -> Option<&str> {
-    Some(field.trim()).filter(|field| !field.is_empty())
-}
-
-const NODE: &str = r#"{"node_id": "feature_ocr_1", "feature": "OCR"}"#;
-
-fn parse_ndjson(text: &str) -> Result<(SessionId, StatusUpdate), String> {
-    let (line, whole) = match text.split_once(['\r', '\n']) {
-        Some((line, _)) => (line, true),
-        None => (text, false),
-    };
-    let row: NdjsonRow = serde_json::from_str(line).map_err(|error| {
-        if error.is_eof() && !whole {
-            return "the last line is cut off".into();
-        }
-        let (text, column) = (error.to_string(), error.column());
-        let place = format!(" at line {} column {column}", error.line());
-        let problem = match error.is_data() {
-            true => format!("not a row: {}", text.trim_end_matches(&place)),
-            false => "not valid JSON".into(),
-        };
-        // The row's only list is that of its nodes.
-        let problem = problem.replace("struct Node", NODE).replace("a sequence", "a list");
-        format!("{problem} (column {column})")
-    })?;
-    let update = match row.comment.filter(|text| !text.is_empty()) {
-        Some(text) => row.update.comment(text),
-        None => row.update,
-    };
-    Ok((row.session_id, update))
 }
 
 #[cfg(test)]
