@@ -240,7 +240,7 @@ pub struct Batch {
     #[arg(skip = Format::Csv)]
     pub format: Format,
 
-    /// Ignore columns of a CSV that are not listed below, and print their names
+    /// Accept and name columns or fields that are not listed below, but do not use them
     #[arg(long)]
     pub ignore_unknown_columns: bool,
 
@@ -339,9 +339,6 @@ impl Batch {
             Some("ndjson" | "jsonl") => Format::Ndjson,
             _ => Format::Csv,
         });
-        if self.ignore_unknown_columns && self.format == Format::Ndjson {
-            return Err("--ignore-unknown-columns is only valid with CSV");
-        }
         let default = self.file.as_deref().filter(|file| has_default_journal(file));
         if let (None, Some(file)) = (&self.journal, default) {
             // Two names of one input must share a journal. With two journals, every row would be sent twice.

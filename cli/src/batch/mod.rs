@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
 
-use crate::args::{Batch, Output, Retry, sandbox};
+use crate::args::{Batch, Format, Output, Retry, sandbox};
 use crate::terminal::{Exit, counted, print_all, say, system_message};
 use history::{History, LastEntry};
 use input::Input;
@@ -104,8 +104,13 @@ fn read(options: &Batch, client: &Client, name: &str) -> Option<Input> {
     }
     let ignored = &input.ignored;
     if !ignored.is_empty() {
-        let columns = if ignored.len() == 1 { "column" } else { "columns" };
-        say(&format!("{name}: ignoring the {columns} {}", ignored.join(", ")));
+        let what = match (options.format, ignored.len()) {
+            (Format::Csv, 1) => "column",
+            (Format::Csv, _) => "columns",
+            (Format::Ndjson, 1) => "field",
+            (Format::Ndjson, _) => "fields",
+        };
+        say(&format!("{name}: ignoring the {what} {}", ignored.join(", ")));
     }
     Some(input)
 }
@@ -152,6 +157,7 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, name: &str, outp
     if let Some(file) = &file {
         history.results(file, is_shown, &mut |line| report.show(&line))?;
     }
+    report.show_duplicates(input);
     let (Some(file), Some(path), false) = (file, &options.journal, options.dry_run) else {
         return Ok(end_dry_run(input, &history, is_done, report, output.json));
     };
@@ -203,7 +209,7 @@ fn end_dry_run(
     json: bool,
 ) -> Exit {
     let mut summary = Summary::new(report.counts);
-    (summary.duplicates, summary.exit) = (input.repeated, Exit::Done);
+    (summary.duplicates, summary.exit) = (input.duplicates.len(), Exit::Done);
     let is_left = |row: &usize| !matches!(history.rows[*row].0, LastEntry::Result(result) if is_done(result));
     let left: Vec<usize> = (0..input.len()).filter(is_left).collect();
     if json {
@@ -223,7 +229,7 @@ fn end_dry_run(
     let of = |status| (0..input.len()).filter(|row| input.status(*row) == status).count();
     let [approved, declined, resubmitted] = [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted].map(of);
     let rows = counted(input.len(), "row");
-    let duplicates = counted(input.repeated, "duplicate row");
+    let duplicates = counted(input.duplicates.len(), "duplicate row");
     let mut text = format!(
         "the input has {rows}: {approved} to approve, {declined} to decline, {resubmitted} to resubmit; {duplicates} left out; \
          nothing was sent\n"

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::result::{ResultLine, RowResult};
+use super::input::Input;
+use super::result::{DuplicateLine, ResultLine, RowResult};
 use crate::args::Output;
 use crate::terminal::{Exit, counted, escaped, print, unprintable};
 
@@ -183,6 +184,24 @@ impl Report {
             line.line,
             escaped(&line.details.text())
         ));
+    }
+
+    /// Shows the rows that were left out.
+    pub fn show_duplicates(&mut self, input: &Input) {
+        if !self.json {
+            return;
+        }
+        for duplicate in &input.duplicates {
+            let row = duplicate.row as usize;
+            let line = DuplicateLine {
+                line: duplicate.line,
+                session_id: input.row(row).0,
+                new_status: input.status(row),
+                duplicate_of: input.line(row),
+            };
+            // Strings, numbers and enums always serialize.
+            self.push(&serde_json::to_string(&line).unwrap_or_default());
+        }
     }
 
     pub fn show_summary(&mut self, summary: &Value) {

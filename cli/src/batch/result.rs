@@ -111,6 +111,15 @@ impl ResultLine {
     }
 }
 
+/// A row that was left out, because an earlier row is identical.
+#[derive(Serialize)]
+pub struct DuplicateLine {
+    pub line: u32,
+    pub session_id: SessionId,
+    pub new_status: NewStatus,
+    pub duplicate_of: u32,
+}
+
 /// Returns the current time in Unix seconds.
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

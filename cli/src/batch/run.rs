@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
             state.stop(Stop::Journal, problem);
         }
         let mut summary = Summary::new(report.counts);
-        summary.duplicates = self.input.repeated;
+        summary.duplicates = self.input.duplicates.len();
         summary.stopped = state.stopped.clone();
         if state.scheduler.stopped() == Some(Stop::Credentials) {
             summary.exit = Exit::Credentials;

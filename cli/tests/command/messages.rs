@@ -247,6 +247,7 @@ fn input() -> Rows {
         ),
         ("too few fields", row("ID,Approved\n")),
         ("a comma in an unquoted field", row("ID,Approved,Yes, seen,\n")),
+        ("a comma at the end of a row", row("ID,Approved,Yes,,\n")),
         ("an invalid session id", row("a b,Approved,,\n")),
         ("a status that cannot be set", row("ID,Expired,,\n")),
         ("Resubmitted without a node", row("ID,Resubmitted,,\n")),
@@ -265,6 +266,10 @@ fn input() -> Rows {
         (
             "NDJSON with a mistyped name",
             line("{\"session_id\":\"ID\",\"new_status\":\"Approved\",\"coment\":\"x\"}\n"),
+        ),
+        (
+            "NDJSON with a comma at the end of a line",
+            line("{\"session_id\":\"ID\",\"new_status\":\"Approved\"},\n"),
         ),
         (
             "NDJSON with a node of a CSV",

@@ -136,10 +136,16 @@ pub fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<Stri
 pub fn parse(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusUpdate), String> {
     let columns = &table.columns;
     if record.len() != columns.len() {
-        let hint = match table.separator {
-            _ if record.len() < columns.len() => "",
-            ',' => "; a field that contains a comma must be in quotes",
-            _ => "; a field that contains a separator must be in quotes",
+        let is_trailing = record.len() == columns.len() + 1 && record.iter().next_back() == Some("");
+        let separator = if table.separator == ',' { "comma" } else { "separator" };
+        let hint = match record.len() < columns.len() {
+            true => String::new(),
+            false if is_trailing => {
+                format!(
+                    "; a field that contains a {separator} must be in quotes; or remove the {separator} at the end of the row"
+                )
+            }
+            false => format!("; a field that contains a {separator} must be in quotes"),
         };
         let (fields, columns) = (counted(record.len(), "field"), columns.len());
         return Err(format!("this row has {fields}, but the header has {columns}{hint}"));

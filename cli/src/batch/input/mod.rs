@@ -21,10 +21,16 @@ pub struct Input {
     /// `None` for NDJSON.
     table: Option<Table>,
     rows: Vec<Row>,
-    /// How many rows were left out because an earlier row is identical.
-    pub repeated: usize,
-    /// The names of the ignored columns.
+    /// The rows that were left out because an earlier row is identical.
+    pub duplicates: Vec<Duplicate>,
+    /// The names of the ignored columns or fields.
     pub ignored: Vec<String>,
+}
+
+/// The line of a row, and the identical row before it.
+pub struct Duplicate {
+    pub line: u32,
+    pub row: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -70,7 +76,7 @@ impl Input {
             text,
             table: None,
             rows: Vec::new(),
-            repeated: 0,
+            duplicates: Vec::new(),
             ignored: Vec::new(),
         };
         let separator = (format == Format::Csv).then(|| separator(&input.text));
@@ -90,7 +96,10 @@ impl Input {
             let (line, start) = record?;
             let parsed = match &input.table {
                 Some(table) => csv::parse(&records.fields, table),
-                None => ndjson::parse(&input.text[start..]),
+                None => ndjson::parse(
+                    &input.text[start..],
+                    ignore_unknown_columns.then_some(&mut input.ignored),
+                ),
             };
             let (id, update) = match parsed.and_then(|row| check(&row.1).map(|()| row)) {
                 Ok(row) => row,
@@ -115,7 +124,10 @@ impl Input {
                     let (start, status) = (start as u32, update.new_status());
                     input.rows.push(Row { start, line, status });
                 }
-                Some((_, _, same)) if same == update => input.repeated += 1,
+                Some((row, _, same)) if same == update => {
+                    let row = row as u32;
+                    input.duplicates.push(Duplicate { line, row });
+                }
                 Some((row, id, other)) => {
                     let first = input.line(row);
                     let what = difference(&update, &other, first);
@@ -147,7 +159,7 @@ impl Input {
     pub fn row(&self, row: usize) -> (SessionId, StatusUpdate) {
         let text = &self.text[self.rows[row].start as usize..];
         let row = match &self.table {
-            None => ndjson::parse(text),
+            None => ndjson::parse(text, Some(&mut Vec::new())),
             Some(table) => {
                 let mut fields = StringRecord::new();
                 csv::Records::new(text, table.separator).read(&mut fields);

@@ -1,30 +1,44 @@
 //! Reads a row of NDJSON.
 
-use didit::{SessionId, StatusUpdate};
-use serde::Deserialize;
+use std::collections::BTreeMap;
 
-/// A line of NDJSON.
+use didit::{NewStatus, Node, SessionId, StatusUpdate};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::COLUMNS;
+use crate::session::status_update;
+
+/// A line of NDJSON. Its fields have the names of the columns of a CSV.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(expecting = "an object")]
 struct NdjsonRow {
     session_id: SessionId,
-    /// Parsed here instead of in `update`, so that an empty comment is left out, as in CSV.
-    #[serde(default)]
+    new_status: NewStatus,
     comment: Option<String>,
+    /// The alias is Didit's name.
+    #[serde(default, alias = "nodes_to_resubmit")]
+    nodes: Vec<Node>,
+    email: Option<String>,
+    email_language: Option<String>,
     #[serde(flatten)]
-    update: StatusUpdate,
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 const NODE: &str = r#"{"node_id": "feature_ocr_1", "feature": "OCR"}"#;
 
-pub fn parse(text: &str) -> Result<(SessionId, StatusUpdate), String> {
-    let (line, whole) = match text.split_once(['\r', '\n']) {
+/// Parses the first line of `text`. Adds the names of unknown fields to `ignored`, if they are to be ignored.
+pub fn parse(text: &str, ignored: Option<&mut Vec<String>>) -> Result<(SessionId, StatusUpdate), String> {
+    let (line, is_terminated) = match text.split_once(['\r', '\n']) {
         Some((line, _)) => (line, true),
         None => (text, false),
     };
     let row: NdjsonRow = serde_json::from_str(line).map_err(|error| {
-        if error.is_eof() && !whole {
+        if error.is_eof() && !is_terminated {
             return "the last line is cut off".into();
+        }
+        if line.trim_end().ends_with("},") {
+            return "a comma separates this row from the next one: remove it".into();
         }
         let (text, column) = (error.to_string(), error.column());
         let place = format!(" at line {} column {column}", error.line());
@@ -36,9 +50,23 @@ pub fn parse(text: &str) -> Result<(SessionId, StatusUpdate), String> {
         let problem = problem.replace("struct Node", NODE).replace("a sequence", "a list");
         format!("{problem} (column {column})")
     })?;
-    let update = match row.comment.filter(|text| !text.is_empty()) {
-        Some(text) => row.update.comment(text),
-        None => row.update,
-    };
+    match (ignored, row.unknown.keys().next()) {
+        (Some(ignored), _) => {
+            for name in row.unknown.into_keys() {
+                if !ignored.contains(&name) {
+                    ignored.push(name);
+                }
+            }
+        }
+        (None, Some(name)) => {
+            let known = COLUMNS.replace(' ', ", ");
+            return Err(format!(
+                "not a row: unknown field `{name}`; the fields are {known}; use --ignore-unknown-columns to ignore others"
+            ));
+        }
+        (None, None) => {}
+    }
+    let [comment, email, language] = [&row.comment, &row.email, &row.email_language].map(Option::as_deref);
+    let update = status_update(row.new_status, row.nodes, comment, email, language);
     Ok((row.session_id, update))
 }

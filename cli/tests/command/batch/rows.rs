@@ -87,11 +87,28 @@ fn unknown_columns_are_ignored_only_with_the_option() {
     let notice = format!("didit: {file}: ignoring the columns Ticket, Seen by; when\n");
     assert!(run.err.starts_with(&notice), "{run}");
     assert_eq!(bodies(&sandbox).len(), 2);
-    let run = batch(&sandbox, &file, &["--ignore-unknown-columns", "--format", "ndjson"]).exits(2);
-    assert!(
-        run.err.contains("--ignore-unknown-columns is only valid with CSV"),
-        "{run}"
-    );
+}
+
+#[test]
+fn unknown_fields_of_ndjson_are_ignored_only_with_the_option() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let row = |id: &str, more: &str| format!("{{\"session_id\":\"{id}\",\"new_status\":\"Approved\",{more}}}\n");
+    let text = row("abc", "\"ticket\":7,\"by\":[\"Ann\"]") + &row("def", "\"ticket\":8,\"comment\":\"Yes\"");
+    let file = dir.file("rows.ndjson", text);
+    let strict = batch(&sandbox, &file, &[]).exits(2);
+    let expected = "rows.ndjson: line 2: not a row: unknown field `ticket`; the fields are session_id, new_status, comment, \
+                    nodes, email, email_language; use --ignore-unknown-columns to ignore others\n";
+    assert!(strict.err.contains(expected), "{strict}");
+    assert!(sandbox.log().is_empty());
+
+    let run = batch(&sandbox, &file, &["--ignore-unknown-columns", "--jobs", "1"]).exits(0);
+    let notice = format!("didit: {file}: ignoring the fields by, ticket\n");
+    assert!(run.err.starts_with(&notice), "{run}");
+    let expected = [
+        json!({"new_status": "Approved"}),
+        json!({"new_status": "Approved", "comment": "Yes"}),
+    ];
+    assert_eq!(bodies(&sandbox), expected);
 }
 
 #[test]
@@ -125,7 +142,7 @@ fn ndjson_may_have_blank_lines_and_no_final_line_end() {
 #[test]
 fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let cases: [(&str, &[u8], &[&str]); 40] = [
+    let cases: [(&str, &[u8], &[&str]); 43] = [
         (
             "a.csv",
             b"",
@@ -143,8 +160,26 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
         ),
         (
             "a.csv",
-            b"session_id;new_status\nabc;Approved;\n",
+            b"session_id;new_status\nabc;Approved;x\n",
             &["line 2: this row has 3 fields, but the header has 2; a field that contains a separator"],
+        ),
+        (
+            "a.csv",
+            b"session_id;new_status\nabc;Approved;\n",
+            &["line 2: this row has 3 fields, but the header has 2; a field that contains a separator must be in quotes; or remove the separator at the end"],
+        ),
+        (
+            "a.csv",
+            b"session_id,new_status\nabc,Approved,\ndef,Approved,\n",
+            &[
+                "line 2: this row has 3 fields, but the header has 2; a field that contains a comma must be in quotes; or remove the comma at the end",
+                "line 3: this row has 3 fields, but the header has 2; a field that contains a comma must be in quotes; or remove the comma at the end",
+            ],
+        ),
+        (
+            "a.ndjson",
+            b"{\"session_id\":\"abc\",\"new_status\":\"Approved\"},\n{\"session_id\":\"def\",\"new_status\":\"Approved\"}\n",
+            &["line 1: a comma separates this row from the next one: remove it"],
         ),
         (
             "a.csv",
@@ -424,7 +459,11 @@ fn identical_rows_are_sent_once() {
     );
     let file = dir.file("rows.csv", text);
     let dry = batch(&sandbox, &file, &["--dry-run", "--json"]).exits(0);
-    assert_eq!(dry.objects().len(), 3, "two rows and the summary");
+    let objects = dry.objects();
+    let duplicate_of = |object: &Value| Some((object["line"].as_u64()?, object["duplicate_of"].as_u64()?));
+    let duplicates: Vec<_> = objects.iter().filter_map(duplicate_of).collect();
+    assert_eq!(duplicates, [(4, 2), (5, 3), (6, 3), (7, 2)]);
+    assert_eq!(objects.len(), 2 + 4 + 1, "the rows, the duplicates and the summary");
     let run = batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
     assert!(
         run.line().starts_with("2 rows (4 duplicates left out): 2 applied"),
