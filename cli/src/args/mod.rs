@@ -67,16 +67,18 @@ semicolons or tabs separate the columns of a CSV.
 Columns, in any order:
   session_id, new_status   required
   comment                  a comment for the review
-  nodes                    nodes to repeat: NODE_ID:FEATURE, separated by
-                           spaces, commas or semicolons; in NDJSON a list of
-                           {\"node_id\": ..., \"feature\": ...}
-  email, email_language    email the person
+  nodes                    the steps the person must repeat: NODE_ID:FEATURE,
+                           separated by spaces, commas or semicolons; in
+                           NDJSON a list of {\"node_id\": ..., \"feature\": ...}
+  email, email_language    where to email the person, and in which language
+
+A row that was certainly not applied is as if it had never been sent. A row that
+may have been applied (in doubt) is read before anything else happens to it.
 
 The batch checks the whole input before it sends anything. A journal records
-what was sent and its result. After a crash or a kill, the same command resumes
-the batch and reads back the rows in doubt. Standard output lists the rows that
-are refused, unknown or not applied; with --json, it lists every row that the
-run reached, except duplicates, and counts the others.";
+each attempt and its result. After a crash or a kill, the same command resumes
+the batch. Standard output lists the rows that are refused, left alone, unknown
+or not applied. With --json, one line for each row, then a summary.";
 
 const SEE_ENVIRONMENT: &str = "Credentials come from the environment: see 'didit --help'.";
 

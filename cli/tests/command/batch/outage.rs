@@ -106,6 +106,76 @@ fn a_requested_pause_of_a_day_stops_the_run_and_says_when_to_resume() {
 }
 
 #[test]
+fn a_proxy_that_refuses_the_connection_stops_a_run_at_once() {
+    for status in [401, 403, 407] {
+        let proxy = Server::start(move |_| answer(status, &[], "<html>No</html>"));
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(50));
+        let mut command = against(&proxy, &[&file, "--jobs", "1"]);
+        command
+            .env("DIDIT_BASE_URL", "https://sessions.test")
+            .env("HTTPS_PROXY", proxy.url());
+        let run = Run::of(&mut command).exits(6);
+        let stopped = run
+            .err
+            .lines()
+            .find(|line| line.starts_with("didit: stopped: "))
+            .unwrap();
+        assert!(
+            stopped.contains("the proxy 127.0.0.1:") && stopped.contains(&format!("{status}")),
+            "{run}"
+        );
+        assert!(!run.err.contains("pausing"), "{run}");
+        assert_eq!(proxy.requests().len(), 1);
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_reach_didit_is_tried_again() {
+    let proxy = Server::start(move |_| answer(502, &[], "<html>Bad gateway</html>"));
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(50));
+    let mut command = against(&proxy, &[&file, "--max-outage", "0"]);
+    command
+        .env("DIDIT_BASE_URL", "https://sessions.test")
+        .env("HTTPS_PROXY", proxy.url());
+    let run = Run::of(&mut command).exits(6);
+    assert!(run.err.contains("stopped: requests keep failing: "), "{run}");
+    assert!(proxy.requests().len() > 8, "{}", proxy.requests().len());
+}
+
+#[cfg(feature = "rustls")]
+#[test]
+fn a_refused_tls_handshake_stops_a_run_at_once() {
+    use std::io::{Read, Write};
+    // The alerts handshake_failure, protocol_version and bad_certificate (RFC 8446 §6.2).
+    for alert in [40, 70, 42] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = connections.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                accepted.fetch_add(1, SeqCst);
+                let mut stream = stream.unwrap();
+                let mut hello = [0; 4096];
+                let _ = stream.read(&mut hello);
+                let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, alert]);
+            }
+        });
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(50));
+        let mut command = didit(&["batch", &file, "--jobs", "1"]);
+        command.env("DIDIT_BASE_URL", url).env("DIDIT_API_KEY", "k");
+        let run = Run::of(&mut command).exits(6);
+        assert!(run.err.contains("didit: stopped: setting session "), "{run}");
+        assert!(!run.err.contains("pausing"), "{run}");
+        assert_eq!(connections.load(SeqCst), 1, "{run}");
+        assert!(run.err.contains("50 not applied"), "{run}");
+    }
+}
+
+#[test]
 fn rows_that_were_not_applied_come_after_untouched_rows_in_the_next_run() {
     let (first, up) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
     let (seen, is_up, sessions) = (first.clone(), up.clone(), Sessions::default());
