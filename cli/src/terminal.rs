@@ -41,6 +41,8 @@ impl Exit {
             ErrorKind::Config | ErrorKind::InvalidInput => Exit::Usage,
             ErrorKind::Authentication if by_didit => Exit::Credentials,
             ErrorKind::Forbidden | ErrorKind::NotFound | ErrorKind::Rejected if by_didit => Exit::Refused,
+            // It is about the size of the request, whoever sends it.
+            ErrorKind::Rejected if error.status() == Some(413) => Exit::Refused,
             _ => Exit::NotDone,
         }
     }
@@ -168,12 +170,20 @@ pub fn system_message(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// Escapes control characters, because text from outside may contain terminal sequences.
+/// Escapes control characters and those that change the direction of writing, because text from outside may contain terminal
+/// sequences.
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    let is_unsafe = |c: char| {
+        let changes_direction = matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        );
+        c.is_control() || changes_direction
+    };
+    if !text.contains(is_unsafe) {
         return text.into();
     }
-    let escape = |c: char| match c.is_control() {
+    let escape = |c: char| match is_unsafe(c) {
         true => c.escape_default().to_string(),
         false => c.to_string(),
     };
@@ -221,6 +231,7 @@ mod tests {
     #[test]
     fn text_from_outside_cannot_control_the_terminal() {
         assert_eq!(escaped("a\u{1b}[2Jb\nc\u{9b}"), "a\\u{1b}[2Jb\\nc\\u{9b}");
+        assert_eq!(escaped("In\u{202e} weiveR"), "In\\u{202e} weiveR");
         assert_eq!(escaped("Zoë – ok"), "Zoë – ok");
     }
 

@@ -32,9 +32,6 @@ use result::{Details, ResultLine, RowResult};
 use run::Run;
 use scheduler::{Scheduler, Settings};
 
-const CREDENTIALS: &str =
-    "DIDIT_API_KEY DIDIT_API_KEY_FILE DIDIT_CLIENT_ID DIDIT_CLIENT_SECRET DIDIT_CLIENT_SECRET_FILE";
-
 /// The number of problems in an input that are printed one by one.
 const MAX_SHOWN: usize = 20;
 
@@ -62,12 +59,11 @@ pub fn run(options: &Batch, output: Output) -> Exit {
 
 fn client(options: &Batch) -> didit::Result<Client> {
     let mut builder = ClientBuilder::from_env()?;
-    let is_set = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
-    if options.dry_run && !CREDENTIALS.split(' ').any(is_set) {
+    if options.dry_run && builder.clone().build().is_err() {
         // A dry run sends nothing, so any credentials work.
         builder = builder.credentials(Credentials::api_key("none"));
     }
-    if !is_set("DIDIT_DEADLINE") {
+    if env::var_os("DIDIT_DEADLINE").is_none_or(|seconds| seconds.is_empty()) {
         builder = builder.deadline(Duration::MAX);
     }
     // The scheduler retries requests itself: at the pace of all workers, and with an intent in the journal for each attempt.

@@ -35,8 +35,8 @@ impl Reasons {
     }
 
     /// Notes how a request failed after which the row is certainly not applied.
-    pub fn not_applied(&mut self, row: usize, error: &Error, request: Request) -> Details {
-        let details = Details::reason(whole_text(error, request)).with_response(error);
+    pub fn not_applied(&mut self, row: usize, error: &Error) -> Details {
+        let details = Details::reason(error.to_string()).with_response(error);
         self.0.insert(row, details.clone());
         details
     }
@@ -44,23 +44,24 @@ impl Reasons {
     /// Explains the result of a row whose session was read.
     pub fn found(&mut self, row: usize, result: RowResult, found: &SessionStatus, ends: bool) -> Details {
         let noted = self.0.remove(&row);
+        let is = describe(found);
         match result {
             RowResult::Unknown => Details {
                 reason: match (found.is_decided(), ends) {
                     (true, _) => format!(
-                        "the session is now {found}; perhaps someone else decided; to overrule that, run with --retry unknown"
+                        "the session is now {is}; perhaps someone else decided; to overrule that, run with --retry unknown"
                     ),
                     (false, true) => {
-                        format!("the session is now {found}; the run ended before it sent the update again")
+                        format!("the session is now {is}; the run ended before it sent the update again")
                     }
                     (false, false) => {
-                        format!("the session is now {found}; check it, then run with --retry unknown to resend the row")
+                        format!("the session is now {is}; check it, then run with --retry unknown to resend the row")
                     }
                 },
                 ..noted.unwrap_or_default()
             },
             RowResult::LeftAlone => Details::reason(format!(
-                "the session is {found}: someone has already decided, so --unless-decided left it unchanged"
+                "the session is {is}: someone has already decided, so --unless-decided left it unchanged"
             )),
             // Printed, because the steps that the person repeats are not necessarily those of the row.
             RowResult::Already if *found == SessionStatus::Resubmitted => {
@@ -78,8 +79,8 @@ impl Reasons {
             (RowResult::Unknown, _) if !was_refused => TOO_MANY_FAILURES.into(),
             (RowResult::Unknown, Request::Read) => format!("the session cannot be read ({})", error.summary()),
             (RowResult::Unknown, Request::Update) => format!("the update cannot be resent ({})", error.summary()),
-            _ if was_refused => whole_text(error, request),
-            _ => format!("{}; {TOO_MANY_FAILURES}", whole_text(error, request)),
+            _ if was_refused => error.to_string(),
+            _ => format!("{error}; {TOO_MANY_FAILURES}"),
         };
         let cause = if result == RowResult::Unknown {
             cause
@@ -117,11 +118,10 @@ impl Reasons {
 
 const TOO_MANY_FAILURES: &str = "left for the next run after 10 failures";
 
-/// Returns what failed, what it means for the row, and what to do next. A failed read means nothing for the row.
-pub fn whole_text(error: &Error, request: Request) -> String {
-    match (request, error.advice()) {
-        (Request::Update, _) => error.to_string(),
-        (Request::Read, Some(advice)) => format!("{}; {advice}", error.summary()),
-        (Request::Read, None) => error.summary(),
+/// Describes a status. Hides an unknown one, as the library's messages do: the server may have put a secret in it.
+fn describe(status: &SessionStatus) -> &str {
+    match status {
+        SessionStatus::Other(_) => "in another status",
+        known => known.as_str(),
     }
 }

@@ -245,4 +245,94 @@ mod tests {
             assert_eq!(after_request(ended, true), in_doubt, "{ended:?}");
         }
     }
+
+    fn failed(kind: ErrorKind, status: impl Into<Option<u16>>, message: Option<&str>) -> Error {
+        let error = Error::new(kind, Verdict::NotApplied, "it failed");
+        let error = status.into().map_or(error.clone(), |status| error.with_status(status));
+        message.map_or(error.clone(), |message| error.with_message(message))
+    }
+
+    #[test]
+    fn an_update_that_may_have_been_applied_ends_unclear_whatever_the_response() {
+        for status in [200, 302, 404, 413, 429, 499, 503] {
+            let error = Error::new(ErrorKind::Server, Verdict::Unknown, "it failed").with_status(status);
+            for error in [error.clone(), error.with_message("Busy.")] {
+                assert_eq!(Ended::of(&error, Request::Update), Ended::Unclear, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_didits_words_decide_about_a_row_the_credentials_or_credits() {
+        use ErrorKind::{Authentication, Forbidden, NotFound, Rejected};
+        for (kind, status, update, read) in [
+            (Rejected, 400, Ended::SessionRefused, Ended::NotApplied),
+            (
+                Authentication,
+                401,
+                Ended::CredentialsRefused,
+                Ended::CredentialsRefused,
+            ),
+            (Forbidden, 402, Ended::NotPermitted, Ended::NotPermitted),
+            (Forbidden, 403, Ended::NotPermitted, Ended::NotPermitted),
+            (NotFound, 404, Ended::SessionRefused, Ended::SessionRefused),
+            (Rejected, 407, Ended::NotApplied, Ended::NotApplied),
+            (Rejected, 409, Ended::SessionRefused, Ended::NotApplied),
+            (Rejected, 422, Ended::SessionRefused, Ended::NotApplied),
+        ] {
+            let of = |message, request| Ended::of(&failed(kind, status, message), request);
+            assert_eq!(of(Some("No."), Request::Update), update, "{status}");
+            assert_eq!(of(Some("No."), Request::Read), read, "{status}");
+            // A gateway's page.
+            assert_eq!(of(None, Request::Update), Ended::NotApplied, "{status}");
+            assert_eq!(of(None, Request::Read), Ended::NotApplied, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_413_refuses_the_update_whoever_says_so() {
+        for message in [None, Some("Too large.")] {
+            let error = failed(ErrorKind::Rejected, 413, message);
+            assert_eq!(Ended::of(&error, Request::Update), Ended::SessionRefused);
+            assert_eq!(Ended::of(&error, Request::Read), Ended::NotApplied);
+        }
+    }
+
+    #[test]
+    fn a_429_limits_the_rate_whoever_says_so() {
+        for message in [None, Some("Slow down.")] {
+            let error = failed(ErrorKind::RateLimited, 429, message);
+            for request in [Request::Update, Request::Read] {
+                assert_eq!(Ended::of(&error, request), Ended::RateLimited);
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_network_error_that_no_retry_can_help_is_a_refused_connection() {
+        for request in [Request::Update, Request::Read] {
+            let of = |error: Error| Ended::of(&error, request);
+            let network = failed(ErrorKind::Network, None, None);
+            assert_eq!(of(network.clone().with_retryable(false)), Ended::ConnectionRefused);
+            assert_eq!(of(network), Ended::NotApplied);
+            // Of a gateway.
+            assert_eq!(
+                of(failed(ErrorKind::Network, 403, None).with_retryable(false)),
+                Ended::NotApplied
+            );
+            assert_eq!(
+                of(failed(ErrorKind::Timeout, None, None).with_retryable(false)),
+                Ended::NotApplied
+            );
+            assert_eq!(of(failed(ErrorKind::UnexpectedResponse, 301, None)), Ended::NotApplied);
+        }
+    }
+
+    #[test]
+    fn a_response_that_a_retry_can_help_decides_nothing() {
+        let too_early = failed(ErrorKind::Rejected, 425, Some("Too early.")).with_retryable(true);
+        assert_eq!(Ended::of(&too_early, Request::Update), Ended::NotApplied);
+        let read = failed(ErrorKind::Server, 503, Some("Busy."));
+        assert_eq!(Ended::of(&read, Request::Read), Ended::NotApplied);
+    }
 }

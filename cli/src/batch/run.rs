@@ -12,7 +12,7 @@ use didit::{Client, Error, SessionStatus};
 use super::input::Input;
 use super::journal::Journal;
 use super::progress::Progress;
-use super::reasons::{Reasons, whole_text};
+use super::reasons::Reasons;
 use super::report::{Report, Summary};
 use super::result::{Details, ResultLine, RowResult};
 use super::rules::{Ended, Request};
@@ -283,9 +283,7 @@ impl<'a> Run<'a> {
             let _ = sender.send(Message::Note(note));
         }
         if let Some(stop) = state.scheduler.stopped() {
-            state
-                .stopped
-                .get_or_insert_with(|| reason_to_stop(stop, error, request));
+            state.stopped.get_or_insert_with(|| reason_to_stop(stop, error));
         }
         if ended == Ended::Unclear {
             state.reasons.in_doubt(row, error);
@@ -294,7 +292,7 @@ impl<'a> Run<'a> {
             Step::Update | Step::Wait => {}
             // This run may retry the row, so it is not reported yet.
             Step::NotApplied => {
-                let details = state.reasons.not_applied(row, error, request);
+                let details = state.reasons.not_applied(row, error);
                 self.record(&mut state, row, RowResult::NotApplied, details);
             }
             Step::Report(result) => {
@@ -330,11 +328,11 @@ impl State {
 }
 
 /// Returns why a request stopped the run, and when to resume it.
-fn reason_to_stop(stop: Stop, error: &Error, request: Request) -> String {
+fn reason_to_stop(stop: Stop, error: &Error) -> String {
     let summary = error.summary();
     match stop {
         Stop::Outage => format!("requests keep failing: {summary}; resume later"),
         Stop::LongPause(pause) => format!("{summary}; resume in {} or later, as the server asks", in_words(pause)),
-        Stop::Credentials | Stop::Connection | Stop::Journal | Stop::Signal => whole_text(error, request),
+        Stop::Credentials | Stop::Connection | Stop::Journal | Stop::Signal => error.to_string(),
     }
 }
