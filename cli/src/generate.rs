@@ -7,7 +7,8 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::args::Args;
-use crate::terminal::{Exit, print_all};
+use crate::exit::Exit;
+use crate::terminal::print_all;
 
 pub fn completions(shell: Shell) -> Exit {
     let mut script = Vec::new();

@@ -4,8 +4,10 @@ use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, S
 use serde_json::{Value, json};
 
 use crate::args::{Output, Update};
+use crate::client;
+use crate::exit::Exit;
 use crate::signals;
-use crate::terminal::{Exit, add_reason, escaped, print, print_all, say, system_message};
+use crate::terminal::{add_reason, escaped, print, print_all, say, system_message};
 
 pub fn update(options: &Update, output: Output) -> Exit {
     let (id, status) = (&options.id, options.status);
@@ -26,7 +28,7 @@ pub fn update(options: &Update, output: Output) -> Exit {
         Ensured::LeftAlone(status) => {
             object["status"] = status.to_string().into();
             say(&text);
-            ("left_alone", Exit::NotDone)
+            ("left_alone", Exit::LeftAlone)
         }
         Ensured::Already => ("already", Exit::Done),
         _ => ("applied", Exit::Done),
@@ -48,11 +50,11 @@ fn set(options: &Update) -> didit::Result<(Ensured, String)> {
     let [comment, email, language] = [&options.comment, &options.email, &options.email_language].map(Option::as_deref);
     let update = status_update(status, nodes, comment, email, language);
     let applied = format!("{id} is {status} now");
-    let client = Client::from_env()?;
+    let client = client::from_env()?;
     let doubt = format!("interrupted while setting session {id} to {status}; it may have been applied");
     let advice = format!("check the session's status (`didit status {id}`) before you retry");
     signals::report_interruption(move || say(&format!("{doubt}; {advice}")));
-    if options.ensure {
+    if options.ensure || options.unless_decided {
         let may_replace = |found: &SessionStatus| !options.unless_decided || !found.is_decided();
         let ensured = client.ensure_status_if(id, &update, may_replace)?;
         let text = match &ensured {
@@ -106,14 +108,14 @@ fn message(error: &Error, id: &SessionId) -> String {
 }
 
 pub fn status(id: &SessionId, output: Output) -> Exit {
-    let found = Client::from_env().and_then(|client| client.session(id));
-    let mut object = json!({"session_id": id, "status": null});
+    let found = client::from_env().and_then(|client| client.session(id));
+    let mut object = json!({"session_id": id});
     match found {
         Ok(session) => {
-            let status = session.status.to_string();
-            object["status"] = status.as_str().into();
-            object["result"] = "read".into();
-            print_all(&line(&object, &escaped(&status), output))
+            // The server may have invented the status.
+            let status = escaped(session.status.as_str());
+            (object["status"], object["result"]) = (status.as_ref().into(), "read".into());
+            print_all(&line(&object, &status, output))
         }
         Err(error) => {
             let refused = Exit::of(&error) == Exit::Refused;
@@ -129,10 +131,13 @@ pub fn auth(output: Output) -> Exit {
         let host = client.base_url().split('/').nth(2).unwrap_or_default();
         let (version, id) = (client.api_version(), client.client_id());
         let what = id.map_or("the API key".into(), |id| format!("client id {id}"));
-        let object = json!({"result": "accepted", "host": host, "api_version": version, "client_id": id});
+        let mut object = json!({"result": "accepted", "host": host, "api_version": version});
+        if let Some(id) = id {
+            object["client_id"] = id.into();
+        }
         Ok((object, format!("Didit accepts {what} at {host} (API {version})")))
     };
-    match Client::from_env().and_then(accepted) {
+    match client::from_env().and_then(accepted) {
         Ok(_) if output.quiet && !output.json => Exit::Done,
         Ok((object, text)) => print_all(&line(&object, &escaped(&text), output)),
         Err(error) => {

@@ -1,52 +1,18 @@
-//! What the command prints, and its exit status.
+//! What the command prints.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::panic;
-use std::process::{self, ExitCode};
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use didit::{Error, ErrorKind, Verdict};
+use didit::Error;
 use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::Value;
 
-/// The exit status of the command.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Exit {
-    Done = 0,
-    RowsRefused = 1,
-    Usage = 2,
-    Credentials = 3,
-    Refused = 4,
-    Unknown = 5,
-    NotDone = 6,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit as u8)
-    }
-}
-
-impl Exit {
-    /// Returns the exit status for an error. Only Didit's own answers lead to 3 and 4: answers in which the library found an
-    /// error message. Any other answer, such as a gateway's page or a proxy's refusal, means nothing for the credentials or the
-    /// session.
-    pub fn of(error: &Error) -> Exit {
-        let by_didit = error.message().is_some() && error.status() != Some(407);
-        match error.kind() {
-            _ if error.verdict() == Verdict::Unknown => Exit::Unknown,
-            ErrorKind::Config | ErrorKind::InvalidInput => Exit::Usage,
-            ErrorKind::Authentication if by_didit => Exit::Credentials,
-            ErrorKind::Forbidden | ErrorKind::NotFound | ErrorKind::Rejected if by_didit => Exit::Refused,
-            // It is about the size of the request, whoever sends it.
-            ErrorKind::Rejected if error.status() == Some(413) => Exit::Refused,
-            _ => Exit::NotDone,
-        }
-    }
-}
+use crate::exit::Exit;
 
 /// Whether the last line of the terminal is a progress bar. The bar is redrawn soon after other lines.
 pub static BAR_IS_SHOWN: AtomicBool = AtomicBool::new(false);
@@ -143,13 +109,18 @@ pub fn help_or_mistake(error: &clap::Error) -> Exit {
     print_all(&error.to_string())
 }
 
-/// Adds the reason of a failure to its JSON object. The keys are always present.
+/// Adds the reason of a failure to its JSON object, and what the response contained.
 pub fn add_reason(object: &mut Value, error: &Error, reason: &str) {
     object["reason"] = reason.into();
-    object["status_code"] = error.status().into();
-    object["code"] = error.code().into();
-    object["request_id"] = error.request_id().into();
-    object["retry_after"] = error.retry_after().map(|wait| wait.as_secs_f64()).into();
+    let mut add = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            object[key] = value;
+        }
+    };
+    add("status_code", error.status().map(Into::into));
+    add("code", error.code().map(Into::into));
+    add("request_id", error.request_id().map(Into::into));
+    add("retry_after", error.retry_after().map(|wait| wait.as_secs_f64().into()));
 }
 
 /// Makes a panic report that the outcome is unknown, because an update may have been sent. The report contains only the place

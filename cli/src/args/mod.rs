@@ -12,6 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use didit::{NewStatus, Node, SessionId};
 
+use crate::exit;
 use values::{seconds, whole};
 
 const ENVIRONMENT: &str = "\
@@ -39,26 +40,6 @@ Environment:
                                         format, instead of the default ones
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY,   an HTTP proxy and its exceptions
   NO_PROXY";
-
-const EXIT_STATUS: &str = "\
-Exit status:
-  0  done
-  2  invalid command line, configuration or input; nothing was sent
-  3  Didit refused the credentials
-  4  Didit refused the request
-  5  unknown: check the session's status before you retry
-  6  not done, nothing was changed; the message says whether a retry can help";
-
-const BATCH_EXIT_STATUS: &str = "\
-Exit status:
-  0  every row is applied or already set
-  1  some rows were refused
-  2  invalid command line, configuration or input; nothing was sent
-  3  Didit refused the credentials
-  5  some rows are unknown
-  6  some rows were not applied; the same command resumes
-  130  interrupted a second time; the same command resumes
-  If several apply, the first of 3, 5, 6, 1 is used.";
 
 const BATCH: &str = "\
 FILE is CSV with a header line, or NDJSON with the same names. Commas,
@@ -123,7 +104,7 @@ Examples:
     arg_required_else_help = true,
     subcommand_value_name = "COMMAND"
 )]
-#[command(after_help = format!("{ENVIRONMENT}\n\n{EXIT_STATUS}\n  A batch has others: see 'didit batch --help'.\n\n{EXAMPLES}"))]
+#[command(after_help = format!("{ENVIRONMENT}\n\n{}\n  A batch has others: see 'didit batch --help'.\n\n{EXAMPLES}", exit::of_update()))]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -134,11 +115,11 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Approve, decline or resubmit one session
-    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}\n\n{UPDATE_EXAMPLES}"))]
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{}\n\n{UPDATE_EXAMPLES}", exit::of_update()))]
     Update(Update),
 
     /// Print the status of one session
-    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}\n\n{STATUS_EXAMPLE}"))]
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{}\n\n{STATUS_EXAMPLE}", exit::of_status_and_auth()))]
     Status {
         /// The session to read
         #[arg(value_name = "SESSION_ID")]
@@ -146,11 +127,11 @@ pub enum Command {
     },
 
     /// Approve, decline or resubmit many sessions from a CSV or NDJSON file
-    #[command(after_help = format!("{BATCH}\n\n{SEE_ENVIRONMENT}\n\n{BATCH_EXIT_STATUS}\n\n{BATCH_EXAMPLES}"))]
+    #[command(after_help = format!("{BATCH}\n\n{SEE_ENVIRONMENT}\n\n{}\n\n{BATCH_EXAMPLES}", exit::of_batch()))]
     Batch(Batch),
 
     /// Check that Didit accepts the credentials, without changing anything
-    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{EXIT_STATUS}\n\n{AUTH_EXAMPLE}"))]
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{}\n\n{AUTH_EXAMPLE}", exit::of_status_and_auth()))]
     Auth,
 
     /// Run a command or a shell against a local mock of Didit
@@ -221,8 +202,8 @@ pub struct Update {
     #[arg(long)]
     pub ensure: bool,
 
-    /// With --ensure, do not change a session that is already Approved, Declined or Resubmitted (exit status 6)
-    #[arg(long, requires = "ensure")]
+    /// Read the session first, and do not change one that is already Approved, Declined or Resubmitted (exit status 1); implies --ensure
+    #[arg(long)]
     pub unless_decided: bool,
 }
 

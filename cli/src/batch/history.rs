@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -139,21 +140,23 @@ impl History {
         }
     }
 
-    /// Reads the last result of each row for which `is_wanted` returns true.
+    /// Reads from the journal the last result of each row for which `is_wanted` returns true.
     ///
     /// # Errors
     /// Says why the journal cannot be read.
     pub fn results(
         &self,
-        mut file: &File,
+        path: &Path,
         is_wanted: impl Fn(RowResult) -> bool,
         add: &mut dyn FnMut(ResultLine),
     ) -> Result<(), String> {
         let is_wanted = |(last, _): &&(LastEntry, u64)| matches!(last, LastEntry::Result(result) if is_wanted(*result));
         let mut places: Vec<u64> = self.rows.iter().filter(is_wanted).map(|(_, place)| *place).collect();
         places.sort_unstable();
-        file.rewind().map_err(unusable)?;
-        let mut reader = BufReader::new(file);
+        if places.is_empty() {
+            return Ok(());
+        }
+        let mut reader = BufReader::new(File::open(path).map_err(unusable)?);
         let mut at = 0;
         for place in places {
             let mut bytes = Vec::new();

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::history::History;
+use super::rejection::Rejection;
 use super::result::now;
+use crate::exit::Exit;
 use crate::terminal::system_message;
 
 /// The first line of a journal: what it belongs to.
@@ -43,9 +45,10 @@ pub struct Journal {
 ///
 /// # Errors
 /// Says why the journal cannot be used.
-pub fn open(path: &Path) -> Result<File, String> {
+pub fn open(path: &Path) -> Result<File, Rejection> {
     if path.metadata().is_ok_and(|found| !found.is_file()) {
-        return Err("a journal must be a regular file; nothing was sent; choose another file with --journal".into());
+        let problem = "a journal must be a regular file; nothing was sent; choose another file with --journal";
+        return Err(problem.to_owned().into());
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -56,18 +59,19 @@ pub fn open(path: &Path) -> Result<File, String> {
     std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 1);
     let file = options.open(path).map_err(|error| match error.raw_os_error() {
         // ERROR_SHARING_VIOLATION.
-        Some(32) if cfg!(windows) => IN_USE.into(),
-        _ => unusable(error),
+        Some(32) if cfg!(windows) => in_use(),
+        _ => unusable(error).into(),
     })?;
     #[cfg(not(windows))]
     fs4::FileExt::try_lock(&file).map_err(|error| match error {
-        fs4::TryLockError::WouldBlock => IN_USE.into(),
-        fs4::TryLockError::Error(error) => without_locks(&error),
+        fs4::TryLockError::WouldBlock => in_use(),
+        fs4::TryLockError::Error(error) => without_locks(&error).into(),
     })?;
     match is_at(&file, path) {
         true => Ok(file),
         false => {
-            Err("this journal was replaced while it was opened; nothing was sent; run the same command again".into())
+            let problem = "this journal was replaced while it was opened; nothing was sent; run the same command again";
+            Err(Rejection::new(Exit::NotDone, vec![problem.into()]))
         }
     }
 }
@@ -176,7 +180,11 @@ fn write(file: &mut Result<File, String>, what: impl Fn(&File) -> io::Result<()>
     file.as_ref().map(drop).map_err(String::clone)
 }
 
-const IN_USE: &str = "another run is using this journal; nothing was sent; wait until that run has ended";
+fn in_use() -> Rejection {
+    let problem = "another run is using this journal; nothing was sent; wait until that run has ended";
+    Rejection::new(Exit::InUse, vec![problem.into()])
+}
+
 const REPLACED: &str = "the journal was replaced or removed during the run; put the old file back before you run again, \
                         otherwise rows may be sent twice";
 

@@ -1,5 +1,6 @@
 //! `didit batch`: checks the whole input, then sends its rows in the order that the scheduler decides.
 
+mod dry_run;
 mod history;
 mod input;
 mod journal;
@@ -7,6 +8,7 @@ mod outage;
 mod pace;
 mod progress;
 mod reasons;
+mod rejection;
 mod report;
 mod result;
 mod rules;
@@ -16,19 +18,21 @@ mod scheduler;
 mod simulation;
 
 use std::env;
-use std::path::Path;
 use std::time::Duration;
 
-use didit::{ApiVersion, Client, ClientBuilder, Credentials, NewStatus, RetryPolicy, StatusUpdate};
+use didit::{ApiVersion, Client, Credentials, RetryPolicy, StatusUpdate};
 
 use crate::args::{Batch, Format, Output, Retry, sandbox};
-use crate::terminal::{Exit, counted, print_all, say, system_message};
+use crate::client;
+use crate::exit::Exit;
+use crate::terminal::{counted, say, system_message};
 use history::{History, LastEntry};
 use input::Input;
 use journal::{Header, Journal, VERSION};
 use reasons::Reasons;
-use report::{Counts, Report, Summary};
-use result::{Details, ResultLine, RowResult};
+use rejection::Rejection;
+use report::{Counts, Report};
+use result::RowResult;
 use run::Run;
 use scheduler::{Scheduler, Settings};
 
@@ -36,128 +40,56 @@ use scheduler::{Scheduler, Settings};
 const MAX_SHOWN: usize = 20;
 
 pub fn run(options: &Batch, output: Output) -> Exit {
-    let client = match client(options) {
-        Ok(client) => client,
-        Err(error) => {
-            say(&error.to_string());
-            return Exit::of(&error);
-        }
-    };
+    try_run(options, output).unwrap_or_else(|rejection| rejection.print(output))
+}
+
+/// Runs a batch, or a dry run.
+///
+/// # Errors
+/// Says why nothing was sent: the configuration, the input or the journal cannot be used.
+fn try_run(options: &Batch, output: Output) -> Result<Exit, Rejection> {
+    let client = client(options)?;
     let name = match &options.file {
         Some(file) => file.display().to_string(),
         None => "standard input".into(),
     };
-    let Some(input) = read(options, &client, &name) else {
-        return Exit::Usage;
-    };
-    run_checked(options, &client, &input, &name, output).unwrap_or_else(|problem| {
-        let journal = options.journal.as_deref().unwrap_or(Path::new(""));
-        say(&format!("{}: {problem}", journal.display()));
-        Exit::Usage
-    })
-}
-
-fn client(options: &Batch) -> didit::Result<Client> {
-    let mut builder = ClientBuilder::from_env()?;
-    if options.dry_run && builder.clone().build().is_err() {
-        // A dry run sends nothing, so any credentials work.
-        builder = builder.credentials(Credentials::api_key("none"));
-    }
-    if env::var_os("DIDIT_DEADLINE").is_none_or(|seconds| seconds.is_empty()) {
-        builder = builder.deadline(Duration::MAX);
-    }
-    // The scheduler retries requests itself: at the pace of all workers, and with an intent in the journal for each attempt.
-    builder.retry(RetryPolicy::none()).build()
-}
-
-/// Returns the input if every row is valid. Otherwise prints the problems.
-fn read(options: &Batch, client: &Client, name: &str) -> Option<Input> {
-    let mut problems = 0;
-    let mut complain = |problem: String| {
-        problems += 1;
-        if problems <= MAX_SHOWN {
-            say(&format!("{name}: {problem}"));
-        }
-    };
-    let text = input::read(options.file.as_deref());
-    let text = text.map_err(|problem| say(&format!("{name}: {problem}"))).ok()?;
-    let check = |update: &StatusUpdate| client.check(update).map_err(|error| error.to_string());
-    let ignore = options.ignore_unknown_columns;
-    let input = Input::parse(text, options.format, ignore, check, &mut complain);
-    let input = input.map_err(&mut complain).ok();
-    if problems > MAX_SHOWN {
-        say(&format!("{name}: and {} more", problems - MAX_SHOWN));
-    }
-    if problems > 0 {
-        let problems = counted(problems, "problem");
-        say(&(problems + "; nothing was sent; correct the input and run again"));
-        return None;
-    }
-    let input = input?;
-    if input.len() == 0 {
-        say(&format!("{name} has no rows; nothing was sent"));
-        return None;
-    }
-    let ignored = &input.ignored;
-    if !ignored.is_empty() {
-        let what = match (options.format, ignored.len()) {
-            (Format::Csv, 1) => "column",
-            (Format::Csv, _) => "columns",
-            (Format::Ndjson, 1) => "field",
-            (Format::Ndjson, _) => "fields",
-        };
-        say(&format!("{name}: ignoring the {what} {}", ignored.join(", ")));
-    }
-    Some(input)
-}
-
-/// Runs a batch, or a dry run, of a valid input.
-///
-/// # Errors
-/// Says why the journal cannot be used.
-fn run_checked(options: &Batch, client: &Client, input: &Input, name: &str, output: Output) -> Result<Exit, String> {
+    let input = read(options, &client, &name)?;
     let header = Header {
         didit_journal: VERSION,
         input: format!("{:016x}", input.fingerprint()),
         host: host(client.base_url()),
         rows: input.len(),
     };
-    let file = match &options.journal {
-        Some(path) if options.dry_run => journal::open_to_read(path)?,
-        Some(path) => Some(journal::open(path)?),
-        None => None,
-    };
-    let history = match &file {
-        Some(file) => History::read(file, &header, input, name)?,
-        None => History::empty(input),
-    };
-    let (retry_unknown, retry_refused) = (
-        options.retry.contains(&Retry::Unknown),
-        options.retry.contains(&Retry::Refused),
-    );
-    // As if never sent.
+    let (journal, history) = open_journal(options, &header, &input, &name)?;
+
+    let [retry_unknown, retry_refused] = [Retry::Unknown, Retry::Refused].map(|which| options.retry.contains(&which));
+    // With `--retry refused`, a refused row is as if never sent.
     let is_done = |result: RowResult| result.is_final() && !(retry_refused && result == RowResult::Refused);
-    let mut counts = Counts::default();
-    for (last, _) in &history.rows {
+    let (mut done, mut left) = (Counts::default(), Vec::new());
+    for (row, (last, _)) in history.rows.iter().enumerate() {
         match last {
-            LastEntry::Result(result) if is_done(*result) => counts.add(*result),
-            _ => {}
+            LastEntry::Result(result) if is_done(*result) => done.add(*result),
+            _ => left.push(row),
         }
     }
-    let mut report = Report::new(output, counts);
+    let mut report = Report::new(output, done);
     let is_shown = |result| match result {
         _ if !is_done(result) => false,
         RowResult::Refused | RowResult::LeftAlone => output.json || !options.dry_run,
         _ => output.json,
     };
-    if let Some(file) = &file {
-        history.results(file, is_shown, &mut |line| report.show(&line))?;
+    if let Some(path) = &options.journal {
+        let results = history.results(path, is_shown, &mut |line| report.show(&line));
+        results.map_err(|problem| Rejection::from(problem).about(path))?;
     }
-    report.show_duplicates(input);
-    let (Some(file), Some(path), false) = (file, &options.journal, options.dry_run) else {
-        return Ok(end_dry_run(input, &history, is_done, report, output.json));
+    report.show_duplicates(&input);
+
+    let Some(journal) = journal else {
+        return Ok(match output.json {
+            true => dry_run::print_json(&input, &history, &left, report),
+            false => dry_run::print_text(&input, &history, &left, done),
+        });
     };
-    let journal = Journal::resume(file, path, &header, &history)?;
     let settings = Settings {
         updates: options.rate,
         reads: match client.api_version() {
@@ -173,15 +105,97 @@ fn run_checked(options: &Batch, client: &Client, input: &Input, name: &str, outp
     };
     let scheduler = Scheduler::new(&settings, &history.rows, |row| input.status(row));
     let reasons = Reasons::new(history.causes);
-    drop(history.rows);
-    match Run::new(client, input, &journal, scheduler, reasons) {
+    // They would take 24 bytes for each row.
+    drop((history.rows, left));
+    match Run::new(&client, &input, &journal, scheduler, reasons) {
         Ok(run) => Ok(run.go(options.jobs, output, report)),
         Err(error) => {
             let reason = system_message(&error);
-            say(&format!("cannot handle signals: {reason}; nothing was sent"));
-            Ok(Exit::NotDone)
+            let line = format!("cannot handle signals: {reason}; nothing was sent");
+            Err(Rejection::new(Exit::NotDone, vec![line]))
         }
     }
+}
+
+fn client(options: &Batch) -> didit::Result<Client> {
+    let mut builder = client::builder_from_env()?;
+    if options.dry_run && builder.clone().build().is_err() {
+        // A dry run sends nothing, so any credentials work.
+        builder = builder.credentials(Credentials::api_key("none"));
+    }
+    if env::var_os("DIDIT_DEADLINE").is_none_or(|seconds| seconds.is_empty()) {
+        builder = builder.deadline(Duration::MAX);
+    }
+    // The scheduler retries requests itself: at the pace of all workers, and with an intent in the journal for each attempt.
+    builder.retry(RetryPolicy::none()).build()
+}
+
+/// Reads the input, which must have rows and no invalid one.
+///
+/// # Errors
+/// Says what is wrong with it.
+fn read(options: &Batch, client: &Client, name: &str) -> Result<Input, Rejection> {
+    let about_input = |problem: String| format!("{name}: {problem}");
+    let mut problems = Vec::new();
+    let text = input::read(options.file.as_deref()).map_err(about_input)?;
+    let check = |update: &StatusUpdate| client.check(update).map_err(|error| error.to_string());
+    let ignore = options.ignore_unknown_columns;
+    let input = Input::parse(text, options.format, ignore, check, &mut |problem| {
+        problems.push(problem)
+    });
+    let input = input.map_err(|problem| problems.push(problem)).ok();
+    let Some(input) = input.filter(|_| problems.is_empty()) else {
+        let count = counted(problems.len(), "problem");
+        let mut lines: Vec<String> = problems.iter().take(MAX_SHOWN).cloned().map(about_input).collect();
+        if problems.len() > MAX_SHOWN {
+            lines.push(about_input(format!("and {} more", problems.len() - MAX_SHOWN)));
+        }
+        lines.push(format!("{count}; nothing was sent; correct the input and run again"));
+        return Err(Rejection::new(Exit::Usage, lines));
+    };
+    if input.len() == 0 {
+        return Err(format!("{name} has no rows; nothing was sent").into());
+    }
+    let ignored = &input.ignored;
+    if !ignored.is_empty() {
+        let what = match (options.format, ignored.len()) {
+            (Format::Csv, 1) => "column",
+            (Format::Csv, _) => "columns",
+            (Format::Ndjson, 1) => "field",
+            (Format::Ndjson, _) => "fields",
+        };
+        say(&format!("{name}: ignoring the {what} {}", ignored.join(", ")));
+    }
+    Ok(input)
+}
+
+/// Opens the journal, unless this is a dry run, and reads what earlier runs wrote to it.
+///
+/// # Errors
+/// Says why the journal cannot be used.
+fn open_journal(
+    options: &Batch,
+    header: &Header,
+    input: &Input,
+    name: &str,
+) -> Result<(Option<Journal>, History), Rejection> {
+    let Some(path) = &options.journal else {
+        return Ok((None, History::empty(input)));
+    };
+    let open = || -> Result<(Option<Journal>, History), Rejection> {
+        if options.dry_run {
+            let history = match journal::open_to_read(path)? {
+                Some(file) => History::read(&file, header, input, name)?,
+                None => History::empty(input),
+            };
+            return Ok((None, history));
+        }
+        let file = journal::open(path)?;
+        let history = History::read(&file, header, input, name)?;
+        let journal = Journal::resume(file, path, header, &history)?;
+        Ok((Some(journal), history))
+    };
+    open().map_err(|rejection| rejection.about(path))
 }
 
 /// Returns the host that a journal belongs to. Names ignore case, and every sandbox is the same host.
@@ -194,51 +208,4 @@ fn host(base_url: &str) -> String {
         .find('/')
         .map_or(base_url.len(), |place| start + place);
     base_url[..end].to_ascii_lowercase() + &base_url[end..]
-}
-
-/// Ends a dry run: prints what a run would do.
-fn end_dry_run(
-    input: &Input,
-    history: &History,
-    is_done: impl Fn(RowResult) -> bool,
-    mut report: Report,
-    json: bool,
-) -> Exit {
-    let mut summary = Summary::new(report.counts);
-    (summary.duplicates, summary.exit) = (input.duplicates.len(), Exit::Done);
-    let is_left = |row: &usize| !matches!(history.rows[*row].0, LastEntry::Result(result) if is_done(result));
-    let left: Vec<usize> = (0..input.len()).filter(is_left).collect();
-    if json {
-        report.counts = Counts::default();
-        for row in left {
-            let result = match history.rows[row].0.is_in_doubt() {
-                true => RowResult::Unknown,
-                false => RowResult::NotApplied,
-            };
-            let details = Details::reason("a dry run sends nothing");
-            report.add(&ResultLine::new(input, row, result, details));
-        }
-        summary.counts = report.counts;
-        report.show_summary(&summary.to_json());
-        return if report.print() { Exit::Done } else { Exit::NotDone };
-    }
-    let of = |status| (0..input.len()).filter(|row| input.status(*row) == status).count();
-    let [approved, declined, resubmitted] = [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted].map(of);
-    let rows = counted(input.len(), "row");
-    let duplicates = counted(input.duplicates.len(), "duplicate row");
-    let mut text = format!(
-        "the input has {rows}: {approved} to approve, {declined} to decline, {resubmitted} to resubmit; {duplicates} left out; \
-         nothing was sent\n"
-    );
-    if history.has_entries() {
-        summary.counts.unknown = left.iter().filter(|row| history.rows[**row].0.is_in_doubt()).count();
-        summary.counts.not_applied = left.len() - summary.counts.unknown;
-        let verb = if input.len() == 1 { "is" } else { "are" };
-        text += &format!(
-            "the journal says that {} of {rows} {verb} left: {}\n",
-            left.len(),
-            summary.results()
-        );
-    }
-    print_all(&text)
 }

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::input::Input;
 use super::result::{DuplicateLine, ResultLine, RowResult};
 use crate::args::Output;
-use crate::terminal::{Exit, counted, escaped, print, unprintable};
+use crate::exit::Exit;
+use crate::terminal::{counted, escaped, print, unprintable};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Counts {
@@ -36,6 +37,31 @@ impl Counts {
     pub fn reported(&self) -> usize {
         self.applied + self.already + self.left_alone + self.refused + self.unknown
     }
+
+    pub fn rows(&self) -> usize {
+        self.reported() + self.not_applied
+    }
+
+    /// Returns the exit status that the results lead to: the most severe one decides. `lacks_permission` says whether rows are
+    /// left because Didit asks for credits or permissions.
+    pub fn exit(&self, lacks_permission: bool) -> Exit {
+        match (self.unknown, self.not_applied, self.refused + self.left_alone) {
+            (1.., ..) => Exit::Unknown,
+            (_, 1.., _) if lacks_permission => Exit::Refused,
+            (_, 1.., _) => Exit::NotDone,
+            (.., 1..) => Exit::LeftAlone,
+            _ => Exit::Done,
+        }
+    }
+
+    pub fn in_words(&self) -> String {
+        let mut text = format!("{} applied, {} already set, ", self.applied, self.already);
+        if self.left_alone > 0 {
+            text += &format!("{} left alone, ", self.left_alone);
+        }
+        let (refused, unknown, not_applied) = (self.refused, self.unknown, self.not_applied);
+        text + &format!("{refused} refused, {unknown} unknown, {not_applied} not applied")
+    }
 }
 
 /// How a run ended.
@@ -48,78 +74,56 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub fn new(counts: Counts) -> Summary {
-        // The most severe result decides.
-        let exit = match (counts.unknown, counts.not_applied, counts.refused + counts.left_alone) {
-            (1.., ..) => Exit::Unknown,
-            (_, 1.., _) => Exit::NotDone,
-            (.., 1..) => Exit::RowsRefused,
-            _ => Exit::Done,
-        };
-        Summary {
-            counts,
-            duplicates: 0,
-            exit,
-            stopped: None,
+    /// Returns the line of `--json`.
+    pub fn to_line(&self) -> String {
+        let mut summary = json!(self.counts);
+        summary["rows"] = self.counts.rows().into();
+        summary["duplicates"] = self.duplicates.into();
+        summary["exit"] = (self.exit as u8).into();
+        if let Some(why) = &self.stopped {
+            summary["stopped"] = why.as_str().into();
         }
+        format!("{}\n", json!({ "summary": summary }))
     }
 
-    pub fn rows(&self) -> usize {
-        self.counts.reported() + self.counts.not_applied
-    }
-
-    /// Returns how many rows have each result, in words.
-    pub fn results(&self) -> String {
-        let counts = &self.counts;
-        let mut text = format!("{} applied, {} already set, ", counts.applied, counts.already);
-        if counts.left_alone > 0 {
-            text += &format!("{} left alone, ", counts.left_alone);
-        }
-        let (refused, unknown, not_applied) = (counts.refused, counts.unknown, counts.not_applied);
-        text + &format!("{refused} refused, {unknown} unknown, {not_applied} not applied")
-    }
-
-    pub fn to_json(&self) -> Value {
-        let mut object = json!(self.counts);
-        object["exit"] = (self.exit as u8).into();
-        object["stopped"] = self.stopped.as_deref().into();
-        object
-    }
-
-    /// Returns what to do next. `before` is how many rows were done before this run.
-    pub fn advice(&self, before: usize) -> Vec<&'static str> {
-        let (rows, counts) = (self.rows(), &self.counts);
-        let mut advice = Vec::new();
+    /// Returns what to do next, if anything. `done_before` is how many rows were done before this run.
+    pub fn advice(&self, done_before: usize) -> Option<String> {
+        let (rows, counts) = (self.counts.rows(), &self.counts);
+        let mut steps = Vec::new();
         if counts.not_applied > 0 {
-            advice.push("run the same command again to resume with the remaining rows");
-        } else if counts.refused > 0 && counts.unknown == 0 {
-            advice.push("nothing is left to do; --retry refused resends the refused rows");
-        } else if before == rows {
-            advice.push("nothing is left to do");
-        }
-        if counts.refused == rows {
-            advice.push(
-                "every row was refused. If the sessions were not found, these credentials may belong to another application; \
-                 with the right ones, run again with --retry refused",
-            );
+            steps.push(format!("resumes {}", counted(counts.not_applied, "row")));
         }
         if counts.unknown > 0 {
-            advice.push(
-                "run the same command to check the unknown rows again. With --retry unknown it also resends those that still \
-                 differ: look at them first",
-            );
+            steps.push(format!("rechecks {}", counted(counts.unknown, "unknown row")));
         }
-        advice
+        let retry = match counts.unknown {
+            0 => "",
+            _ => "; with --retry unknown, it also resends those that still differ: look at them first",
+        };
+        if !steps.is_empty() {
+            return Some(format!("run the same command again: it {}{retry}", steps.join(" and ")));
+        }
+        let advice = if counts.refused == rows {
+            "every row was refused; if the sessions were not found, these credentials may belong to another application: with the \
+             right ones, run again with --retry refused"
+        } else if counts.refused > 0 {
+            "nothing is left to do; --retry refused resends the refused rows"
+        } else if done_before == rows {
+            "nothing is left to do"
+        } else {
+            return None;
+        };
+        Some(advice.into())
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&counted(self.rows(), "row"))?;
+        f.write_str(&counted(self.counts.rows(), "row"))?;
         if self.duplicates > 0 {
             write!(f, " ({} left out)", counted(self.duplicates, "duplicate"))?;
         }
-        write!(f, ": {}", self.results())
+        write!(f, ": {}", self.counts.in_words())
     }
 }
 
@@ -204,9 +208,9 @@ impl Report {
         }
     }
 
-    pub fn show_summary(&mut self, summary: &Value) {
+    pub fn show_summary(&mut self, summary: &Summary) {
         if self.json {
-            self.push(&json!({ "summary": summary }).to_string());
+            self.push(summary.to_line().trim_end());
         }
     }
 
@@ -233,23 +237,62 @@ impl Report {
 mod tests {
     use super::*;
 
+    fn counts(unknown: usize, not_applied: usize, refused: usize, left_alone: usize) -> Counts {
+        Counts {
+            applied: 3,
+            already: 1,
+            left_alone,
+            refused,
+            unknown,
+            not_applied,
+        }
+    }
+
     #[test]
     fn the_most_severe_result_decides_the_exit_status() {
-        let exit = |unknown, not_applied, refused, left_alone| {
-            let counts = Counts {
-                applied: 3,
-                already: 1,
-                left_alone,
-                refused,
-                unknown,
-                not_applied,
+        for (counts, exit, without_permission) in [
+            (counts(0, 0, 0, 0), Exit::Done, Exit::Done),
+            (counts(0, 0, 2, 0), Exit::LeftAlone, Exit::LeftAlone),
+            (counts(0, 0, 0, 2), Exit::LeftAlone, Exit::LeftAlone),
+            (counts(0, 801, 1, 1), Exit::NotDone, Exit::Refused),
+            (counts(1, 2, 1, 1), Exit::Unknown, Exit::Unknown),
+        ] {
+            assert_eq!(counts.exit(false), exit, "{counts:?}");
+            assert_eq!(counts.exit(true), without_permission, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn one_line_says_what_to_do_next() {
+        let advice = |counts, done_before| {
+            let summary = Summary {
+                counts,
+                duplicates: 0,
+                exit: Exit::Done,
+                stopped: None,
             };
-            Summary::new(counts).exit
+            summary.advice(done_before).unwrap_or_default()
         };
-        assert_eq!(exit(0, 0, 0, 0), Exit::Done);
-        assert_eq!(exit(0, 0, 2, 0), Exit::RowsRefused);
-        assert_eq!(exit(0, 0, 0, 2), Exit::RowsRefused);
-        assert_eq!(exit(0, 801, 1, 1), Exit::NotDone);
-        assert_eq!(exit(1, 2, 1, 1), Exit::Unknown);
+        let resend = "; with --retry unknown, it also resends those that still differ: look at them first";
+        assert_eq!(
+            advice(counts(0, 1, 1, 0), 0),
+            "run the same command again: it resumes 1 row"
+        );
+        assert_eq!(
+            advice(counts(1, 1, 0, 0), 0),
+            format!("run the same command again: it resumes 1 row and rechecks 1 unknown row{resend}")
+        );
+        assert_eq!(
+            advice(counts(2, 0, 3, 0), 0),
+            format!("run the same command again: it rechecks 2 unknown rows{resend}")
+        );
+        assert!(advice(counts(0, 0, 2, 0), 0).ends_with("--retry refused resends the refused rows"));
+        assert_eq!(advice(counts(0, 0, 0, 1), 5), "nothing is left to do");
+        assert_eq!(advice(counts(0, 0, 0, 0), 0), "");
+        let refused = Counts {
+            refused: 2,
+            ..Counts::default()
+        };
+        assert!(advice(refused, 0).starts_with("every row was refused; "));
     }
 }

@@ -18,8 +18,9 @@ use super::result::{Details, ResultLine, RowResult};
 use super::rules::{Ended, Request};
 use super::scheduler::{Left, Scheduler, Step, Stop, Task};
 use crate::args::Output;
+use crate::exit::Exit;
 use crate::signals;
-use crate::terminal::{Exit, counted, in_words, say};
+use crate::terminal::{counted, in_words, say};
 
 pub struct Run<'a> {
     client: &'a Client,
@@ -36,6 +37,8 @@ struct State {
     reasons: Reasons,
     /// Why the run stopped early, and what to do.
     stopped: Option<String>,
+    /// Whether rows are left because Didit asks for credits or permissions.
+    lacks_permission: bool,
 }
 
 /// Output of a worker. The main thread prints it, so that a slow reader of the output delays no request.
@@ -56,6 +59,7 @@ impl<'a> Run<'a> {
             scheduler,
             reasons,
             stopped: None,
+            lacks_permission: false,
         };
         Ok(Run {
             client,
@@ -69,8 +73,8 @@ impl<'a> Run<'a> {
     }
 
     pub fn go(&self, jobs: u32, output: Output, mut report: Report) -> Exit {
-        let before = report.counts.reported();
-        let mut progress = Progress::new(self.input.len(), before, output.quiet);
+        let done_before = report.counts.reported();
+        let mut progress = Progress::new(self.input.len(), done_before, output.quiet);
         let (sender, messages) = channel();
         thread::scope(|scope| {
             // If the system has no more threads, the existing ones do all the work.
@@ -86,7 +90,7 @@ impl<'a> Run<'a> {
             self.print_messages(&messages, &mut progress, &mut report);
         });
         progress.finish();
-        self.end(before, output, report)
+        self.end(done_before, output, report)
     }
 
     /// Prints the output of the workers until the last one has finished.
@@ -132,7 +136,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn end(&self, before: usize, output: Output, mut report: Report) -> Exit {
+    fn end(&self, done_before: usize, output: Output, mut report: Report) -> Exit {
         let mut state = self.state();
         let left: Vec<(usize, Left)> = state.scheduler.left().collect();
         let mut not_reached = Vec::new();
@@ -160,13 +164,16 @@ impl<'a> Run<'a> {
         if let Err(problem) = self.journal.sync() {
             state.stop(Stop::Journal, problem);
         }
-        let mut summary = Summary::new(report.counts);
-        summary.duplicates = self.input.duplicates.len();
-        summary.stopped = state.stopped.clone();
-        if state.scheduler.stopped() == Some(Stop::Credentials) {
-            summary.exit = Exit::Credentials;
-        }
-        report.show_summary(&summary.to_json());
+        let summary = Summary {
+            counts: report.counts,
+            duplicates: self.input.duplicates.len(),
+            exit: match state.scheduler.stopped() {
+                Some(Stop::Credentials) => Exit::Credentials,
+                _ => report.counts.exit(state.lacks_permission),
+            },
+            stopped: state.stopped.clone(),
+        };
+        report.show_summary(&summary);
         report.print();
         if !output.quiet {
             say(&summary.to_string());
@@ -174,8 +181,8 @@ impl<'a> Run<'a> {
         if let Some(why) = &summary.stopped {
             say(&format!("stopped: {why}"));
         }
-        if !output.quiet {
-            summary.advice(before).into_iter().for_each(say);
+        if let Some(advice) = summary.advice(done_before).filter(|_| !output.quiet) {
+            say(&advice);
         }
         summary.exit
     }
@@ -296,6 +303,7 @@ impl<'a> Run<'a> {
                 self.record(&mut state, row, RowResult::NotApplied, details);
             }
             Step::Report(result) => {
+                state.lacks_permission |= ended == Ended::NotPermitted && result == RowResult::NotApplied;
                 let details = state.reasons.failed(row, result, error, request, ended);
                 self.report(&mut state, row, result, details, sender);
             }

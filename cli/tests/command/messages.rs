@@ -142,8 +142,8 @@ fn one_session() -> Rows {
             of(&[&update[..], &["--ensure"]].concat()),
         ),
         ("`--unless-decided`, and the session has another decision", {
-            let args = ["update", &id(0), "declined", "--ensure", "--unless-decided"];
-            printed(&Run::of(&mut sandbox.with_key(&args)).exits(6))
+            let args = ["update", &id(0), "declined", "--unless-decided"];
+            printed(&Run::of(&mut sandbox.with_key(&args)).exits(1))
         }),
         (
             "no response arrives, and the session has the status",

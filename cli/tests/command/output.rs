@@ -11,35 +11,94 @@ use crate::support::{Server, Step, answer};
 use serde_json::json;
 
 #[test]
-fn a_failure_as_json_always_has_the_same_keys() {
-    let reason = ["code", "reason", "request_id", "result", "retry_after", "status_code"];
-    let of = |run: Run, own: &[&str]| {
+fn a_failure_as_json_has_a_reason_and_only_keys_with_a_value() {
+    let of = |run: Run, expected: &[&str]| {
         let objects = run.objects();
         assert_eq!(objects.len(), 1, "{run}");
         let keys: Vec<_> = objects[0].as_object().unwrap().keys().cloned().collect();
-        let mut expected = [own, &reason].concat();
+        let mut expected = [expected, &["reason", "result"]].concat();
         expected.sort_unstable();
         assert_eq!(keys, expected, "{run}");
+        assert!(!run.out.contains("null"), "{run}");
         assert_eq!(objects[0]["reason"], run.line(), "{run}");
     };
     let sandbox = Sandbox::start(&["--rate-limit", "0/600"]);
-    let unconfigured = |args: &[&str]| Run::of(&mut didit(args));
     for (args, own) in [
-        (vec!["status", "abc", "--json"], &["session_id", "status"][..]),
+        (vec!["status", "abc", "--json"], vec!["session_id"]),
         (
             vec!["update", "abc", "approved", "--json"],
-            &["new_status", "session_id"],
+            vec!["new_status", "session_id"],
         ),
+        (vec!["auth", "--json"], vec![]),
     ] {
-        of(unconfigured(&args), own);
-        of(sandbox.run(&args), own);
-        of(Run::of(sandbox.didit(&args).env("DIDIT_CLIENT_SECRET", "wrong")), own);
+        // Without a response, without words, and with both.
+        of(Run::of(&mut didit(&args)), &own);
+        let limited = [&own[..], &["retry_after", "status_code"]].concat();
+        of(sandbox.run(&args), &limited);
+        let refused = [&own[..], &["code", "status_code"]].concat();
+        of(
+            Run::of(sandbox.didit(&args).env("DIDIT_CLIENT_SECRET", "wrong")),
+            &refused,
+        );
     }
-    of(unconfigured(&["auth", "--json"]), &[]);
-    of(
-        Run::of(sandbox.didit(&["auth", "--json"]).env("DIDIT_CLIENT_SECRET", "wrong")),
-        &[],
-    );
+}
+
+#[test]
+fn an_invalid_configuration_or_input_is_one_line_of_json_too() {
+    let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
+    let good = dir.file("good.csv", "session_id,new_status\nabc,Approved\n");
+    let bad = dir.file("bad.csv", "session_id,new_status\nabc,Expired\ndef,Expired\n");
+    let empty = dir.file("empty.csv", "session_id,new_status\n");
+    let outside = |args: &[&str]| {
+        let mut command = sandbox.with_key(args);
+        command
+            .env("IN_DIDIT_SANDBOX", &sandbox.url)
+            .env("DIDIT_BASE_URL", "https://verification.didit.me");
+        Run::of(&mut command)
+    };
+    for run in [
+        Run::of(&mut didit(&["batch", &good, "--json"])),
+        Run::of(&mut sandbox.with_key(&["batch", &bad, "--json"])),
+        Run::of(&mut sandbox.with_key(&["batch", &empty, "--json"])),
+        Run::of(&mut sandbox.with_key(&["batch", &dir.path("missing.csv"), "--json"])),
+        Run::of(&mut sandbox.with_key(&["batch", &good, "--json", "--journal", &dir.path("")])),
+        outside(&["batch", &good, "--json"]),
+    ] {
+        let run = run.exits(2);
+        let said: Vec<&str> = run
+            .err
+            .lines()
+            .map(|line| line.strip_prefix("didit: ").unwrap())
+            .collect();
+        let expected = json!({"summary": {
+            "rows": 0, "applied": 0, "already": 0, "left_alone": 0, "refused": 0, "unknown": 0, "not_applied": 0,
+            "duplicates": 0, "exit": 2, "stopped": said.join("; "),
+        }});
+        assert_eq!(run.objects(), [expected], "{run}");
+    }
+    for args in [
+        &["status", "abc", "--json"][..],
+        &["update", "abc", "approved", "--json"],
+        &["auth", "--json"],
+    ] {
+        for run in [Run::of(&mut didit(args)), outside(args)] {
+            let run = run.exits(2);
+            assert_eq!(run.objects().len(), 1, "{run}");
+            assert_eq!(run.objects()[0]["reason"], run.line(), "{run}");
+        }
+    }
+    assert!(sandbox.log().is_empty());
+}
+
+#[test]
+fn a_status_that_the_server_invents_is_printed_but_cannot_change_the_line() {
+    let server = Server::start(|_| answer(200, &[], r#"{"session_id":"abc","status":"On \u202edloH\u0007"}"#));
+    let status = |more: &[&str]| {
+        let mut command = didit(&[&["status", "abc"], more].concat());
+        Run::of(command.env("DIDIT_API_KEY", "k").env("DIDIT_BASE_URL", server.url())).exits(0)
+    };
+    assert_eq!(status(&[]).out, "On \\u{202e}dloH\\u{7}\n");
+    assert_eq!(status(&["--json"]).objects()[0]["status"], "On \\u{202e}dloH\\u{7}");
 }
 
 #[test]

@@ -68,8 +68,9 @@ fn a_decision_by_someone_else_after_a_kill_is_not_overridden() {
             "{run}"
         );
         assert!(
-            run.err
-                .contains("didit: run the same command to check the unknown rows again. "),
+            run.err.contains(
+                "didit: run the same command again: it rechecks 1 unknown row; with --retry unknown, it also resends "
+            ),
             "{run}"
         );
     }

@@ -49,7 +49,7 @@ fn a_second_run_on_the_same_journal_is_rejected() {
         .spawn()
         .unwrap();
     wait_for(&file, |entry| entry["result"] == "applied");
-    let run = batch(&sandbox, &file, &[]).exits(2);
+    let run = batch(&sandbox, &file, &[]).exits(7);
     assert!(
         run.line().ends_with(
             "rows.csv.journal: another run is using this journal; nothing was sent; wait until that run has ended"
@@ -70,7 +70,7 @@ fn a_journal_of_another_input_or_host_is_rejected_with_both_ways_out() {
         "rows.csv",
         "session_id,new_status\nabc,Approved\nunknown-1,Approved\nforbidden-1,Approved\n",
     );
-    batch(&sandbox, &file, &[]).exits(6);
+    batch(&sandbox, &file, &[]).exits(4);
     let journal = format!("{file}.journal");
     let kept = fs::read_to_string(&journal).unwrap();
     let sent = sandbox.log().len();
@@ -101,7 +101,7 @@ fn a_journal_of_another_input_or_host_is_rejected_with_both_ways_out() {
         "rows.csv",
         "session_id,new_status\nabc,Approved\nunknown-1,Approved\nforbidden-1,Approved\n",
     );
-    batch(&sandbox, &file, &[]).exits(6);
+    batch(&sandbox, &file, &[]).exits(4);
 }
 
 #[test]
@@ -377,7 +377,11 @@ fn a_journal_of_another_version_is_rejected_and_the_message_says_to_keep_it() {
                 .contains("Finish the batch with that version. Keep the journal"),
             "{run}"
         );
-        assert_eq!(run.out, "");
+        let stopped = run
+            .objects()
+            .pop()
+            .map(|mut object| object["summary"]["stopped"].take());
+        assert_eq!(stopped, more.contains(&"--json").then(|| json!(run.line())));
     }
 }
 

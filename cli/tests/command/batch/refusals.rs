@@ -78,7 +78,7 @@ fn after_the_credentials_of_another_application_retry_refused_sends_every_row() 
     for _ in 0..2 {
         let refused = with_key("another", &[]).exits(1);
         assert!(refused.err.contains("3 refused, 0 unknown, 0 not applied"), "{refused}");
-        let advice = "every row was refused. If the sessions were not found, these credentials may belong to another application";
+        let advice = "every row was refused; if the sessions were not found, these credentials may belong to another application";
         assert!(refused.err.contains(advice), "{refused}");
     }
     assert_eq!(server.requests().len(), 3);
@@ -114,14 +114,14 @@ fn a_batch_stops_if_the_account_has_no_permission() {
     let rows: String = (0..50).map(|row| format!("forbidden-{row},Approved\n")).collect();
     let file = dir.file("rows.csv", format!("session_id,new_status\n{rows}"));
     let stop = ["--jobs", "1", "--max-outage", "0"];
-    let run = batch(&sandbox, &file, &stop).exits(6);
+    let run = batch(&sandbox, &file, &stop).exits(4);
     assert!(run.err.contains("0 refused, 0 unknown, 50 not applied"), "{run}");
     assert!(run.err.contains("stopped: requests keep failing: "), "{run}");
     assert_eq!(sandbox.updates().len(), 9);
 
     // Each run makes progress.
     for _ in 0..5 {
-        batch(&sandbox, &file, &stop).exits(6);
+        batch(&sandbox, &file, &stop).exits(4);
     }
     let mut rows: Vec<_> = sandbox
         .updates()
@@ -144,7 +144,7 @@ fn a_row_without_permission_is_left_for_the_next_run_at_any_position() {
         for run in 1..=2 {
             let summary = "21 rows: 20 applied, 0 already set, 0 refused, 0 unknown, 1 not applied\n";
             // The row is not refused, so the next run retries it without `--retry refused`.
-            let left = batch(&sandbox, &file, &["--jobs", "1"]).exits(6);
+            let left = batch(&sandbox, &file, &["--jobs", "1"]).exits(4);
             assert!(left.err.contains(summary), "{left}");
             assert!(left.err.contains("run the same command again"), "{left}");
             assert!(!left.err.contains("stopped"), "{left}");
@@ -240,7 +240,7 @@ fn missing_credits_stop_the_run_and_refuse_no_row() {
         });
         let dir = Directory::new();
         let file = dir.file("rows.csv", csv(200));
-        let stopped = run(&server, &[&file, "--jobs", "1", "--max-outage", "0"]).exits(6);
+        let stopped = run(&server, &[&file, "--jobs", "1", "--max-outage", "0"]).exits(4);
         let summary = "20 applied, 0 already set, 0 refused, 0 unknown, 180 not applied";
         assert!(stopped.err.contains(summary), "{stopped}");
         assert!(stopped.err.contains("stopped: requests keep failing: "), "{stopped}");

@@ -27,7 +27,8 @@ fn every_row_is_applied_once_and_a_second_run_sends_nothing() {
     let objects = again.objects();
     assert_eq!(objects.len(), 21, "{again}");
     let summary = json!({
-        "applied": 20, "already": 0, "left_alone": 0, "refused": 0, "unknown": 0, "not_applied": 0, "exit": 0, "stopped": null,
+        "rows": 20, "applied": 20, "already": 0, "left_alone": 0, "refused": 0, "unknown": 0, "not_applied": 0,
+        "duplicates": 0, "exit": 0,
     });
     assert_eq!(objects[20], json!({"summary": summary}));
     assert_eq!(sandbox.updates().len(), 20);
@@ -104,7 +105,7 @@ fn not_applied_decides_the_exit_status_before_refused() {
     assert!(run.err.contains("1 refused, 0 unknown, 801 not applied\n"), "{run}");
     assert!(
         run.err
-            .ends_with("didit: run the same command again to resume with the remaining rows\n"),
+            .ends_with("didit: run the same command again: it resumes 801 rows\n"),
         "{run}"
     );
 }
