@@ -6,6 +6,7 @@ mod support;
 mod arguments;
 mod auth;
 mod batch;
+mod contract;
 #[cfg(unix)]
 mod examples;
 mod exit;
