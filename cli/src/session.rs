@@ -112,9 +112,11 @@ pub fn status(id: &SessionId, output: Output) -> Exit {
     let mut object = json!({"session_id": id});
     match found {
         Ok(session) => {
-            // The server may have invented the status.
-            let status = escaped(session.status.as_str());
-            (object["status"], object["result"]) = (status.as_ref().into(), "read".into());
+            let status = match &session.status {
+                SessionStatus::Other(invented) => escaped(&client::without_secrets(invented)).into_owned(),
+                known => known.to_string(),
+            };
+            (object["status"], object["result"]) = (status.as_str().into(), "read".into());
             print_all(&line(&object, &status, output))
         }
         Err(error) => {

@@ -1,5 +1,6 @@
 //! Results are printed as text or JSON, and never contain a secret.
 
+use std::fs;
 #[cfg(target_os = "linux")]
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -7,7 +8,7 @@ use std::process::Stdio;
 
 use crate::sandbox::{Run, Sandbox, didit};
 use crate::support::directory::Directory;
-use crate::support::{Server, Step, answer};
+use crate::support::{Server, Step, answer, token};
 use serde_json::json;
 
 #[test]
@@ -99,6 +100,67 @@ fn a_status_that_the_server_invents_is_printed_but_cannot_change_the_line() {
     };
     assert_eq!(status(&[]).out, "On \\u{202e}dloH\\u{7}\n");
     assert_eq!(status(&["--json"]).objects()[0]["status"], "On \\u{202e}dloH\\u{7}");
+}
+
+#[test]
+fn a_status_that_the_server_invents_contains_no_secret_wherever_it_is_printed_or_journaled() {
+    let long_token = "eyJhbGciOiJIUzI1NiJ9.e30.hunter2";
+    let server = Server::start(move |request| match request.is_token_request() {
+        true => token(long_token),
+        false if request.method == "GET" => {
+            let sent = request.header("authorization").or(request.header("x-api-key")).unwrap();
+            answer(
+                200,
+                &[],
+                json!({"session_id": "abc", "status": format!("Held by {sent}")}).to_string(),
+            )
+        }
+        // In doubt.
+        false => vec![Step::Close],
+    });
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", "session_id,new_status,nodes\nabc,Resubmitted,a:OCR\n");
+    let key_file = dir.file("key", "key-hunter2\n");
+    for credentials in [
+        &[("DIDIT_API_KEY", "key-hunter2")][..],
+        &[("DIDIT_API_KEY_FILE", &key_file)],
+        &[
+            ("DIDIT_CLIENT_ID", "me"),
+            ("DIDIT_CLIENT_SECRET", "hunter2"),
+            ("DIDIT_API_VERSION", "v3"),
+        ],
+    ] {
+        let run = |args: &[&str]| {
+            let mut command = didit(args);
+            command.envs(credentials.iter().copied()).env("DIDIT_MAX_RETRIES", "0");
+            Run::of(
+                command
+                    .env("DIDIT_BASE_URL", server.url())
+                    .env("DIDIT_AUTH_URL", server.url()),
+            )
+        };
+        let journal = dir.path("journal");
+        let _ = fs::remove_file(&journal);
+        let update = ["update", "abc", "resubmitted", "--node", "a:OCR", "--ensure", "--json"];
+        for (run, exit) in [
+            (run(&["status", "abc"]), 0),
+            (run(&["status", "abc", "--json"]), 0),
+            (run(&update), 5),
+            (
+                run(&["batch", &file, "--json", "--journal", &journal, "--max-outage", "1"]),
+                5,
+            ),
+        ] {
+            let run = run.exits(exit);
+            assert!(!run.to_string().contains("hunter2"), "{run}");
+        }
+        assert!(run(&["status", "abc"]).out.starts_with("Held by "));
+        let text = fs::read_to_string(&journal).unwrap();
+        assert!(
+            text.contains("the session is now in another status") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
 }
 
 #[test]
