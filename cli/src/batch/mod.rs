@@ -65,13 +65,12 @@ fn try_run(options: &Batch, output: Output) -> Result<Exit, Rejection> {
     let [retry_unknown, retry_refused] = [Retry::Unknown, Retry::Refused].map(|which| options.retry.contains(&which));
     // With `--retry refused`, a refused row is as if never sent.
     let is_done = |result: RowResult| result.is_final() && !(retry_refused && result == RowResult::Refused);
-    let (mut done, mut left) = (Counts::default(), Vec::new());
-    for (row, (last, _)) in history.rows.iter().enumerate() {
-        match last {
-            LastEntry::Result(result) if is_done(*result) => done.add(*result),
-            _ => left.push(row),
-        }
-    }
+    let result = |row: usize| match history.rows[row].0 {
+        LastEntry::Result(result) if is_done(result) => Some(result),
+        _ => None,
+    };
+    let mut done = Counts::default();
+    (0..input.len()).filter_map(result).for_each(|result| done.add(result));
     let mut report = Report::new(output, done);
     let is_shown = |result| match result {
         _ if !is_done(result) => false,
@@ -85,6 +84,7 @@ fn try_run(options: &Batch, output: Output) -> Result<Exit, Rejection> {
     report.show_duplicates(&input);
 
     let Some(journal) = journal else {
+        let left: Vec<usize> = (0..input.len()).filter(|row| result(*row).is_none()).collect();
         return Ok(match output.json {
             true => dry_run::print_json(&input, &history, &left, report),
             false => dry_run::print_text(&input, &history, &left, done),
@@ -105,8 +105,8 @@ fn try_run(options: &Batch, output: Output) -> Result<Exit, Rejection> {
     };
     let scheduler = Scheduler::new(&settings, &history.rows, |row| input.status(row));
     let reasons = Reasons::new(history.causes);
-    // They would take 24 bytes for each row.
-    drop((history.rows, left));
+    // They would take 16 bytes for each row.
+    drop(history.rows);
     match Run::new(&client, &input, &journal, scheduler, reasons) {
         Ok(run) => Ok(run.go(options.jobs, output, report)),
         Err(error) => {
