@@ -42,6 +42,8 @@ pub struct Oracle {
     failures: u32,
     /// When the outage began, which `--max-outage` limits.
     outage: Option<Duration>,
+    /// How many pauses the outage has had.
+    pauses: usize,
     /// No request may go out before this time.
     paused_until: Duration,
     /// Didit refused an access token, and has answered no update since.
@@ -95,6 +97,7 @@ impl Oracle {
             rows,
             failures: 0,
             outage: None,
+            pauses: 0,
             paused_until: now,
             is_token_refused: false,
             last_turn: None,
@@ -394,18 +397,20 @@ impl Oracle {
             return;
         }
         match self.outage {
-            Some(since) if !was_paused && self.now >= since + max_outage => {
+            // The request was in flight when the pause began.
+            Some(_) if was_paused => return,
+            Some(since) if self.now >= since + max_outage => {
                 self.must_stop = self.must_stop.or(Some(Stop::Outage));
+                return;
             }
+            Some(_) => self.pauses += 1,
             None if !at_once && asked.is_zero() && self.failures < 8 => return,
-            _ => {}
+            None => (self.outage, self.pauses) = (Some(self.now + asked), 1),
         }
-        let since = *self.outage.get_or_insert(self.now + asked);
-        // A pause lasts a second at least, unless the outage has to end.
-        let least = SECOND.min((since + max_outage).saturating_sub(self.now));
-        if !was_paused && asked.is_zero() {
-            self.paused_until = self.paused_until.max(self.now + least);
-        }
+        let left = self.outage.map(|since| (since + max_outage).saturating_sub(self.now));
+        let own = (SECOND * [1, 2, 4, 8, 16, 30][self.pauses.min(6) - 1]).min(left.unwrap_or_default());
+        let pause = if asked.is_zero() { own } else { asked };
+        self.paused_until = self.paused_until.max(self.now + pause);
     }
 
     /// Checks that a result is true.
