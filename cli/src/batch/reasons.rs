@@ -42,12 +42,12 @@ impl Reasons {
     }
 
     /// Explains the result of a row whose session was read.
-    pub fn found(&mut self, row: usize, result: RowResult, found: &SessionStatus, ends: bool) -> Details {
+    pub fn found(&mut self, row: usize, result: RowResult, found: &SessionStatus, was_cut_short: bool) -> Details {
         let noted = self.0.remove(&row);
         let is = describe(found);
         match result {
             RowResult::Unknown => Details {
-                reason: match (found.is_decided(), ends) {
+                reason: match (found.is_decided(), was_cut_short) {
                     (true, _) => format!(
                         "the session is now {is}; perhaps someone else decided; to overrule that, run with --retry unknown"
                     ),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use didit::{Client, Error, SessionStatus};
+use didit::{Client, Error, NewStatus, SessionStatus};
 
 use super::input::Input;
 use super::journal::Journal;
@@ -119,11 +119,8 @@ impl<'a> Run<'a> {
             let (in_flight, pause) = (state.scheduler.in_flight(), state.scheduler.pause(now));
             drop(state);
             if stops && in_flight > 0 {
-                let (requests, left) = (
-                    counted(in_flight, "request"),
-                    self.input.len() - report.counts.reported(),
-                );
-                let left = counted(left, "row");
+                let requests = counted(in_flight, "request");
+                let left = counted(self.input.len() - report.counts.reported(), "row");
                 say(&format!(
                     "waiting for {requests} in flight; press Ctrl-C again to stop now and leave {left} for the next run"
                 ));
@@ -138,29 +135,7 @@ impl<'a> Run<'a> {
 
     fn end(&self, done_before: usize, output: Output, mut report: Report) -> Exit {
         let mut state = self.state();
-        let left: Vec<(usize, Left)> = state.scheduler.left().collect();
-        let mut not_reached = Vec::new();
-        for (row, left) in left {
-            let Some(details) = state.reasons.left(row, left) else {
-                not_reached.push(row);
-                continue;
-            };
-            let line = match left {
-                Left::NotApplied => ResultLine::new(self.input, row, RowResult::NotApplied, details),
-                Left::InDoubt | Left::NotChecked { is_reported: false } => {
-                    self.record(&mut state, row, RowResult::Unknown, details)
-                }
-                Left::NotChecked { is_reported: true } => {
-                    let line = ResultLine::new(self.input, row, RowResult::Unknown, details);
-                    ResultLine { earlier: true, ..line }
-                }
-            };
-            report.add(&line);
-        }
-        let reason = || Details::reason("not reached before the run ended");
-        let not_reached = not_reached.into_iter();
-        report
-            .add_not_reached(not_reached.map(|row| ResultLine::new(self.input, row, RowResult::NotApplied, reason())));
+        self.report_left(&mut state, &mut report);
         if let Err(problem) = self.journal.sync() {
             state.stop(Stop::Journal, problem);
         }
@@ -185,6 +160,35 @@ impl<'a> Run<'a> {
             say(&advice);
         }
         summary.exit
+    }
+
+    /// Reports the rows without a result.
+    fn report_left(&self, state: &mut State, report: &mut Report) {
+        let left: Vec<(usize, Left)> = state.scheduler.left().collect();
+        let mut not_reached = Vec::new();
+        for (row, left) in left {
+            let Some(details) = state.reasons.left(row, left) else {
+                not_reached.push(row);
+                continue;
+            };
+            let line = |result| ResultLine::new(self.input, row, result, details.clone());
+            report.add(&match left {
+                // The journal says so since the row's last failure.
+                Left::NotApplied => line(RowResult::NotApplied),
+                Left::NotChecked { is_reported: true } => ResultLine {
+                    earlier: true,
+                    ..line(RowResult::Unknown)
+                },
+                Left::InDoubt | Left::NotChecked { is_reported: false } => {
+                    self.record(state, row, RowResult::Unknown, details)
+                }
+            });
+        }
+        let line = |row| {
+            let details = Details::reason("not reached before the run ended");
+            ResultLine::new(self.input, row, RowResult::NotApplied, details)
+        };
+        report.add_not_reached(not_reached.into_iter().map(line));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -272,8 +276,10 @@ impl<'a> Run<'a> {
         self.notice_signal(&mut state);
         let step = state.scheduler.found(self.start.elapsed(), row, status);
         if let Step::Report(result) = step {
-            let stopped = state.scheduler.stopped().is_some();
-            let details = state.reasons.found(row, result, status, stopped);
+            // Without the stop, the update would be sent again, unless it is a Resubmitted.
+            let is_repeatable = self.input.status(row) != NewStatus::Resubmitted;
+            let was_cut_short = is_repeatable && state.scheduler.stopped().is_some();
+            let details = state.reasons.found(row, result, status, was_cut_short);
             self.report(&mut state, row, result, details, sender);
         }
         step

@@ -92,12 +92,12 @@ pub fn kill(child: &mut std::process::Child) {
     child.wait().unwrap();
 }
 
-/// Returns the same command with a limit on file sizes, which acts like a full disk. It ignores the signal of the limit.
+/// Returns the same command with a limit on file sizes, which acts like a full disk.
 #[cfg(target_os = "linux")]
 pub fn on_a_full_disk(command: &Command, kib: u32) -> Command {
     let mut limited = Command::new("bash");
     limited
-        .args(["-c", &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"")])
+        .args(["-c", &format!("ulimit -f {kib}; exec \"$0\" \"$@\"")])
         .arg(command.get_program())
         .args(command.get_args())
         .env_clear();
