@@ -1,7 +1,8 @@
 //! An intent is on disk before its request is sent. Only the system calls show that, so `journal.sh` runs these tests.
 
-use std::fs;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use serde_json::json;
 
@@ -28,15 +29,19 @@ fn an_intent_is_on_disk_before_its_request_and_every_result_before_the_exit() {
     check(&server, &file, &dir.path("trace"));
 }
 
-/// Runs a batch of three rows under strace with these arguments.
-fn run(server: &Server, file: &str, strace: &[&str]) -> Output {
-    Command::new("strace")
+/// Returns a batch of three rows under strace with these arguments.
+fn under_strace(server: &Server, file: &str, strace: &[&str]) -> Command {
+    let mut command = Command::new("strace");
+    command
         .args(strace)
         .args([env!("CARGO_BIN_EXE_didit"), "batch", file, "--jobs", "1"])
         .env_clear()
-        .envs([("DIDIT_BASE_URL", server.url().as_str()), ("DIDIT_API_KEY", "key")])
-        .output()
-        .unwrap()
+        .envs([("DIDIT_BASE_URL", server.url().as_str()), ("DIDIT_API_KEY", "key")]);
+    command
+}
+
+fn run(server: &Server, file: &str, strace: &[&str]) -> Output {
+    under_strace(server, file, strace).output().unwrap()
 }
 
 /// Checks that a run writes and syncs each intent before its request.
@@ -80,6 +85,28 @@ fn a_file_system_without_locks_is_reported_with_what_to_do_next() {
         line.ends_with("; for a new batch, choose another place with --journal FILE\n"),
         "{line}"
     );
+    assert_eq!(server.requests().len(), 0);
+}
+
+/// Another run may rename or remove the journal after this one has opened it. Both would then send every row.
+#[test]
+fn a_journal_that_is_replaced_before_it_is_locked_is_not_used() {
+    let (server, dir) = (confirming(), Directory::new());
+    let (file, journal) = (dir.file("rows.csv", ROWS), dir.path("rows.csv.journal"));
+    let inject = ["-o", "/dev/null", "-e", "inject=flock:delay_enter=3s"];
+    let mut command = under_strace(&server, &file, &inject);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !fs::exists(&journal).unwrap() {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        thread::sleep(Duration::from_millis(5));
+    }
+    fs::rename(&journal, dir.path("old")).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{line}");
+    let expected = "this journal was replaced while it was opened; nothing was sent; run the same command again\n";
+    assert!(line.ends_with(expected), "{line}");
     assert_eq!(server.requests().len(), 0);
 }
 
