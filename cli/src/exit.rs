@@ -27,8 +27,8 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
-    /// Returns the exit status for an error. Only Didit's own answers lead to 3 and 4: answers in which the library found an
-    /// error message. Any other answer, such as a gateway's page or a proxy's refusal, means nothing for the credentials or the
+    /// Returns the exit status for an error. Only Didit's own responses lead to 3 and 4: those in which the library found an
+    /// error message. Any other response, such as a gateway's page or a proxy's refusal, means nothing for the credentials or the
     /// session.
     pub fn of(error: &Error) -> Exit {
         let by_didit = error.message().is_some() && error.status() != Some(407);

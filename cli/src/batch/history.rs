@@ -269,7 +269,7 @@ fn progress(rows: usize, lines: &mut Lines<'_>) -> Result<String, String> {
     Ok(format!("{done} of {} done, {left} left", counted(rows, "row")))
 }
 
-/// The cause of a doubt if a run ended before it received the response.
+/// The cause of an unknown row if a run ended before it received the response.
 const NO_RESPONSE: &str = "the run ended before the response arrived";
 const OTHER_VERSION: &str = "another version of this command wrote this journal; nothing was sent. Finish the batch \
                              with that version. Keep the journal: without it, a new run sends every row again";

@@ -124,7 +124,7 @@ fn one_session() -> Rows {
     let sandbox = Sandbox::start(&[]);
     let host = sandbox.url.replace("http://", "");
     let of = |args: &[&str]| printed(&Run::of(&mut sandbox.with_key(args)).exits(0));
-    let doubt = |status: &[&str], read| {
+    let lost = |status: &[&str], read| {
         let server = Server::start(in_turn(vec![vec![Step::Close], read]));
         let mut command = didit(&[&["update", &id(0)], status].concat());
         command
@@ -147,19 +147,19 @@ fn one_session() -> Rows {
         }),
         (
             "no response arrives, and the session has the status",
-            doubt(&["approved"], is("Approved")),
+            lost(&["approved"], is("Approved")),
         ),
         (
             "no response arrives, and the session has another decision",
-            doubt(&["approved"], is("Declined")),
+            lost(&["approved"], is("Declined")),
         ),
         (
             "no response arrives, and the session cannot be read",
-            doubt(&["approved"], vec![Step::Close]),
+            lost(&["approved"], vec![Step::Close]),
         ),
         (
             "no response arrives to a resubmission",
-            doubt(&["resubmitted", "--node", "a:OCR"], vec![]),
+            lost(&["resubmitted", "--node", "a:OCR"], vec![]),
         ),
         (
             "a signal arrives before the response",
@@ -404,7 +404,7 @@ fn throttled(seconds: &str) -> Vec<Step> {
 fn rows() -> Rows {
     let missing = || words(404, "Not found.");
     let forbidden = || words(403, "No permission.");
-    let doubt = |status, read| Batch::answered(&[status], vec![vec![Step::Close], read]).rows();
+    let lost = |status, read| Batch::answered(&[status], vec![vec![Step::Close], read]).rows();
     let stopped = Batch::answered(&["Approved", "Approved"], vec![words(401, "Invalid API key.")]).run(&[]);
     let ended = {
         let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
@@ -438,11 +438,11 @@ fn rows() -> Rows {
         ),
         (
             "no response arrives, and then the session does not exist",
-            doubt("Approved", missing()),
+            lost("Approved", missing()),
         ),
         (
             "no response arrives, and the session has another decision",
-            doubt("Approved", is("Declined")),
+            lost("Approved", is("Declined")),
         ),
         (
             "`--unless-decided`, and the session has another decision",
@@ -465,7 +465,7 @@ fn rows() -> Rows {
         ),
         (
             "no response arrives, and Didit answers the read with 402 or 403",
-            doubt("Approved", forbidden()),
+            lost("Approved", forbidden()),
         ),
         ("no response arrives, and Didit answers the retry with 402 or 403", {
             let turns = vec![vec![Step::Close], is("In Review"), forbidden()];

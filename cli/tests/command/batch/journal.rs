@@ -180,7 +180,7 @@ fn an_incomplete_last_line_is_ignored_and_a_damaged_line_is_rejected() {
     let path = format!("{file}.journal");
     let whole = fs::read_to_string(&path).unwrap();
 
-    // The last row's result is incomplete. Its intent is complete, so the row is read back.
+    // The last row's result is incomplete. Its intent is complete, so the session is read.
     fs::write(&path, &whole[..whole.len() - 20]).unwrap();
     let run = batch(&sandbox, &file, &[]).exits(0);
     assert_eq!(

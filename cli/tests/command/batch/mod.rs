@@ -1,6 +1,6 @@
 //! `didit batch` sends every row once, records it, and resumes after any interruption.
 
-mod doubt;
+mod in_doubt;
 mod journal;
 mod kills;
 mod outage;

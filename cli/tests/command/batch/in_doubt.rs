@@ -10,7 +10,7 @@ fn unix_time() -> u64 {
 }
 
 #[test]
-fn a_row_in_doubt_is_read_back_and_resent_only_if_it_was_not_applied() {
+fn a_row_in_doubt_is_read_and_resent_only_if_it_was_not_applied() {
     for status in ["Approved", "Declined"] {
         let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
         let file = killed(&dir, &sandbox, status, unix_time() - 86_400);
@@ -172,7 +172,7 @@ fn a_row_in_doubt_whose_session_no_longer_exists_stays_unknown() {
 }
 
 #[test]
-fn the_reason_of_a_doubt_is_why_the_update_failed() {
+fn the_cause_of_an_unknown_row_is_why_its_update_failed() {
     let sessions = Sessions::default();
     let server = Server::start(move |request| {
         if request.method == "GET" {
@@ -201,8 +201,8 @@ fn the_reason_of_a_doubt_is_why_the_update_failed() {
 }
 
 #[test]
-fn lost_answers_are_settled_in_the_same_run() {
-    // The server applies every update, and its answer is lost.
+fn lost_responses_are_settled_in_the_same_run() {
+    // The server applies every update, and its response is lost.
     let sessions = Arc::new(Sessions::default());
     let served = sessions.clone();
     let server = Server::start(move |request| {
@@ -246,7 +246,7 @@ fn reads_have_their_own_pace_on_v1() {
     let file = dir.file("rows.csv", csv(4));
     let args = ["batch", &file, "--rate", "100000", "--jobs", "3"];
     Run::of(&mut sandbox.didit(&args)).exits(0);
-    // Remove the results, as if no answer had arrived.
+    // Remove the results, as if no response had arrived.
     let journal = format!("{file}.journal");
     let text = fs::read_to_string(&journal).unwrap();
     let intents = text.lines().filter(|line| !line.contains("result"));
