@@ -131,6 +131,7 @@ impl fmt::Display for Summary {
 pub struct Report {
     json: bool,
     pub counts: Counts,
+    not_reached: usize,
     /// The lines that wait to be printed.
     lines: String,
     is_unprintable: bool,
@@ -142,6 +143,7 @@ impl Report {
         Report {
             json: output.json,
             counts,
+            not_reached: 0,
             lines: String::new(),
             is_unprintable: false,
         }
@@ -152,21 +154,21 @@ impl Report {
         self.show(line);
     }
 
-    /// Adds the rows that the run did not reach.
-    pub fn add_not_reached(&mut self, lines: impl Iterator<Item = ResultLine>) {
-        let mut rows = 0;
-        for line in lines {
-            rows += 1;
-            self.counts.add(line.result);
-            if self.json {
-                self.push(&line.to_json());
-            }
+    /// Adds a row that the run did not reach. Without `--json`, such rows have one line together.
+    pub fn add_not_reached(&mut self, line: impl FnOnce() -> ResultLine) {
+        self.counts.add(RowResult::NotApplied);
+        self.not_reached += 1;
+        if self.json {
+            self.push(&line().to_json());
         }
-        match rows {
+    }
+
+    pub fn show_not_reached(&mut self) {
+        match self.not_reached {
             _ if self.json => {}
             0 => {}
             1 => self.push("1 row was not reached"),
-            _ => self.push(&format!("{rows} rows were not reached")),
+            rows => self.push(&format!("{rows} rows were not reached")),
         }
     }
 

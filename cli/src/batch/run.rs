@@ -164,31 +164,29 @@ impl<'a> Run<'a> {
 
     /// Reports the rows without a result.
     fn report_left(&self, state: &mut State, report: &mut Report) {
-        let left: Vec<(usize, Left)> = state.scheduler.left().collect();
-        let mut not_reached = Vec::new();
-        for (row, left) in left {
-            let Some(details) = state.reasons.left(row, left) else {
-                not_reached.push(row);
+        for row in 0..self.input.len() {
+            let Some(left) = state.scheduler.left(row) else {
                 continue;
             };
-            let line = |result| ResultLine::new(self.input, row, result, details.clone());
+            let line = |result, details| ResultLine::new(self.input, row, result, details);
+            let Some(details) = state.reasons.left(row, left) else {
+                let details = || Details::reason("not reached before the run ended");
+                report.add_not_reached(|| line(RowResult::NotApplied, details()));
+                continue;
+            };
             report.add(&match left {
                 // The journal says so since the row's last failure.
-                Left::NotApplied => line(RowResult::NotApplied),
+                Left::NotApplied => line(RowResult::NotApplied, details),
                 Left::NotChecked { is_reported: true } => ResultLine {
                     earlier: true,
-                    ..line(RowResult::Unknown)
+                    ..line(RowResult::Unknown, details)
                 },
                 Left::InDoubt | Left::NotChecked { is_reported: false } => {
                     self.record(state, row, RowResult::Unknown, details)
                 }
             });
         }
-        let line = |row| {
-            let details = Details::reason("not reached before the run ended");
-            ResultLine::new(self.input, row, RowResult::NotApplied, details)
-        };
-        report.add_not_reached(not_reached.into_iter().map(line));
+        report.show_not_reached();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -378,19 +378,17 @@ impl Scheduler {
         Step::Report(result)
     }
 
-    /// Returns the rows without a result at the end of the run.
-    pub fn left(&self) -> impl Iterator<Item = (usize, Left)> {
-        let left = self.rows.iter().enumerate().filter(|(_, row)| !row.has_result);
-        left.map(|(index, row)| {
-            let left = match (row.facts.in_doubt, row.is_tried) {
-                (false, _) => Left::NotApplied,
-                (true, true) => Left::InDoubt,
-                (true, false) => Left::NotChecked {
-                    is_reported: row.last != LastEntry::Intent,
-                },
-            };
-            (index, left)
-        })
+    /// Returns what is known about a row at the end of the run, if it has no result.
+    pub fn left(&self, row: usize) -> Option<Left> {
+        let row = self.rows[row];
+        let left = match (row.facts.in_doubt, row.is_tried) {
+            (false, _) => Left::NotApplied,
+            (true, true) => Left::InDoubt,
+            (true, false) => Left::NotChecked {
+                is_reported: row.last != LastEntry::Intent,
+            },
+        };
+        Some(left).filter(|_| !row.has_result)
     }
 }
 

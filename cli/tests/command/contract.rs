@@ -329,6 +329,8 @@ fn the_six_results_are_documented_and_each_but_two_has_a_reason() {
         if let (Some(reason), Some(cause)) = (row["reason"].as_str(), row["cause"].as_str()) {
             assert!(!reason.contains(cause) && !cause.contains(reason), "{row}");
         }
+        let text = format!("{}{}", row["reason"], row["cause"]);
+        assert!(!text.contains("Didit answered") || row.get("status_code").is_some(), "{row}");
         assert!(row.get("earlier").is_none_or(|earlier| *earlier == true), "{row}");
     }
 }

@@ -352,7 +352,8 @@ impl Day {
                 event => self.happen(event),
             }
         }
-        for (row, left) in scheduler.left() {
+        for row in 0..self.server.sessions.len() {
+            let Some(left) = scheduler.left(row) else { continue };
             oracle.left(row, left);
             match left {
                 Left::InDoubt | Left::NotChecked { is_reported: false } => {
