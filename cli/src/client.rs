@@ -1,5 +1,6 @@
 //! The client of the commands, configured by the environment.
 
+use std::time::Duration;
 use std::{env, fs};
 
 use didit::{Client, ClientBuilder, Error, ErrorKind, Result, Verdict};
@@ -16,6 +17,12 @@ pub fn builder_from_env() -> Result<ClientBuilder> {
         Some(problem) => Err(Error::new(ErrorKind::Config, Verdict::NotApplied, problem)),
         None => ClientBuilder::from_env(),
     }
+}
+
+/// Returns the limit on one request.
+pub fn timeout() -> Duration {
+    let seconds = env::var("DIDIT_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::try_from_secs_f64(seconds.unwrap_or(30.0)).unwrap_or_default()
 }
 
 /// Removes secrets from a status that the server invented: those in the environment, and words as long as an access token, which

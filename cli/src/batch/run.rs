@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use didit::{Client, Error, NewStatus, SessionStatus};
 
@@ -18,6 +18,7 @@ use super::result::{Details, ResultLine, RowResult};
 use super::rules::{Ended, Request};
 use super::scheduler::{Left, Scheduler, Step, Stop, Task};
 use crate::args::Output;
+use crate::client;
 use crate::exit::Exit;
 use crate::signals;
 use crate::terminal::{counted, in_words, say};
@@ -26,6 +27,8 @@ pub struct Run<'a> {
     client: &'a Client,
     input: &'a Input,
     journal: &'a Journal,
+    /// The limit on one request.
+    timeout: Duration,
     start: Instant,
     signal: Arc<AtomicBool>,
     state: Mutex<State>,
@@ -65,6 +68,7 @@ impl<'a> Run<'a> {
             client,
             input,
             journal,
+            timeout: client::timeout(),
             start: Instant::now(),
             signal: signals::watch()?,
             state: Mutex::new(state),
@@ -116,7 +120,7 @@ impl<'a> Run<'a> {
                 is_stopping = true;
                 state.stop(Stop::Signal, "interrupted by a signal".into());
             }
-            let (in_flight, pause) = (state.scheduler.in_flight(), state.scheduler.pause(now));
+            let ((in_flight, last), pause) = (state.scheduler.in_flight(), state.scheduler.pause(now));
             drop(state);
             if stops && in_flight > 0 {
                 let requests = counted(in_flight, "request");
@@ -126,7 +130,10 @@ impl<'a> Run<'a> {
                 ));
             }
             let activity = match is_stopping {
-                true => Some(format!("stopping: {in_flight} in flight")),
+                true => {
+                    let left = in_words((last + self.timeout).saturating_sub(now));
+                    Some(format!("stopping: {in_flight} in flight, at most {left} left"))
+                }
                 false => pause.map(|left| format!("pausing for {}", in_words(left))),
             };
             progress.show(&report.counts, activity);

@@ -104,6 +104,7 @@ struct Row {
 
 struct InFlight {
     request: Request,
+    since: Duration,
     /// The request began after Didit had refused an access token.
     follows_refused_token: bool,
 }
@@ -178,8 +179,10 @@ impl Scheduler {
         self.stop.get_or_insert(why);
     }
 
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+    /// Returns how many requests are in flight, and since when the last one of them is.
+    pub fn in_flight(&self) -> (usize, Duration) {
+        let last = self.in_flight.values().map(|in_flight| in_flight.since).max();
+        (self.in_flight.len(), last.unwrap_or_default())
     }
 
     /// Returns what is left of a pause of all workers.
@@ -233,7 +236,7 @@ impl Scheduler {
             self.waiting.retain(|(_, other)| *other != row);
         }
         let request = if reads { Request::Read } else { Request::Update };
-        self.begin(row, request);
+        self.begin(now, row, request);
         match request {
             Request::Read => Task::Read(row),
             Request::Update => Task::Update(row),
@@ -267,10 +270,11 @@ impl Scheduler {
         place.is_some_and(|place| self.untried.remove(place).is_some())
     }
 
-    fn begin(&mut self, row: usize, request: Request) {
+    fn begin(&mut self, now: Duration, row: usize, request: Request) {
         let follows_refused_token = self.is_token_refused;
         let in_flight = InFlight {
             request,
+            since: now,
             follows_refused_token,
         };
         self.in_flight.insert(row, in_flight);
@@ -302,7 +306,7 @@ impl Scheduler {
             self.waiting.insert((now, row));
             return Step::Wait;
         }
-        self.begin(row, Request::Update);
+        self.begin(now, row, Request::Update);
         Step::Update
     }
 

@@ -330,7 +330,10 @@ fn the_six_results_are_documented_and_each_but_two_has_a_reason() {
             assert!(!reason.contains(cause) && !cause.contains(reason), "{row}");
         }
         let text = format!("{}{}", row["reason"], row["cause"]);
-        assert!(!text.contains("Didit answered") || row.get("status_code").is_some(), "{row}");
+        assert!(
+            !text.contains("Didit answered") || row.get("status_code").is_some(),
+            "{row}"
+        );
         assert!(row.get("earlier").is_none_or(|earlier| *earlier == true), "{row}");
     }
 }

@@ -579,6 +579,17 @@ fn rare() -> Rows {
     let failed = quoted(progress, "{failed} refused or unknown, {speed}", &failed);
     let line = [("{done}", "N"), ("{}", "N"), ("{text}", failed.as_str())];
     let line = quoted(progress, "{done} of {} rows done, {text}", &line);
+    let stopping = [("{in_flight}", "N"), ("{left}", "TIME")];
+    let stopping = quoted(
+        include_str!("../../src/batch/run.rs"),
+        "stopping: {in_flight} in flight, at most {left} left",
+        &stopping,
+    );
+    let stopping = quoted(
+        progress,
+        "{done} of {} rows done, {text}",
+        &[("{done}", "N"), ("{}", "N"), ("{text}", stopping.as_str())],
+    );
     let large = include_str!("../../src/batch/input/text.rs");
     let large = quoted(large, "the input is larger than 4 GiB; nothing was sent; split it", &[]);
     let signals = include_str!("../../src/batch/mod.rs");
@@ -605,6 +616,7 @@ fn rare() -> Rows {
             "the progress of a long batch, every 10 s without a terminal",
             diagnostic(line),
         ),
+        ("the same after a signal", diagnostic(stopping)),
         ("the input is too large", diagnostic(format!("rows.csv: {large}"))),
         ("the system cannot report signals", diagnostic(signals)),
         ("the system does not let the sandbox use the port", diagnostic(port)),

@@ -559,3 +559,15 @@ fn a_row_without_a_result_is_left_with_what_is_known_about_it() {
     killed_twice.stop(Stop::Signal);
     assert_eq!(left(&killed_twice), [(0, Left::NotChecked { is_reported: false })]);
 }
+
+#[test]
+fn the_requests_in_flight_are_counted_and_the_last_one_says_how_long_they_may_take() {
+    let mut scheduler = scheduler(&[(APPROVE, UNTOUCHED); 3], |settings| settings.updates = 60);
+    assert_eq!(scheduler.in_flight(), (0, at(0)));
+    for row in 0..3 {
+        assert_eq!(scheduler.next(at(row as u64)), Task::Update(row));
+    }
+    scheduler.ended(at(2), 2, Ended::Confirmed, None);
+    scheduler.stop(Stop::Signal);
+    assert_eq!(scheduler.in_flight(), (2, at(1)));
+}
