@@ -273,7 +273,7 @@ impl Error {
     /// }
     ///
     /// let error = "a/b".parse::<didit::SessionId>().unwrap_err();
-    /// assert!(paragraphs(&error).starts_with("<p>not a session id: it contains '/'"));
+    /// assert!(paragraphs(&error).starts_with("<p>not a session id: contains '/'"));
     /// ```
     #[must_use]
     pub fn summary(&self) -> String {
