@@ -306,16 +306,6 @@ impl Client {
         }
     }
 
-    /// Returns a hash of the API key or the client id, to recognize the credentials of an earlier run. It is the same
-    /// in every version of this crate.
-    ///
-    /// Different hashes mean different credentials; equal hashes almost always mean equal ones. The hash is safe to
-    /// store: 32 bits are too few to reveal a key.
-    #[must_use]
-    pub fn credentials_fingerprint(&self) -> u32 {
-        self.shared.authorization.fingerprint()
-    }
-
     fn call_deadline(&self) -> Deadline {
         Deadline::after(self.deadline, self.shared.http.timeout)
     }

@@ -12,7 +12,7 @@ use crate::builder::ClientBuilder;
 use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::{Error, Result};
-use crate::text::system_message;
+use crate::text::system_words;
 use crate::update::ApiVersion;
 
 impl Client {
@@ -152,7 +152,7 @@ fn read(path: &OsStr, limit: u64) -> Result<Vec<u8>, String> {
         Err(error) => {
             // By mistake, a relative path may be the secret itself.
             let path = Path::new(path).is_absolute().then(|| format!(" {path:?}"));
-            let (path, why) = (path.unwrap_or_default(), system_message(&error));
+            let (path, why) = (path.unwrap_or_default(), system_words(&error));
             Err(format!("the file{path} cannot be read: {why}"))
         }
         Ok(length) if length as u64 > limit => Err(format!("the file is larger than {} KiB", limit / 1024)),

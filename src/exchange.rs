@@ -48,7 +48,7 @@ impl Shared {
         deadline: Deadline,
     ) -> Result<SessionStatus> {
         let response = self.send(credential, id, Operation::ReadSession, None, deadline)?;
-        response::session_status(&response, id, host(&self.base_url))
+        response::session_status(&response, id, host(&self.base_url), &credential.secrets())
     }
 
     /// Sends an update, and returns Didit's confirmation.

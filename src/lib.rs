@@ -154,7 +154,9 @@ mod secret;
 mod server_message;
 mod session;
 mod set_status;
-mod text;
+/// Not part of the public API: the crate `didit-cli` uses it, which is released together with this one.
+#[doc(hidden)]
+pub mod text;
 mod token;
 mod update;
 mod verdict;

@@ -13,6 +13,7 @@ use crate::http::{Failure, Phase, Request, Response, host};
 use crate::rate_limit::retry_after;
 use crate::server_message::ServerMessage;
 use crate::session::{SessionId, SessionStatus, UpdatedSession};
+use crate::text::sanitize;
 use crate::update::NewStatus;
 use crate::verdict::{Meaning, Operation, UNCONFIRMED};
 
@@ -38,6 +39,9 @@ pub(crate) fn complete_200(
     }
 }
 
+/// The longest text of an unknown status, in characters.
+const MAX_STATUS: usize = 300;
+
 /// The fields of a 200 that are used (docs/didit-api.md §3, §5). Everything else may be personal data, and is skipped.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -53,14 +57,22 @@ struct Fields {
     ok: Value,
 }
 
-/// Returns the status of the session in a 200.
+/// Returns the status of the session in a 200, without the `secrets`.
 ///
 /// # Errors
 /// `UnexpectedResponse` if it is not about this session.
-pub(crate) fn session_status(response: &Response, id: &SessionId, host: &str) -> Result<SessionStatus> {
+pub(crate) fn session_status(
+    response: &Response,
+    id: &SessionId,
+    host: &str,
+    secrets: &[&str],
+) -> Result<SessionStatus> {
     let operation = Operation::ReadSession;
     match fields_about(response, id, host, operation)?.status {
-        Value::String(status) => Ok(status.into()),
+        Value::String(status) => Ok(match status.into() {
+            SessionStatus::Other(status) => SessionStatus::Other(sanitize(&status, MAX_STATUS, secrets)),
+            known => known,
+        }),
         _ => Err(unconfirmed("without a status", operation)),
     }
 }

@@ -208,7 +208,8 @@ pub enum SessionStatus {
     Expired,
     KycExpired,
     AwaitingUser,
-    /// A status that this version of the crate does not know, as Didit wrote it.
+    /// A status that this version of the crate does not know, as Didit wrote it. [`Client::session`](crate::Client::session)
+    /// removes the client's secrets from it, escapes control characters, and cuts it after 300 characters.
     Other(String),
 }
 
@@ -244,7 +245,7 @@ impl SessionStatus {
         }
     }
 
-    /// Returns the status for the text of an error. Hides an unknown one, since the server may have put a secret in it.
+    /// Returns the status for the text of an error. Hides an unknown one, since the server may have put a secret or personal data in it.
     pub(crate) fn describe(&self) -> &str {
         match self {
             SessionStatus::Other(_) => "in another status",

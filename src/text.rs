@@ -1,10 +1,11 @@
 //! Text for people: durations, messages of the system, and text from outside made safe to show.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Formats a duration for people: `250 ms`, `1.5 s`, `90 s`, `59 min 51 s`, `2 h 5 min`, `10 days`.
 // Without floating point, whose formatting would add 15 KB to a small binary.
-pub(crate) fn in_words(duration: Duration) -> String {
+pub fn in_words(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0) if millis > 0 => format!("{millis} ms"),
@@ -18,41 +19,59 @@ pub(crate) fn in_words(duration: Duration) -> String {
     }
 }
 
-/// Returns the message of the operating system in lower case, without its number: "Connection refused (os error 111)".
-pub(crate) fn system_message(error: &std::io::Error) -> String {
+/// Returns the message of the operating system without its number: "Connection refused", not "… (os error 111)".
+pub fn system_message(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
-    let mut text = text.trim_end_matches('.').to_owned();
+    text.trim_end_matches('.').to_owned()
+}
+
+/// Returns the message of the operating system for the middle of a sentence: "connection refused".
+pub(crate) fn system_words(error: &std::io::Error) -> String {
+    let mut text = system_message(error);
     if let Some(first) = text.get_mut(..1) {
         first.make_ascii_lowercase();
     }
     text
 }
 
-/// Makes text from the server safe to show in one line. Removes secrets first, since a cut could leave half of one,
-/// then cuts the text, then escapes control characters and those that change the direction of writing.
-pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-        text = text.replace(secret, "[hidden]");
+/// Escapes control characters and those that change the direction of writing, because text from outside may contain
+/// terminal sequences.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return text.into();
     }
-    let mut chars = text.trim().chars();
     let mut line = String::new();
-    for c in chars.by_ref().take(max) {
-        let changes_direction = matches!(
-            c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        );
-        if c.is_control() || changes_direction {
+    for c in text.chars() {
+        if is_unsafe(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
         }
     }
-    if chars.next().is_some() {
-        line.push('…');
+    line.into()
+}
+
+fn is_unsafe(c: char) -> bool {
+    let changes_direction = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    c.is_control() || changes_direction
+}
+
+/// Makes text from the server safe to show in one line. Removes secrets first, since a cut could leave half of one,
+/// then cuts the text, then escapes it.
+pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        text = text.replace(secret, "[hidden]");
     }
-    line
+    let text = text.trim();
+    match text.char_indices().nth(max) {
+        Some((end, _)) => escaped(&text[..end]).into_owned() + "…",
+        None => escaped(text).into_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The commands for one session: `update`, `status` and `auth`.
 
+use didit::text::{escaped, system_message};
 use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, StatusUpdate, Verdict};
 use serde_json::{Value, json};
 
@@ -7,7 +8,7 @@ use crate::args::{Output, Update};
 use crate::client;
 use crate::exit::Exit;
 use crate::signals;
-use crate::terminal::{add_reason, escaped, print, print_all, say, system_message};
+use crate::terminal::{add_reason, print, print_all, say};
 
 pub fn update(options: &Update, output: Output) -> Exit {
     let (id, status) = (&options.id, options.status);
@@ -112,12 +113,9 @@ pub fn status(id: &SessionId, output: Output) -> Exit {
     let mut object = json!({"session_id": id});
     match found {
         Ok(session) => {
-            let status = match &session.status {
-                SessionStatus::Other(invented) => escaped(&client::without_secrets(invented)).into_owned(),
-                known => known.to_string(),
-            };
-            (object["status"], object["result"]) = (status.as_str().into(), "read".into());
-            print_all(&line(&object, &status, output))
+            let status = session.status.as_str();
+            (object["status"], object["result"]) = (status.into(), "read".into());
+            print_all(&line(&object, status, output))
         }
         Err(error) => {
             let refused = Exit::of(&error) == Exit::Refused;

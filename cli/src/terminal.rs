@@ -1,6 +1,5 @@
 //! What the command prints.
 
-use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::panic;
 use std::process;
@@ -9,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use didit::Error;
+use didit::text::{escaped, system_message};
 use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::Value;
 
@@ -80,18 +80,6 @@ pub fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Formats a duration as the library does: `90 s`, `59 min 51 s`, `2 h 5 min`. It is rounded up to a second.
-pub fn in_words(duration: Duration) -> String {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0..=1, _) => format!("{seconds} s"),
-        (0, minutes, 0) => format!("{minutes} min"),
-        (0, minutes, rest) => format!("{minutes} min {rest} s"),
-        (hours, 0, _) => format!("{hours} h"),
-        (hours, minutes, _) => format!("{hours} h {minutes} min"),
-    }
-}
-
 /// Reports that a result could not be printed. Returns the exit status of a command whose only task was to print it.
 pub fn unprintable(error: &io::Error) -> Exit {
     say(&format!("standard output cannot be written: {}", system_message(error)));
@@ -135,32 +123,6 @@ pub fn end_panics_with_a_verdict() {
     }));
 }
 
-/// Returns the system's message without its number: "No such file or directory", not "… (os error 2)".
-pub fn system_message(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-/// Escapes control characters and those that change the direction of writing, because text from outside may contain terminal
-/// sequences.
-pub fn escaped(text: &str) -> Cow<'_, str> {
-    let is_unsafe = |c: char| {
-        let changes_direction = matches!(
-            c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        );
-        c.is_control() || changes_direction
-    };
-    if !text.contains(is_unsafe) {
-        return text.into();
-    }
-    let escape = |c: char| match is_unsafe(c) {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect::<String>().into()
-}
-
 /// Prints the library's log lines if the user wants them. The warning that the token file cannot be written is always
 /// printed, since otherwise every run would fetch a token unnoticed. Lines of other crates stay off: at trace level, ureq
 /// logs the requests with their secrets.
@@ -198,13 +160,6 @@ mod tests {
     use std::env;
 
     use super::*;
-
-    #[test]
-    fn text_from_outside_cannot_control_the_terminal() {
-        assert_eq!(escaped("a\u{1b}[2Jb\nc\u{9b}"), "a\\u{1b}[2Jb\\nc\\u{9b}");
-        assert_eq!(escaped("In\u{202e} weiveR"), "In\\u{202e} weiveR");
-        assert_eq!(escaped("Zoë – ok"), "Zoë – ok");
-    }
 
     #[test]
     fn a_panic_in_any_thread_prints_one_line_and_exits_5() {

@@ -17,7 +17,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 use super::url::{host_and_port, ip_address};
-use crate::text::system_message;
+use crate::text::system_words;
 
 /// How long addresses are used without another lookup. curl uses the same time.
 const FRESH_FOR: Duration = Duration::from_secs(60);
@@ -172,7 +172,7 @@ impl Lookups {
             Ok(_) => host.failed = Some((now, String::new())),
             // "failed to lookup address information: Name or service not known": the last part says why.
             Err(error) => {
-                let words = system_message(&error);
+                let words = system_words(&error);
                 let words = words.rsplit(": ").next().unwrap_or_default();
                 host.failed = Some((now, format!(" ({words})")));
             }

@@ -8,7 +8,7 @@ use ureq::{Error as E, Timeout};
 use super::limits::MAX_HEADERS;
 use super::tls;
 use crate::error::ErrorKind::{self, Network, Timeout as TimedOut, UnexpectedResponse};
-use crate::text::{in_words, sanitize, system_message};
+use crate::text::{in_words, sanitize, system_words};
 
 /// Why there is no complete response.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Context<'_> {
             ),
             E::Io(error) if error.kind() != Io::InvalidData => match loss(error) {
                 Some(loss) => format!("the connection was {loss}"),
-                None => sanitize(&system_message(error), 300, &[]),
+                None => sanitize(&system_words(error), 300, &[]),
             },
             // For example, the TLS handshake was cut off.
             _ => "the connection was lost".into(),
@@ -157,7 +157,7 @@ impl Context<'_> {
             E::Io(error) => match loss(error) {
                 Some(loss) => format!("{server} {loss} the connection before answering"),
                 None => {
-                    let reason = sanitize(&system_message(error), 300, &[]);
+                    let reason = sanitize(&system_words(error), 300, &[]);
                     format!("reading the response from {server} failed: {reason}")
                 }
             },

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::TokenOrigin;
-use crate::text::system_message;
+use crate::text::system_words;
 use crate::token::{Timestamp, Token};
 
 const MAX_SIZE: u64 = 64 * 1024;
@@ -93,7 +93,7 @@ impl TokenFile {
     /// Logs a lasting problem once, under a target of its own, so that a program can show this warning and no others.
     fn warn(&self, what: &str, error: &io::Error) {
         self.warned.call_once(|| {
-            let (path, problem) = (self.path.display(), system_message(error));
+            let (path, problem) = (self.path.display(), system_words(error));
             let effect = "each process fetches its own access token";
             log::warn!(target: "didit::token_file", "{what} the token file {path}: {problem}; {effect}");
         });

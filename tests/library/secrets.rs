@@ -158,6 +158,22 @@ fn secrets_stay_hidden_when_a_confirmation_has_one_as_its_status() {
 }
 
 #[test]
+fn an_unknown_status_is_returned_without_secrets_and_control_characters() {
+    let server = Server::start(|request| match request.is_token_request() {
+        true => token(TOKEN),
+        false => {
+            let status = format!(
+                "On\u{202e} Hold\n by {} {SECRET}",
+                request.header("authorization").unwrap()
+            );
+            answer(200, &[], json!({"session_id": SESSION, "status": status}).to_string())
+        }
+    });
+    let found = client(&server).session(&session_id()).unwrap().status;
+    assert_eq!(found.as_str(), r"On\u{202e} Hold\n by Bearer [hidden] [hidden]");
+}
+
+#[test]
 fn secrets_stay_hidden_when_the_authentication_host_echoes_the_request() {
     capture::start();
     for shape in 0..shapes("").len() {

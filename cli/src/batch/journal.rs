@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use didit::text::system_message;
 use didit::{NewStatus, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -17,7 +18,6 @@ use super::history::History;
 use super::rejection::Rejection;
 use super::result::now;
 use crate::exit::Exit;
-use crate::terminal::system_message;
 
 /// The first line of a journal: what it belongs to.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]

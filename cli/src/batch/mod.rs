@@ -20,12 +20,13 @@ mod simulation;
 use std::env;
 use std::time::Duration;
 
+use didit::text::system_message;
 use didit::{ApiVersion, Client, Credentials, RetryPolicy, StatusUpdate};
 
 use crate::args::{Batch, Format, Output, Retry, sandbox};
 use crate::client;
 use crate::exit::Exit;
-use crate::terminal::{counted, say, system_message};
+use crate::terminal::{counted, say};
 use history::{History, LastEntry};
 use input::Input;
 use journal::{Header, Journal, VERSION};

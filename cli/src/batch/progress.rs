@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use didit::text::in_words;
+
 use super::report::Counts;
-use crate::terminal::{BAR_IS_SHOWN, in_words, say};
+use crate::terminal::{BAR_IS_SHOWN, say};
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -103,6 +105,11 @@ impl Progress {
             .active
             .mul_f64((self.total - counts.reported()) as f64 / done as f64);
         let per_minute = done as f64 * 60.0 / self.active.as_secs_f64().max(0.001);
-        format!("{} left, {per_minute:.0} per minute", in_words(left))
+        format!("{} left, {per_minute:.0} per minute", in_whole_seconds(left))
     }
+}
+
+/// Formats a duration, rounded up to a second.
+pub fn in_whole_seconds(duration: Duration) -> String {
+    in_words(Duration::from_secs(duration.as_millis().div_ceil(1000) as u64))
 }

@@ -5,11 +5,13 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::json;
 
+use didit::text::escaped;
+
 use super::input::Input;
 use super::result::{DuplicateLine, ResultLine, RowResult};
 use crate::args::Output;
 use crate::exit::Exit;
-use crate::terminal::{counted, escaped, print, unprintable};
+use crate::terminal::{counted, print, unprintable};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Counts {

@@ -11,7 +11,7 @@ use didit::{Client, Error, NewStatus, SessionStatus};
 
 use super::input::Input;
 use super::journal::Journal;
-use super::progress::Progress;
+use super::progress::{Progress, in_whole_seconds};
 use super::reasons::Reasons;
 use super::report::{Report, Summary};
 use super::result::{Details, ResultLine, RowResult};
@@ -21,7 +21,7 @@ use crate::args::Output;
 use crate::client;
 use crate::exit::Exit;
 use crate::signals;
-use crate::terminal::{counted, in_words, say};
+use crate::terminal::{counted, say};
 
 pub struct Run<'a> {
     client: &'a Client,
@@ -131,10 +131,10 @@ impl<'a> Run<'a> {
             }
             let activity = match is_stopping {
                 true => {
-                    let left = in_words((last + self.timeout).saturating_sub(now));
+                    let left = in_whole_seconds((last + self.timeout).saturating_sub(now));
                     Some(format!("stopping: {in_flight} in flight, at most {left} left"))
                 }
-                false => pause.map(|left| format!("pausing for {}", in_words(left))),
+                false => pause.map(|left| format!("pausing for {}", in_whole_seconds(left))),
             };
             progress.show(&report.counts, activity);
         }
@@ -296,7 +296,7 @@ impl<'a> Run<'a> {
             .scheduler
             .ended(self.start.elapsed(), row, ended, error.retry_after());
         if let Some(pause) = state.scheduler.take_new_pause() {
-            let note = format!("pausing for {}: {}", in_words(pause), error.summary());
+            let note = format!("pausing for {}: {}", in_whole_seconds(pause), error.summary());
             // The main thread receives until the last worker has finished.
             let _ = sender.send(Message::Note(note));
         }
@@ -351,7 +351,10 @@ fn reason_to_stop(stop: Stop, error: &Error) -> String {
     let summary = error.summary();
     match stop {
         Stop::Outage => format!("requests keep failing: {summary}; resume later"),
-        Stop::LongPause(pause) => format!("{summary}; resume in {} or later, as the server asks", in_words(pause)),
+        Stop::LongPause(pause) => format!(
+            "{summary}; resume in {} or later, as the server asks",
+            in_whole_seconds(pause)
+        ),
         Stop::Credentials | Stop::Connection | Stop::Journal | Stop::Signal => error.to_string(),
     }
 }

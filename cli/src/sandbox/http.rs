@@ -4,7 +4,7 @@ use std::io::{self, BufRead, ErrorKind, Read};
 
 use serde_json::{Value, json};
 
-use crate::terminal::escaped;
+use didit::text::escaped;
 
 /// The maximum size of a request. A larger one closes its connection. Status updates are far smaller.
 const MAX_REQUEST: u64 = 1 << 20;

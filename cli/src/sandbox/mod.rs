@@ -10,9 +10,11 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::process::{Command, ExitCode, ExitStatus};
 
+use didit::text::system_message;
+
 use crate::args::Output;
 use crate::args::sandbox::Options;
-use crate::terminal::{say, system_message};
+use crate::terminal::say;
 
 pub use environment::leaves_sandbox;
 

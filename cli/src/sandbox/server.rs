@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use didit::text::system_message;
+
 use super::http::{self, Reply, Request};
 use super::service::{Service, is_about_the_sandbox};
 use crate::args::sandbox::Options;
 use crate::exit::Exit;
-use crate::terminal::system_message;
 
 /// How long the server waits after it could not accept a connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::terminal::{system_message, wait_out};
+use didit::text::system_message;
+
+use crate::terminal::wait_out;
 
 /// Reads the input from a file or from standard input.
 ///
