@@ -5,7 +5,7 @@ import statistics
 import time
 
 import addresses as dead_addresses
-import names as name_server
+import name_server
 from contenders import (
     BUILDS, COMMAND, COMPARED, DIDIT, HERE, LIMITED, NODE, PYTHON, REQWEST, SKIPPED, SOCKET, THREADS, UREQ,
     binary, features, peers,

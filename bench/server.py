@@ -16,7 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 # Sessions and tokens have a host each. Every Linux has these addresses, every client treats them as two hosts, and they
 # need no name server.
 SESSIONS, TOKENS = "127.0.0.1", "127.0.0.2"
-# Their names in names.py.
+# Their names in name_server.py.
 NAMED_SESSIONS, NAMED_TOKENS = "sessions.bench.test", "tokens.bench.test"
 # The domain of the hosts in addresses.py, and their only address that answers.
 DEAD_DOMAIN, LIVE = "dead.test", "127.0.0.8"

@@ -1,14 +1,18 @@
 //! The `didit` command.
 
 mod args;
+mod auth;
 mod batch;
 mod client;
 mod exit;
 mod generate;
+mod logger;
+mod panics;
 mod sandbox;
-mod session;
 mod signals;
+mod status;
 mod terminal;
+mod update;
 
 use std::env;
 use std::process::ExitCode;
@@ -16,7 +20,7 @@ use std::process::ExitCode;
 use args::{Args, Command};
 
 fn main() -> ExitCode {
-    terminal::end_panics_with_a_verdict();
+    panics::end_with_a_verdict();
     #[cfg(unix)]
     signals::report_file_size_limit();
     match args::parse(env::args_os()) {
@@ -26,7 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn run(Args { command, output }: Args) -> ExitCode {
-    terminal::log_to_stderr(output.verbose, output.quiet);
+    logger::log_to_stderr(output.verbose, output.quiet);
     let sends = matches!(
         command,
         Command::Update(_) | Command::Status { .. } | Command::Auth | Command::Batch(_)
@@ -35,9 +39,9 @@ fn run(Args { command, output }: Args) -> ExitCode {
         signals::end_process_1();
     }
     let exit = match command {
-        Command::Update(update) => session::update(&update, output),
-        Command::Status { id } => session::status(&id, output),
-        Command::Auth => session::auth(output),
+        Command::Update(options) => update::run(&options, output),
+        Command::Status { id } => status::run(&id, output),
+        Command::Auth => auth::run(output),
         Command::Batch(options) => batch::run(&options, output),
         Command::Sandbox(options) => return sandbox::run(&options, output),
         Command::Completions { shell } => generate::completions(shell),

@@ -27,7 +27,7 @@ pub struct Header {
     /// The fingerprint of the input.
     pub input: String,
     pub host: String,
-    /// How many rows the input has. Earlier versions did not write it.
+    /// How many rows the input has. The header of another version may lack it.
     #[serde(default)]
     pub rows: usize,
 }

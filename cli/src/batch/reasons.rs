@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use didit::{Error, SessionStatus};
 
 use super::result::{Details, RowResult};
-use super::rules::{Ended, Request};
+use super::rules::{Outcome, RequestKind};
 use super::scheduler::Left;
 
 /// How the last request failed, for rows without a result. For a row in doubt, how the attempt failed that left it in doubt.
@@ -72,13 +72,20 @@ impl Reasons {
     }
 
     /// Explains the result of a row whose request failed.
-    pub fn failed(&mut self, row: usize, result: RowResult, error: &Error, request: Request, ended: Ended) -> Details {
+    pub fn failed(
+        &mut self,
+        row: usize,
+        result: RowResult,
+        error: &Error,
+        request: RequestKind,
+        outcome: Outcome,
+    ) -> Details {
         let cause = self.0.remove(&row).map_or(String::new(), |noted| noted.cause);
-        let was_refused = matches!(ended, Ended::SessionRefused | Ended::NotPermitted);
+        let was_refused = matches!(outcome, Outcome::SessionRefused | Outcome::NotPermitted);
         let reason = match (result, request) {
             (RowResult::Unknown, _) if !was_refused => TOO_MANY_FAILURES.into(),
-            (RowResult::Unknown, Request::Read) => format!("the session cannot be read ({})", error.summary()),
-            (RowResult::Unknown, Request::Update) => format!("the update cannot be resent ({})", error.summary()),
+            (RowResult::Unknown, RequestKind::Read) => format!("the session cannot be read ({})", error.summary()),
+            (RowResult::Unknown, RequestKind::Update) => format!("the update cannot be resent ({})", error.summary()),
             _ if was_refused => error.to_string(),
             _ => format!("{error}; {TOO_MANY_FAILURES}"),
         };

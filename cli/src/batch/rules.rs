@@ -58,23 +58,23 @@ pub fn after_read(row: RowFacts, found: &SessionStatus, unless_decided: bool) ->
 }
 
 /// The second table: what happens after a request ended, apart from a read that found the session.
-pub fn after_request(ended: Ended, in_doubt: bool) -> Action {
-    match (ended, in_doubt) {
-        (Ended::Confirmed, _) => Report(Applied),
+pub fn after_request(outcome: Outcome, in_doubt: bool) -> Action {
+    match (outcome, in_doubt) {
+        (Outcome::Confirmed, _) => Report(Applied),
 
-        (Ended::SessionRefused, false) => Report(Refused),
-        (Ended::SessionRefused, true) => Report(Unknown),
+        (Outcome::SessionRefused, false) => Report(Refused),
+        (Outcome::SessionRefused, true) => Report(Unknown),
 
-        (Ended::NotPermitted, false) => Report(NotApplied),
-        (Ended::NotPermitted, true) => Report(Unknown),
+        (Outcome::NotPermitted, false) => Report(NotApplied),
+        (Outcome::NotPermitted, true) => Report(Unknown),
 
-        (Ended::CredentialsRefused, _) => StopRun,
-        (Ended::ConnectionRefused, _) => StopRun,
+        (Outcome::CredentialsRefused, _) => StopRun,
+        (Outcome::ConnectionRefused, _) => StopRun,
 
-        (Ended::RateLimited, _) => Wait,
-        (Ended::NotApplied, _) => Wait,
+        (Outcome::RateLimited, _) => Wait,
+        (Outcome::NotApplied, _) => Wait,
 
-        (Ended::Unclear, _) => WaitInDoubt,
+        (Outcome::Unclear, _) => WaitInDoubt,
     }
 }
 
@@ -97,7 +97,7 @@ impl Found {
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Ended {
+pub enum Outcome {
     /// Didit confirmed the update.
     Confirmed,
     /// Didit refused to update this session, or does not know it.
@@ -118,28 +118,28 @@ pub enum Ended {
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Request {
+pub enum RequestKind {
     Read,
     Update,
 }
 
-impl Ended {
+impl Outcome {
     /// Returns how a request ended that failed. Only Didit's own words decide about a row, the credentials or the account: if
     /// the library found no message, a gateway's page may be gone in a minute. A 413 is about the size of the request, whoever
     /// sends it.
-    pub fn of(error: &Error, request: Request) -> Ended {
+    pub fn of(error: &Error, request: RequestKind) -> Outcome {
         let by_didit = error.message().is_some() && error.status() != Some(407);
         match (error.kind(), error.status()) {
-            _ if error.verdict() == Verdict::Unknown => Ended::Unclear,
-            (ErrorKind::Network, None) if !error.is_retryable() => Ended::ConnectionRefused,
-            (ErrorKind::RateLimited, _) => Ended::RateLimited,
-            (_, Some(413)) if request == Request::Update => Ended::SessionRefused,
-            _ if error.is_retryable() || !by_didit => Ended::NotApplied,
-            (ErrorKind::Authentication, _) => Ended::CredentialsRefused,
-            (_, Some(402 | 403)) => Ended::NotPermitted,
-            (ErrorKind::NotFound, _) => Ended::SessionRefused,
-            (ErrorKind::Rejected, _) if request == Request::Update => Ended::SessionRefused,
-            _ => Ended::NotApplied,
+            _ if error.verdict() == Verdict::Unknown => Outcome::Unclear,
+            (ErrorKind::Network, None) if !error.is_retryable() => Outcome::ConnectionRefused,
+            (ErrorKind::RateLimited, _) => Outcome::RateLimited,
+            (_, Some(413)) if request == RequestKind::Update => Outcome::SessionRefused,
+            _ if error.is_retryable() || !by_didit => Outcome::NotApplied,
+            (ErrorKind::Authentication, _) => Outcome::CredentialsRefused,
+            (_, Some(402 | 403)) => Outcome::NotPermitted,
+            (ErrorKind::NotFound, _) => Outcome::SessionRefused,
+            (ErrorKind::Rejected, _) if request == RequestKind::Update => Outcome::SessionRefused,
+            _ => Outcome::NotApplied,
         }
     }
 }
@@ -231,18 +231,18 @@ mod tests {
     #[test]
     fn the_end_of_a_request_decides_what_happens_to_its_row() {
         let table = [
-            (Ended::Confirmed, Report(Applied), Report(Applied)),
-            (Ended::SessionRefused, Report(Refused), Report(Unknown)),
-            (Ended::NotPermitted, Report(NotApplied), Report(Unknown)),
-            (Ended::CredentialsRefused, StopRun, StopRun),
-            (Ended::ConnectionRefused, StopRun, StopRun),
-            (Ended::RateLimited, Wait, Wait),
-            (Ended::NotApplied, Wait, Wait),
-            (Ended::Unclear, WaitInDoubt, WaitInDoubt),
+            (Outcome::Confirmed, Report(Applied), Report(Applied)),
+            (Outcome::SessionRefused, Report(Refused), Report(Unknown)),
+            (Outcome::NotPermitted, Report(NotApplied), Report(Unknown)),
+            (Outcome::CredentialsRefused, StopRun, StopRun),
+            (Outcome::ConnectionRefused, StopRun, StopRun),
+            (Outcome::RateLimited, Wait, Wait),
+            (Outcome::NotApplied, Wait, Wait),
+            (Outcome::Unclear, WaitInDoubt, WaitInDoubt),
         ];
-        for (ended, not_in_doubt, in_doubt) in table {
-            assert_eq!(after_request(ended, false), not_in_doubt, "{ended:?}");
-            assert_eq!(after_request(ended, true), in_doubt, "{ended:?}");
+        for (outcome, not_in_doubt, in_doubt) in table {
+            assert_eq!(after_request(outcome, false), not_in_doubt, "{outcome:?}");
+            assert_eq!(after_request(outcome, true), in_doubt, "{outcome:?}");
         }
     }
 
@@ -257,7 +257,7 @@ mod tests {
         for status in [200, 302, 404, 413, 429, 499, 503] {
             let error = Error::new(ErrorKind::Server, Verdict::Unknown, "it failed").with_status(status);
             for error in [error.clone(), error.with_message("Busy.")] {
-                assert_eq!(Ended::of(&error, Request::Update), Ended::Unclear, "{status}");
+                assert_eq!(Outcome::of(&error, RequestKind::Update), Outcome::Unclear, "{status}");
             }
         }
     }
@@ -266,26 +266,26 @@ mod tests {
     fn only_didits_words_decide_about_a_row_the_credentials_or_credits() {
         use ErrorKind::{Authentication, Forbidden, NotFound, Rejected};
         for (kind, status, update, read) in [
-            (Rejected, 400, Ended::SessionRefused, Ended::NotApplied),
+            (Rejected, 400, Outcome::SessionRefused, Outcome::NotApplied),
             (
                 Authentication,
                 401,
-                Ended::CredentialsRefused,
-                Ended::CredentialsRefused,
+                Outcome::CredentialsRefused,
+                Outcome::CredentialsRefused,
             ),
-            (Forbidden, 402, Ended::NotPermitted, Ended::NotPermitted),
-            (Forbidden, 403, Ended::NotPermitted, Ended::NotPermitted),
-            (NotFound, 404, Ended::SessionRefused, Ended::SessionRefused),
-            (Rejected, 407, Ended::NotApplied, Ended::NotApplied),
-            (Rejected, 409, Ended::SessionRefused, Ended::NotApplied),
-            (Rejected, 422, Ended::SessionRefused, Ended::NotApplied),
+            (Forbidden, 402, Outcome::NotPermitted, Outcome::NotPermitted),
+            (Forbidden, 403, Outcome::NotPermitted, Outcome::NotPermitted),
+            (NotFound, 404, Outcome::SessionRefused, Outcome::SessionRefused),
+            (Rejected, 407, Outcome::NotApplied, Outcome::NotApplied),
+            (Rejected, 409, Outcome::SessionRefused, Outcome::NotApplied),
+            (Rejected, 422, Outcome::SessionRefused, Outcome::NotApplied),
         ] {
-            let of = |message, request| Ended::of(&failed(kind, status, message), request);
-            assert_eq!(of(Some("No."), Request::Update), update, "{status}");
-            assert_eq!(of(Some("No."), Request::Read), read, "{status}");
+            let of = |message, request| Outcome::of(&failed(kind, status, message), request);
+            assert_eq!(of(Some("No."), RequestKind::Update), update, "{status}");
+            assert_eq!(of(Some("No."), RequestKind::Read), read, "{status}");
             // A gateway's page.
-            assert_eq!(of(None, Request::Update), Ended::NotApplied, "{status}");
-            assert_eq!(of(None, Request::Read), Ended::NotApplied, "{status}");
+            assert_eq!(of(None, RequestKind::Update), Outcome::NotApplied, "{status}");
+            assert_eq!(of(None, RequestKind::Read), Outcome::NotApplied, "{status}");
         }
     }
 
@@ -293,8 +293,8 @@ mod tests {
     fn a_413_refuses_the_update_whoever_says_so() {
         for message in [None, Some("Too large.")] {
             let error = failed(ErrorKind::Rejected, 413, message);
-            assert_eq!(Ended::of(&error, Request::Update), Ended::SessionRefused);
-            assert_eq!(Ended::of(&error, Request::Read), Ended::NotApplied);
+            assert_eq!(Outcome::of(&error, RequestKind::Update), Outcome::SessionRefused);
+            assert_eq!(Outcome::of(&error, RequestKind::Read), Outcome::NotApplied);
         }
     }
 
@@ -302,37 +302,40 @@ mod tests {
     fn a_429_limits_the_rate_whoever_says_so() {
         for message in [None, Some("Slow down.")] {
             let error = failed(ErrorKind::RateLimited, 429, message);
-            for request in [Request::Update, Request::Read] {
-                assert_eq!(Ended::of(&error, request), Ended::RateLimited);
+            for request in [RequestKind::Update, RequestKind::Read] {
+                assert_eq!(Outcome::of(&error, request), Outcome::RateLimited);
             }
         }
     }
 
     #[test]
     fn only_a_network_error_that_no_retry_can_help_is_a_refused_connection() {
-        for request in [Request::Update, Request::Read] {
-            let of = |error: Error| Ended::of(&error, request);
+        for request in [RequestKind::Update, RequestKind::Read] {
+            let of = |error: Error| Outcome::of(&error, request);
             let network = failed(ErrorKind::Network, None, None);
-            assert_eq!(of(network.clone().with_retryable(false)), Ended::ConnectionRefused);
-            assert_eq!(of(network), Ended::NotApplied);
+            assert_eq!(of(network.clone().with_retryable(false)), Outcome::ConnectionRefused);
+            assert_eq!(of(network), Outcome::NotApplied);
             // Of a gateway.
             assert_eq!(
                 of(failed(ErrorKind::Network, 403, None).with_retryable(false)),
-                Ended::NotApplied
+                Outcome::NotApplied
             );
             assert_eq!(
                 of(failed(ErrorKind::Timeout, None, None).with_retryable(false)),
-                Ended::NotApplied
+                Outcome::NotApplied
             );
-            assert_eq!(of(failed(ErrorKind::UnexpectedResponse, 301, None)), Ended::NotApplied);
+            assert_eq!(
+                of(failed(ErrorKind::UnexpectedResponse, 301, None)),
+                Outcome::NotApplied
+            );
         }
     }
 
     #[test]
     fn a_response_that_a_retry_can_help_decides_nothing() {
         let too_early = failed(ErrorKind::Rejected, 425, Some("Too early.")).with_retryable(true);
-        assert_eq!(Ended::of(&too_early, Request::Update), Ended::NotApplied);
+        assert_eq!(Outcome::of(&too_early, RequestKind::Update), Outcome::NotApplied);
         let read = failed(ErrorKind::Server, 503, Some("Busy."));
-        assert_eq!(Ended::of(&read, Request::Read), Ended::NotApplied);
+        assert_eq!(Outcome::of(&read, RequestKind::Read), Outcome::NotApplied);
     }
 }

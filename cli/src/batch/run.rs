@@ -15,7 +15,7 @@ use super::progress::{Progress, in_whole_seconds};
 use super::reasons::Reasons;
 use super::report::{Report, Summary};
 use super::result::{Details, ResultLine, RowResult};
-use super::rules::{Ended, Request};
+use super::rules::{Outcome, RequestKind};
 use super::scheduler::{Left, Scheduler, Step, Stop, Task};
 use crate::args::Output;
 use crate::client;
@@ -240,8 +240,8 @@ impl<'a> Run<'a> {
         match self.client.session(&self.input.row(row).0) {
             Ok(session) => self.found(row, &session.status, sender),
             Err(error) => {
-                let ended = Ended::of(&error, Request::Read);
-                self.failed(row, Request::Read, ended, &error, sender)
+                let outcome = Outcome::of(&error, RequestKind::Read);
+                self.failed(row, RequestKind::Read, outcome, &error, sender)
             }
         }
     }
@@ -261,8 +261,8 @@ impl<'a> Run<'a> {
         match self.client.update_status(&id, &update) {
             Ok(_) => self.confirmed(row, sender),
             Err(error) => {
-                let ended = Ended::of(&error, Request::Update);
-                self.failed(row, Request::Update, ended, &error, sender);
+                let outcome = Outcome::of(&error, RequestKind::Update);
+                self.failed(row, RequestKind::Update, outcome, &error, sender);
             }
         }
     }
@@ -270,7 +270,7 @@ impl<'a> Run<'a> {
     fn confirmed(&self, row: usize, sender: &Sender<Message>) {
         let mut state = self.state();
         let now = self.start.elapsed();
-        if let Step::Report(result) = state.scheduler.ended(now, row, Ended::Confirmed, None) {
+        if let Step::Report(result) = state.scheduler.ended(now, row, Outcome::Confirmed, None) {
             state.reasons.forget(row);
             self.report(&mut state, row, result, Details::default(), sender);
         }
@@ -290,11 +290,18 @@ impl<'a> Run<'a> {
         step
     }
 
-    fn failed(&self, row: usize, request: Request, ended: Ended, error: &Error, sender: &Sender<Message>) -> Step {
+    fn failed(
+        &self,
+        row: usize,
+        request: RequestKind,
+        outcome: Outcome,
+        error: &Error,
+        sender: &Sender<Message>,
+    ) -> Step {
         let mut state = self.state();
         let step = state
             .scheduler
-            .ended(self.start.elapsed(), row, ended, error.retry_after());
+            .ended(self.start.elapsed(), row, outcome, error.retry_after());
         if let Some(pause) = state.scheduler.take_new_pause() {
             let note = format!("pausing for {}: {}", in_whole_seconds(pause), error.summary());
             // The main thread receives until the last worker has finished.
@@ -303,7 +310,7 @@ impl<'a> Run<'a> {
         if let Some(stop) = state.scheduler.stopped() {
             state.stopped.get_or_insert_with(|| reason_to_stop(stop, error));
         }
-        if ended == Ended::Unclear {
+        if outcome == Outcome::Unclear {
             state.reasons.in_doubt(row, error);
         }
         match step {
@@ -314,8 +321,8 @@ impl<'a> Run<'a> {
                 self.record(&mut state, row, RowResult::NotApplied, details);
             }
             Step::Report(result) => {
-                state.lacks_permission |= ended == Ended::NotPermitted && result == RowResult::NotApplied;
-                let details = state.reasons.failed(row, result, error, request, ended);
+                state.lacks_permission |= outcome == Outcome::NotPermitted && result == RowResult::NotApplied;
+                let details = state.reasons.failed(row, result, error, request, outcome);
                 self.report(&mut state, row, result, details, sender);
             }
         }

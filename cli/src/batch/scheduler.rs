@@ -16,7 +16,7 @@ use super::history::LastEntry;
 use super::outage::{AfterFailure, Circuit};
 use super::pace::Pace;
 use super::result::RowResult::{self, NotApplied, Unknown};
-use super::rules::{Action, Ended, Request, RowFacts, after_read, after_request};
+use super::rules::{Action, Outcome, RequestKind, RowFacts, after_read, after_request};
 
 /// A row that fails this many times while others succeed is left for the next run.
 const MAX_FAILURES: u8 = 10;
@@ -103,7 +103,7 @@ struct Row {
 }
 
 struct InFlight {
-    request: Request,
+    request: RequestKind,
     since: Duration,
     /// The request began after Didit had refused an access token.
     follows_refused_token: bool,
@@ -235,11 +235,11 @@ impl Scheduler {
         if self.was_turn_of_waiting {
             self.waiting.retain(|(_, other)| *other != row);
         }
-        let request = if reads { Request::Read } else { Request::Update };
+        let request = if reads { RequestKind::Read } else { RequestKind::Update };
         self.begin(now, row, request);
         match request {
-            Request::Read => Task::Read(row),
-            Request::Update => Task::Update(row),
+            RequestKind::Read => Task::Read(row),
+            RequestKind::Update => Task::Update(row),
         }
     }
 
@@ -270,7 +270,7 @@ impl Scheduler {
         place.is_some_and(|place| self.untried.remove(place).is_some())
     }
 
-    fn begin(&mut self, now: Duration, row: usize, request: Request) {
+    fn begin(&mut self, now: Duration, row: usize, request: RequestKind) {
         let follows_refused_token = self.is_token_refused;
         let in_flight = InFlight {
             request,
@@ -306,27 +306,27 @@ impl Scheduler {
             self.waiting.insert((now, row));
             return Step::Wait;
         }
-        self.begin(now, row, Request::Update);
+        self.begin(now, row, RequestKind::Update);
         Step::Update
     }
 
     /// Handles any other end of a request. `asked` is the pause that the server asks for.
-    pub fn ended(&mut self, now: Duration, row: usize, ended: Ended, asked: Option<Duration>) -> Step {
+    pub fn ended(&mut self, now: Duration, row: usize, outcome: Outcome, asked: Option<Duration>) -> Step {
         let request = self.in_flight.remove(&row);
         let was_open = self.circuit.is_open();
-        let mut action = after_request(ended, self.rows[row].facts.in_doubt);
-        match ended {
-            Ended::Confirmed => self.didit_answered(),
-            Ended::SessionRefused if is(&request, Request::Update) => self.didit_answered(),
-            Ended::SessionRefused => {}
-            Ended::ConnectionRefused => self.stop(Stop::Connection),
-            Ended::CredentialsRefused if self.allows_another_token(request.as_ref()) => {
+        let mut action = after_request(outcome, self.rows[row].facts.in_doubt);
+        match outcome {
+            Outcome::Confirmed => self.didit_answered(),
+            Outcome::SessionRefused if is(&request, RequestKind::Update) => self.didit_answered(),
+            Outcome::SessionRefused => {}
+            Outcome::ConnectionRefused => self.stop(Stop::Connection),
+            Outcome::CredentialsRefused if self.allows_another_token(request.as_ref()) => {
                 action = Action::Wait;
                 self.pause_after_failure(now, asked, true);
             }
-            Ended::CredentialsRefused => self.stop(Stop::Credentials),
-            Ended::RateLimited => self.pause_after_failure(now, asked, true),
-            Ended::NotPermitted | Ended::NotApplied | Ended::Unclear => {
+            Outcome::CredentialsRefused => self.stop(Stop::Credentials),
+            Outcome::RateLimited => self.pause_after_failure(now, asked, true),
+            Outcome::NotPermitted | Outcome::NotApplied | Outcome::Unclear => {
                 // If every row that is left has failed, no other row can show whether the row is to blame.
                 let waits = matches!(action, Action::Wait | Action::WaitInDoubt);
                 let is_last = waits && self.in_flight.is_empty() && self.turn(now).is_none();
@@ -396,7 +396,7 @@ impl Scheduler {
     }
 }
 
-fn is(in_flight: &Option<InFlight>, request: Request) -> bool {
+fn is(in_flight: &Option<InFlight>, request: RequestKind) -> bool {
     in_flight.as_ref().is_some_and(|in_flight| in_flight.request == request)
 }
 

@@ -100,16 +100,16 @@ impl Response {
     }
 }
 
-/// What the sandbox sends for a request. It closes the connection unless it sends a whole response.
-pub enum Reply {
+/// How much of a response the sandbox sends. It closes the connection unless it sends a whole response.
+pub enum Delivery {
     Whole(Response),
     Half(Response),
     Nothing,
 }
 
-impl Reply {
+impl Delivery {
     pub fn bytes(&self) -> Vec<u8> {
-        let (Reply::Whole(response) | Reply::Half(response)) = self else {
+        let (Delivery::Whole(response) | Delivery::Half(response)) = self else {
             return Vec::new();
         };
         let headers = response
@@ -118,7 +118,7 @@ impl Reply {
             .map(|(name, value)| format!("{name}: {value}\r\n"));
         let head = format!("HTTP/1.1 {} \r\n{}\r\n", response.status, headers.collect::<String>());
         let mut bytes = (head + &response.body).into_bytes();
-        if let Reply::Half(_) = self {
+        if let Delivery::Half(_) = self {
             bytes.truncate(bytes.len() - response.body.len().div_ceil(2));
         }
         bytes
@@ -126,7 +126,7 @@ impl Reply {
 }
 
 /// Returns a request and its response without their secrets, formatted like the output of `curl -v`.
-pub fn transcript(request: &Request, reply: &Reply) -> String {
+pub fn transcript(request: &Request, delivery: &Delivery) -> String {
     let mut text = format!("> {} {} HTTP/1.1\n", escaped(&request.method), escaped(&request.path));
     for (name, value) in &request.headers {
         let lower = name.to_ascii_lowercase();
@@ -142,12 +142,12 @@ pub fn transcript(request: &Request, reply: &Reply) -> String {
         let body = String::from_utf8_lossy(&request.body);
         text += &format!("> {}\n", escaped(&hide(&body, "client_secret=", '&')));
     }
-    let response = reply.bytes();
+    let response = delivery.bytes();
     for line in hide(&String::from_utf8_lossy(&response), "\"access_token\":\"", '"').lines() {
         text += format!("< {}", escaped(line)).trim_end();
         text += "\n";
     }
-    if !matches!(reply, Reply::Whole(_)) {
+    if !matches!(delivery, Delivery::Whole(_)) {
         text += "< (the connection closes)\n";
     }
     text + "\n"
@@ -170,9 +170,9 @@ mod tests {
 
     #[test]
     fn a_transcript_shows_no_secret() {
-        let shown = |request: &str, reply: &Reply| {
+        let shown = |request: &str, delivery: &Delivery| {
             let request = Request::read(&mut request.as_bytes()).unwrap();
-            transcript(&request, reply)
+            transcript(&request, delivery)
         };
         let token = Response::json(200, &json!({"access_token": "hunter2", "expires_in": 60}));
         let login = "POST /auth/v2/token/ HTTP/1.1\r\nAuthorization: Basic hunter2\r\nContent-Length: 29\r\n\r\n\
@@ -180,7 +180,7 @@ mod tests {
         let expected = "> POST /auth/v2/token/ HTTP/1.1\n> Authorization: Basic …\n> Content-Length: 29\n>\n\
                         > client_secret=…&grant=x\n< HTTP/1.1 200\n< Content-Type: application/json\n\
                         < Content-Length: 42\n<\n< {\"access_token\":\"…\",\"expires_in\":60}\n\n";
-        assert_eq!(shown(login, &Reply::Whole(token)), expected);
+        assert_eq!(shown(login, &Delivery::Whole(token)), expected);
         for header in [
             "authorization: hunter2",
             "AUTHORIZATION: Bearer hunter2",
@@ -189,7 +189,7 @@ mod tests {
             "Cookie: hunter2",
         ] {
             let token = Response::json(200, &json!({"access_token": "hunter2hunter2hunter2"}));
-            let text = shown(&format!("GET / HTTP/1.1\r\n{header}\r\n\r\n"), &Reply::Half(token));
+            let text = shown(&format!("GET / HTTP/1.1\r\n{header}\r\n\r\n"), &Delivery::Half(token));
             assert!(!text.contains("hunter2") && text.contains('…'), "{text}");
             assert!(text.ends_with("< (the connection closes)\n\n"), "{text}");
         }
@@ -197,10 +197,10 @@ mod tests {
 
     #[test]
     fn half_a_response_lacks_half_of_its_body() {
-        let text = |reply: Reply| String::from_utf8(reply.bytes()).unwrap();
-        let whole = text(Reply::Whole(Response::new(200, "text/html", "12345".into())));
+        let text = |delivery: Delivery| String::from_utf8(delivery.bytes()).unwrap();
+        let whole = text(Delivery::Whole(Response::new(200, "text/html", "12345".into())));
         assert!(whole.ends_with("Content-Length: 5\r\n\r\n12345"), "{whole}");
-        let half = text(Reply::Half(Response::new(200, "text/html", "12345".into())));
+        let half = text(Delivery::Half(Response::new(200, "text/html", "12345".into())));
         assert_eq!(half, whole[..whole.len() - 3]);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use didit::text::system_message;
 
-use super::http::{self, Reply, Request};
+use super::http::{self, Delivery, Request};
 use super::service::{Service, is_about_the_sandbox};
 use crate::args::sandbox::Options;
 use crate::exit::Exit;
@@ -63,15 +63,15 @@ fn serve(stream: &TcpStream, service: &Service, show: bool) -> io::Result<()> {
     let (mut reader, mut writer) = (BufReader::new(stream), stream);
     loop {
         let request = Request::read(&mut reader)?;
-        let reply = service.reply(&request);
+        let delivery = service.respond(&request);
         if show && !is_about_the_sandbox(&request) {
-            let _ = io::stderr().write_all(http::transcript(&request, &reply).as_bytes());
+            let _ = io::stderr().write_all(http::transcript(&request, &delivery).as_bytes());
         }
-        writer.write_all(&reply.bytes())?;
+        writer.write_all(&delivery.bytes())?;
         let closing = request
             .header("connection")
             .is_some_and(|value| value.eq_ignore_ascii_case("close"));
-        if closing || !matches!(reply, Reply::Whole(_)) {
+        if closing || !matches!(delivery, Delivery::Whole(_)) {
             return Ok(());
         }
     }

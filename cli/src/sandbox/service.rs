@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use fnv::FnvHasher;
 use serde_json::{Value, json};
 
-use super::http::{Reply, Request, Response};
+use super::http::{Delivery, Request, Response};
 use crate::args::sandbox::RateLimit;
 
 /// How long the sandbox takes to answer for `slow-…`.
@@ -98,9 +98,9 @@ impl Service {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn reply(&self, request: &Request) -> Reply {
+    pub fn respond(&self, request: &Request) -> Delivery {
         if is_about_the_sandbox(request) {
-            return Reply::Whole(self.report(request));
+            return Delivery::Whole(self.report(request));
         }
         let arrived = self.start.elapsed();
         let fault = self.fault(request);
@@ -108,18 +108,18 @@ impl Service {
             Some(Fault::ClosedBefore | Fault::ErrorBefore) => gateway_error(),
             _ => self.answer(request),
         };
-        let reply = match fault {
-            Some(Fault::ClosedBefore | Fault::ClosedAfter) => Reply::Nothing,
-            Some(Fault::ErrorBefore | Fault::ErrorAfter) => Reply::Whole(gateway_error()),
-            Some(Fault::HalfResponse) => Reply::Half(response),
+        let delivery = match fault {
+            Some(Fault::ClosedBefore | Fault::ClosedAfter) => Delivery::Nothing,
+            Some(Fault::ErrorBefore | Fault::ErrorAfter) => Delivery::Whole(gateway_error()),
+            Some(Fault::HalfResponse) => Delivery::Half(response),
             Some(Fault::SlowResponse) => {
                 thread::sleep(SLOW);
-                Reply::Whole(response)
+                Delivery::Whole(response)
             }
-            None => Reply::Whole(response),
+            None => Delivery::Whole(response),
         };
-        self.log(request, arrived, fault, &reply);
-        reply
+        self.log(request, arrived, fault, &delivery);
+        delivery
     }
 
     /// Returns the log or the sessions for a test, as NDJSON.
@@ -139,10 +139,10 @@ impl Service {
         Response::new(200, "application/x-ndjson", lines)
     }
 
-    fn log(&self, request: &Request, arrived: Duration, fault: Option<Fault>, reply: &Reply) {
-        let status = match reply {
-            Reply::Whole(response) | Reply::Half(response) => Some(response.status),
-            Reply::Nothing => None,
+    fn log(&self, request: &Request, arrived: Duration, fault: Option<Fault>, delivery: &Delivery) {
+        let status = match delivery {
+            Delivery::Whole(response) | Delivery::Half(response) => Some(response.status),
+            Delivery::Nothing => None,
         };
         let mut entry = json!({
             "at": arrived.as_secs_f64(),

@@ -606,7 +606,7 @@ fn rare() -> Rows {
     );
     let thread = "the system could not start a thread, so the sandbox did not start; retry later, or allow more processes (ulimit -u)";
     let thread = quoted(server, thread, &[]);
-    let bug = include_str!("../../src/terminal.rs");
+    let bug = include_str!("../../src/panics.rs");
     let text =
         "stopped by a bug{place}; whether an update was applied is unknown; check the session's status before retrying";
     let bug = quoted(bug, text, &[("{place}", " at FILE:LINE:COLUMN")]);

@@ -9,7 +9,6 @@
 mod support;
 
 mod addresses;
-mod calls;
 mod child;
 mod delivery;
 mod dns;
@@ -17,3 +16,4 @@ mod journal;
 mod limits;
 mod process_1;
 mod stopped;
+mod system_calls;

@@ -24,6 +24,6 @@ exec unshare --net --mount bash -euo pipefail -c '
         done
     done
     mount --bind /mnt/hosts /etc/hosts
-    cargo test --locked --offline -p didit-cli --test machine -- addresses:: calls:: delivery:: stopped:: \
+    cargo test --locked --offline -p didit-cli --test machine -- addresses:: delivery:: stopped:: system_calls:: \
         --test-threads=1 --nocapture
 '

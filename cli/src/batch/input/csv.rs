@@ -7,8 +7,8 @@ use ::csv::{Reader, ReaderBuilder, StringRecord};
 use didit::{NewStatus, Node, SessionId, StatusUpdate};
 
 use super::COLUMNS;
-use crate::session::status_update;
 use crate::terminal::counted;
+use crate::update::status_update;
 
 /// The position of an error in a record, and the error.
 pub type Problem = (usize, &'static str);

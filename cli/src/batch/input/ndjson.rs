@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::COLUMNS;
-use crate::session::status_update;
+use crate::update::status_update;
 
 /// A line of NDJSON. Its fields have the names of the columns of a CSV.
 #[derive(Deserialize)]

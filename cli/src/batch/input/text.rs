@@ -6,7 +6,7 @@ use std::path::Path;
 
 use didit::text::system_message;
 
-use crate::terminal::wait_out;
+use crate::terminal::retry_if_blocked;
 
 /// Reads the input from a file or from standard input.
 ///
@@ -16,7 +16,7 @@ pub fn read(file: Option<&Path>) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = match file {
         Some(file) => File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
-        None => wait_out(|| io::stdin().lock().read_to_end(&mut bytes)),
+        None => retry_if_blocked(|| io::stdin().lock().read_to_end(&mut bytes)),
     };
     read.map_err(|error| {
         format!(

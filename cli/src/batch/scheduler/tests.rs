@@ -49,7 +49,7 @@ fn fail(scheduler: &mut Scheduler, now: Duration, rows: std::ops::Range<usize>) 
         assert_eq!(next(scheduler, now), Task::Update(row));
     }
     for row in rows {
-        scheduler.ended(now, row, Ended::NotApplied, None);
+        scheduler.ended(now, row, Outcome::NotApplied, None);
     }
 }
 
@@ -63,7 +63,7 @@ fn left(scheduler: &Scheduler) -> Vec<(usize, Left)> {
 fn updates(
     scheduler: &mut Scheduler,
     limit: Duration,
-    mut respond: impl FnMut(Duration, usize) -> Ended,
+    mut respond: impl FnMut(Duration, usize) -> Outcome,
 ) -> Vec<(u64, usize)> {
     let (mut now, mut updates) = (Duration::ZERO, Vec::new());
     while now <= limit {
@@ -71,14 +71,14 @@ fn updates(
         match scheduler.next(now) {
             Task::Update(row) => {
                 updates.push((now.as_secs(), row));
-                let ended = respond(now, row);
-                scheduler.ended(now, row, ended, None);
+                let outcome = respond(now, row);
+                scheduler.ended(now, row, outcome, None);
             }
             Task::Read(row) => {
                 if scheduler.found(now, row, &InReview) == Step::Update {
                     updates.push((now.as_secs(), row));
-                    let ended = respond(now, row);
-                    scheduler.ended(now, row, ended, None);
+                    let outcome = respond(now, row);
+                    scheduler.ended(now, row, outcome, None);
                 }
             }
             Task::Wait(wait) => now += wait,
@@ -109,7 +109,7 @@ fn interrupted_rows_go_first_then_untouched_ones_in_order_then_those_tried_least
     let mut scheduler = scheduler(&last.map(|last| (APPROVE, last)), |settings| {
         settings.retry_refused = true
     });
-    let order = updates(&mut scheduler, at(1), |_, _| Ended::Confirmed);
+    let order = updates(&mut scheduler, at(1), |_, _| Outcome::Confirmed);
     assert_eq!(rows(&order), [3, 6, 1, 4, 0, 2, 5, 7]);
 }
 
@@ -157,7 +157,7 @@ fn a_session_is_read_before_its_update_in_three_cases() {
 fn a_row_that_was_certainly_not_applied_is_sent_again_without_a_read() {
     let mut scheduler = untouched(2);
     assert_eq!(next(&mut scheduler, at(0)), Task::Update(0));
-    assert_eq!(scheduler.ended(at(0), 0, Ended::NotApplied, None), Step::NotApplied);
+    assert_eq!(scheduler.ended(at(0), 0, Outcome::NotApplied, None), Step::NotApplied);
     assert_eq!(next(&mut scheduler, at(1)), Task::Update(0));
 }
 
@@ -165,13 +165,13 @@ fn a_row_that_was_certainly_not_applied_is_sent_again_without_a_read() {
 fn a_row_that_may_have_been_applied_is_read_before_it_is_sent_again() {
     let mut scheduler = untouched(2);
     assert_eq!(next(&mut scheduler, at(0)), Task::Update(0));
-    assert_eq!(scheduler.ended(at(0), 0, Ended::Unclear, None), Step::Wait);
+    assert_eq!(scheduler.ended(at(0), 0, Outcome::Unclear, None), Step::Wait);
     assert_eq!(next(&mut scheduler, at(1)), Task::Read(0));
     assert_eq!(scheduler.found(at(1), 0, &InReview), Step::Update);
     // A 429 after that does not make it certain that the first attempt was not applied.
-    assert_eq!(scheduler.ended(at(1), 0, Ended::RateLimited, None), Step::Wait);
+    assert_eq!(scheduler.ended(at(1), 0, Outcome::RateLimited, None), Step::Wait);
     assert_eq!(next(&mut scheduler, at(2)), Task::Update(1));
-    scheduler.ended(at(2), 1, Ended::Confirmed, None);
+    scheduler.ended(at(2), 1, Outcome::Confirmed, None);
     assert_eq!(next(&mut scheduler, at(3)), Task::Read(0));
     assert_eq!(scheduler.found(at(3), 0, &Approved), Step::Report(RowResult::Applied));
 }
@@ -195,7 +195,7 @@ fn reads_keep_to_a_rate_of_their_own() {
     let mut scheduler = scheduler(&[(RESUBMIT, UNTOUCHED); 3], |settings| {
         (settings.updates, settings.reads) = (600, 60);
     });
-    let sent = updates(&mut scheduler, at(10), |_, _| Ended::Confirmed);
+    let sent = updates(&mut scheduler, at(10), |_, _| Outcome::Confirmed);
     assert_eq!(sent, [(0, 0), (1, 1), (2, 2)]);
 }
 
@@ -204,11 +204,11 @@ fn what_was_read_before_a_pause_is_read_again() {
     let mut scheduler = scheduler(&[(RESUBMIT, UNTOUCHED), (APPROVE, UNTOUCHED)], |_| {});
     assert_eq!(next(&mut scheduler, at(0)), Task::Read(0));
     assert_eq!(next(&mut scheduler, at(0)), Task::Update(1));
-    scheduler.ended(at(0), 1, Ended::RateLimited, Some(at(5)));
+    scheduler.ended(at(0), 1, Outcome::RateLimited, Some(at(5)));
     assert_eq!(scheduler.found(at(0), 0, &InReview), Step::Wait);
     assert_eq!(next(&mut scheduler, at(0)), Task::Wait(at(5)));
     assert_eq!(next(&mut scheduler, at(5)), Task::Update(1));
-    scheduler.ended(at(5), 1, Ended::Confirmed, None);
+    scheduler.ended(at(5), 1, Outcome::Confirmed, None);
     assert_eq!(next(&mut scheduler, at(5)), Task::Read(0));
 }
 
@@ -216,8 +216,8 @@ fn what_was_read_before_a_pause_is_read_again() {
 fn a_failed_row_waits_its_own_back_off_while_the_others_continue() {
     let mut scheduler = scheduler(&[(APPROVE, UNTOUCHED); 200], |settings| settings.updates = 60);
     let sent = updates(&mut scheduler, at(130), |_, row| match row {
-        0 => Ended::NotApplied,
-        _ => Ended::Confirmed,
+        0 => Outcome::NotApplied,
+        _ => Outcome::Confirmed,
     });
     let tries = sent.iter().filter(|(_, row)| *row == 0).map(|(time, _)| *time);
     assert_eq!(tries.collect::<Vec<_>>(), [0, 1, 3, 7, 15, 31, 61, 91, 121]);
@@ -235,14 +235,18 @@ fn rows_whose_wait_is_over_take_turns_with_the_untried_ones() {
 #[test]
 fn retry_unknown_holds_until_an_attempt_of_this_run_may_have_been_applied() {
     let mut scheduler = scheduler(&[(APPROVE, UNKNOWN)], |settings| settings.retry_unknown = true);
-    for (time, ended) in [(0, Ended::NotApplied), (5, Ended::RateLimited), (10, Ended::Unclear)] {
+    for (time, outcome) in [
+        (0, Outcome::NotApplied),
+        (5, Outcome::RateLimited),
+        (10, Outcome::Unclear),
+    ] {
         assert_eq!(next(&mut scheduler, at(time)), Task::Read(0));
         assert_eq!(
             scheduler.found(at(time), 0, &Declined),
             Step::Update,
-            "before {ended:?}"
+            "before {outcome:?}"
         );
-        scheduler.ended(at(time), 0, ended, None);
+        scheduler.ended(at(time), 0, outcome, None);
     }
     assert_eq!(next(&mut scheduler, at(20)), Task::Read(0));
     assert_eq!(scheduler.found(at(20), 0, &Declined), Step::Report(Unknown));
@@ -270,10 +274,10 @@ fn eight_failures_in_a_row_pause_all_workers_and_then_one_request_at_a_time_goes
     assert_eq!(next(&mut scheduler, at(0)), Task::Wait(at(1)));
     assert_eq!(next(&mut scheduler, at(1)), Task::Update(8));
     assert_eq!(next(&mut scheduler, at(1)), Task::Wait(POLL_INTERVAL));
-    scheduler.ended(at(1), 8, Ended::NotApplied, None);
+    scheduler.ended(at(1), 8, Outcome::NotApplied, None);
     assert_eq!(next(&mut scheduler, at(1)), Task::Wait(at(2)), "each pause is longer");
     assert_eq!(next(&mut scheduler, at(3)), Task::Update(9));
-    scheduler.ended(at(3), 9, Ended::Confirmed, None);
+    scheduler.ended(at(3), 9, Outcome::Confirmed, None);
     let two = [next(&mut scheduler, at(3)), next(&mut scheduler, at(3))];
     assert!(two.iter().all(|task| matches!(task, Task::Update(_))), "{two:?}");
 }
@@ -283,7 +287,7 @@ fn missing_credits_and_permissions_count_as_failures() {
     let mut scheduler = untouched(20);
     for row in 0..8 {
         assert_eq!(next(&mut scheduler, at(0)), Task::Update(row));
-        let step = scheduler.ended(at(0), row, Ended::NotPermitted, None);
+        let step = scheduler.ended(at(0), row, Outcome::NotPermitted, None);
         assert_eq!(step, Step::Report(NotApplied));
     }
     assert_eq!(scheduler.pause(at(0)), Some(at(1)));
@@ -295,28 +299,28 @@ fn only_an_answered_update_ends_an_outage() {
         let mut scheduler = scheduler(&[(APPROVE, UNTOUCHED); 20], |settings| settings.unless_decided = true);
         for row in 0..8 {
             assert_eq!(next(&mut scheduler, at(0)), Task::Read(row));
-            scheduler.ended(at(0), row, Ended::NotApplied, None);
+            scheduler.ended(at(0), row, Outcome::NotApplied, None);
         }
         assert_eq!(next(&mut scheduler, at(1)), Task::Read(8));
         scheduler
     };
-    for (ended, closes) in [
-        (Ended::Confirmed, true),
-        (Ended::SessionRefused, true),
-        (Ended::NotPermitted, false),
-        (Ended::NotApplied, false),
-        (Ended::Unclear, false),
+    for (outcome, closes) in [
+        (Outcome::Confirmed, true),
+        (Outcome::SessionRefused, true),
+        (Outcome::NotPermitted, false),
+        (Outcome::NotApplied, false),
+        (Outcome::Unclear, false),
     ] {
         let mut scheduler = opened();
         assert_eq!(scheduler.found(at(1), 8, &InReview), Step::Update);
-        scheduler.ended(at(1), 8, ended, None);
-        assert_eq!(scheduler.circuit.is_open(), !closes, "{ended:?}");
+        scheduler.ended(at(1), 8, outcome, None);
+        assert_eq!(scheduler.circuit.is_open(), !closes, "{outcome:?}");
     }
     let mut read = opened();
     assert_eq!(read.found(at(1), 8, &Approved), Step::Report(RowResult::Already));
     assert!(read.circuit.is_open(), "a read answers no update");
     let mut missing = opened();
-    missing.ended(at(1), 8, Ended::SessionRefused, None);
+    missing.ended(at(1), 8, Outcome::SessionRefused, None);
     assert!(
         missing.circuit.is_open(),
         "nor does a read of a session that does not exist"
@@ -330,9 +334,9 @@ fn a_probe_is_an_approved_or_declined_row_if_there_is_one() {
     let mut scheduler = scheduler(&rows, |_| {});
     fail(&mut scheduler, at(0), 0..8);
     assert_eq!(next(&mut scheduler, at(1)), Task::Update(9), "an untried row");
-    scheduler.ended(at(1), 9, Ended::NotApplied, None);
+    scheduler.ended(at(1), 9, Outcome::NotApplied, None);
     assert_eq!(next(&mut scheduler, at(3)), Task::Update(0), "a row that failed");
-    scheduler.ended(at(3), 0, Ended::NotApplied, None);
+    scheduler.ended(at(3), 0, Outcome::NotApplied, None);
     assert_eq!(
         next(&mut scheduler, at(7)),
         Task::Update(1),
@@ -345,7 +349,7 @@ fn a_resubmission_is_a_probe_if_nothing_else_is_left() {
     let mut scheduler = scheduler(&[(RESUBMIT, UNTOUCHED); 20], |_| {});
     for row in 0..8 {
         assert_eq!(next(&mut scheduler, at(0)), Task::Read(row));
-        scheduler.ended(at(0), row, Ended::NotApplied, None);
+        scheduler.ended(at(0), row, Outcome::NotApplied, None);
     }
     assert_eq!(next(&mut scheduler, at(1)), Task::Read(8));
 }
@@ -354,8 +358,8 @@ fn a_resubmission_is_a_probe_if_nothing_else_is_left() {
 fn a_failure_of_every_row_that_is_left_pauses_and_stops_like_an_outage() {
     let mut scheduler = untouched(3);
     let sent = updates(&mut scheduler, at(200), |_, row| match row {
-        1 => Ended::NotApplied,
-        _ => Ended::Confirmed,
+        1 => Outcome::NotApplied,
+        _ => Outcome::Confirmed,
     });
     assert_eq!(scheduler.stopped(), Some(Stop::Outage));
     assert_eq!(sent.last(), Some(&(61, 1)), "{sent:?}");
@@ -363,22 +367,22 @@ fn a_failure_of_every_row_that_is_left_pauses_and_stops_like_an_outage() {
 
 #[test]
 fn a_pause_that_the_server_asks_for_pauses_all_workers() {
-    for ended in [Ended::RateLimited, Ended::Unclear, Ended::NotApplied] {
+    for outcome in [Outcome::RateLimited, Outcome::Unclear, Outcome::NotApplied] {
         let mut scheduler = untouched(20);
         assert_eq!(next(&mut scheduler, at(0)), Task::Update(0));
-        scheduler.ended(at(0), 0, ended, Some(at(7)));
-        assert_eq!(next(&mut scheduler, at(0)), Task::Wait(at(7)), "{ended:?}");
+        scheduler.ended(at(0), 0, outcome, Some(at(7)));
+        assert_eq!(next(&mut scheduler, at(0)), Task::Wait(at(7)), "{outcome:?}");
     }
     let mut scheduler = untouched(20);
     assert_eq!(next(&mut scheduler, at(0)), Task::Update(0));
-    scheduler.ended(at(0), 0, Ended::RateLimited, None);
+    scheduler.ended(at(0), 0, Outcome::RateLimited, None);
     assert_eq!(next(&mut scheduler, at(0)), Task::Wait(at(1)), "a 429 without a time");
 }
 
 #[test]
 fn the_run_stops_max_outage_after_the_first_pause() {
     let mut scheduler = scheduler(&[(APPROVE, UNTOUCHED); 90], |settings| settings.max_outage = at(10));
-    let sent = updates(&mut scheduler, at(300), |_, _| Ended::NotApplied);
+    let sent = updates(&mut scheduler, at(300), |_, _| Outcome::NotApplied);
     assert_eq!(scheduler.stopped(), Some(Stop::Outage));
     let times: Vec<u64> = sent.iter().map(|(time, _)| *time).collect();
     assert_eq!(times, [0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 7, 10]);
@@ -388,7 +392,7 @@ fn the_run_stops_max_outage_after_the_first_pause() {
 fn a_longer_pause_than_max_outage_stops_the_run() {
     let mut scheduler = untouched(2);
     assert_eq!(next(&mut scheduler, at(0)), Task::Update(0));
-    scheduler.ended(at(0), 0, Ended::RateLimited, Some(at(61)));
+    scheduler.ended(at(0), 0, Outcome::RateLimited, Some(at(61)));
     assert_eq!(scheduler.stopped(), Some(Stop::LongPause(at(61))));
     assert_eq!(next(&mut scheduler, at(0)), Task::Done);
 }
@@ -398,7 +402,7 @@ fn a_refused_api_key_stops_the_run_at_once() {
     let mut scheduler = untouched(2);
     assert_eq!(next(&mut scheduler, at(0)), Task::Update(0));
     assert_eq!(
-        scheduler.ended(at(0), 0, Ended::CredentialsRefused, None),
+        scheduler.ended(at(0), 0, Outcome::CredentialsRefused, None),
         Step::NotApplied
     );
     assert_eq!(scheduler.stopped(), Some(Stop::Credentials));
@@ -413,7 +417,7 @@ fn a_refused_access_token_stops_the_run_after_one_more_attempt() {
     // The requests in flight have the same token, so they show nothing new.
     for row in 0..3 {
         assert_eq!(
-            scheduler.ended(at(0), row, Ended::CredentialsRefused, None),
+            scheduler.ended(at(0), row, Outcome::CredentialsRefused, None),
             Step::NotApplied
         );
     }
@@ -425,7 +429,7 @@ fn a_refused_access_token_stops_the_run_after_one_more_attempt() {
         Task::Wait(POLL_INTERVAL),
         "one attempt, not four"
     );
-    scheduler.ended(at(1), 3, Ended::CredentialsRefused, None);
+    scheduler.ended(at(1), 3, Outcome::CredentialsRefused, None);
     assert_eq!(scheduler.stopped(), Some(Stop::Credentials));
 }
 
@@ -435,11 +439,11 @@ fn after_an_answered_update_a_refused_access_token_is_the_first_again() {
     for time in [0, 10] {
         assert!(matches!(next(&mut scheduler, at(time)), Task::Update(_)));
         let row = *scheduler.in_flight.keys().next().unwrap();
-        scheduler.ended(at(time), row, Ended::CredentialsRefused, None);
+        scheduler.ended(at(time), row, Outcome::CredentialsRefused, None);
         let Task::Update(row) = next(&mut scheduler, at(time + 1)) else {
             panic!("the run stopped: {:?}", scheduler.stopped());
         };
-        scheduler.ended(at(time + 1), row, Ended::Confirmed, None);
+        scheduler.ended(at(time + 1), row, Outcome::Confirmed, None);
     }
     assert_eq!(scheduler.stopped(), None);
 }
@@ -449,7 +453,7 @@ fn a_refused_connection_stops_the_run_at_once() {
     let mut scheduler = untouched(2);
     assert_eq!(next(&mut scheduler, at(0)), Task::Update(0));
     assert_eq!(
-        scheduler.ended(at(0), 0, Ended::ConnectionRefused, None),
+        scheduler.ended(at(0), 0, Outcome::ConnectionRefused, None),
         Step::NotApplied
     );
     assert_eq!(scheduler.stopped(), Some(Stop::Connection));
@@ -486,7 +490,7 @@ fn after_a_stop_nothing_goes_out_and_requests_in_flight_still_decide_their_rows(
     scheduler.stop(Stop::Signal);
     assert_eq!(next(&mut scheduler, at(0)), Task::Done);
     assert_eq!(
-        scheduler.ended(at(0), 0, Ended::Confirmed, None),
+        scheduler.ended(at(0), 0, Outcome::Confirmed, None),
         Step::Report(RowResult::Applied)
     );
     assert_eq!(scheduler.found(at(0), 1, &InReview), Step::Wait, "nothing is sent");
@@ -501,7 +505,7 @@ fn after_a_stop_nothing_goes_out_and_requests_in_flight_still_decide_their_rows(
 
 #[test]
 fn ten_failures_of_a_row_outside_an_outage_leave_it_for_the_next_run() {
-    for (ended, result) in [(Ended::NotApplied, NotApplied), (Ended::Unclear, Unknown)] {
+    for (outcome, result) in [(Outcome::NotApplied, NotApplied), (Outcome::Unclear, Unknown)] {
         let mut scheduler = scheduler(&[(APPROVE, UNTOUCHED); 500], |settings| settings.updates = 60);
         let mut failures = 0;
         let mut last = None;
@@ -510,10 +514,14 @@ fn ten_failures_of_a_row_outside_an_outage_leave_it_for_the_next_run() {
             match scheduler.next(now) {
                 Task::Update(0) | Task::Read(0) => {
                     failures += 1;
-                    let ended = if failures % 2 == 0 { Ended::NotApplied } else { ended };
-                    last = Some(scheduler.ended(now, 0, ended, None)).filter(|step| matches!(step, Step::Report(_)));
+                    let outcome = if failures % 2 == 0 {
+                        Outcome::NotApplied
+                    } else {
+                        outcome
+                    };
+                    last = Some(scheduler.ended(now, 0, outcome, None)).filter(|step| matches!(step, Step::Report(_)));
                 }
-                Task::Update(row) => drop(scheduler.ended(now, row, Ended::Confirmed, None)),
+                Task::Update(row) => drop(scheduler.ended(now, row, Outcome::Confirmed, None)),
                 Task::Wait(wait) => now += wait,
                 task => panic!("{task:?}"),
             }
@@ -528,8 +536,8 @@ fn failures_in_an_outage_do_not_count_for_the_row() {
     fail(&mut scheduler, at(0), 0..8);
     // Every row fails more than ten times, until Didit answers again.
     let sent = updates(&mut scheduler, at(90_000), |now, _| match now.as_secs() {
-        0..10_000 => Ended::NotApplied,
-        _ => Ended::Confirmed,
+        0..10_000 => Outcome::NotApplied,
+        _ => Outcome::Confirmed,
     });
     assert!(sent.len() > 8 * 20, "{}", sent.len());
     assert_eq!((scheduler.stopped(), left(&scheduler).len()), (None, 0));
@@ -540,10 +548,10 @@ fn a_row_without_a_result_is_left_with_what_is_known_about_it() {
     let last = [UNTOUCHED, NOT_APPLIED, UNKNOWN, INTERRUPTED, UNTOUCHED, UNTOUCHED];
     let mut scheduler = scheduler(&last.map(|last| (APPROVE, last)), |settings| settings.reads = 1);
     assert_eq!(next(&mut scheduler, at(0)), Task::Read(3));
-    scheduler.ended(at(0), 3, Ended::NotApplied, None);
-    for (row, ended) in [(0, Ended::NotApplied), (4, Ended::Unclear)] {
+    scheduler.ended(at(0), 3, Outcome::NotApplied, None);
+    for (row, outcome) in [(0, Outcome::NotApplied), (4, Outcome::Unclear)] {
         assert_eq!(next(&mut scheduler, at(0)), Task::Update(row));
-        scheduler.ended(at(0), row, ended, None);
+        scheduler.ended(at(0), row, outcome, None);
     }
     scheduler.stop(Stop::Signal);
     let expected = [
@@ -567,7 +575,7 @@ fn the_requests_in_flight_are_counted_and_the_last_one_says_how_long_they_may_ta
     for row in 0..3 {
         assert_eq!(scheduler.next(at(row as u64)), Task::Update(row));
     }
-    scheduler.ended(at(2), 2, Ended::Confirmed, None);
+    scheduler.ended(at(2), 2, Outcome::Confirmed, None);
     scheduler.stop(Stop::Signal);
     assert_eq!(scheduler.in_flight(), (2, at(1)));
 }

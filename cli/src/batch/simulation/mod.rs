@@ -14,7 +14,7 @@ use fastrand::Rng;
 
 use super::history::LastEntry;
 use super::result::RowResult;
-use super::rules::Request;
+use super::rules::RequestKind;
 use super::scheduler::{Left, Scheduler, Settings, Step, Stop, Task};
 use oracle::Oracle;
 use server::{Fault, Network, Response, Server, Status};
@@ -31,12 +31,12 @@ enum Event {
     /// A request arrives at the server.
     Arrived {
         row: usize,
-        request: Request,
+        request: RequestKind,
     },
     /// Its response arrives at the worker.
     Responded {
         row: usize,
-        request: Request,
+        request: RequestKind,
         response: Response,
     },
     /// An update arrives after its request timed out, or after the run was killed.
@@ -298,13 +298,13 @@ impl Day {
             match event {
                 Event::Free => match scheduler.next(now) {
                     Task::Update(row) => {
-                        oracle.turn(row, Request::Update);
+                        oracle.turn(row, RequestKind::Update);
                         is_journal_broken |= !self.send(&mut scheduler, &mut oracle, row, is_journal_broken);
                     }
                     Task::Read(row) => {
-                        oracle.turn(row, Request::Read);
+                        oracle.turn(row, RequestKind::Read);
                         let wait = self.millis(20);
-                        let request = Request::Read;
+                        let request = RequestKind::Read;
                         self.after(wait, Event::Arrived { row, request });
                     }
                     Task::Wait(wait) => {
@@ -326,7 +326,7 @@ impl Day {
                 Event::Responded { row, request, response } => {
                     let step = match &response {
                         Response::Found(status) => scheduler.found(now, row, &status.to_didit()),
-                        Response::Ended(ended, asked) => scheduler.ended(now, row, *ended, *asked),
+                        Response::Outcome(outcome, asked) => scheduler.ended(now, row, *outcome, *asked),
                     };
                     scheduler.take_new_pause();
                     oracle.responded(row, request, &response, step, scheduler.stopped());
@@ -378,7 +378,7 @@ impl Day {
         self.journal.push((row, None));
         self.synced = self.journal.len();
         let wait = self.millis(20);
-        let request = Request::Update;
+        let request = RequestKind::Update;
         self.after(wait, Event::Arrived { row, request });
         true
     }
@@ -397,7 +397,7 @@ impl Day {
         self.payloads.retain(|_, event| match event {
             Event::Arrived {
                 row,
-                request: Request::Update,
+                request: RequestKind::Update,
             } => {
                 late.push(*row);
                 false

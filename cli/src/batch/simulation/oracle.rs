@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::server::{Response, Server, Status};
 use super::{Entry, SECOND, check};
 use crate::batch::result::RowResult::{self, Already, Applied, LeftAlone, NotApplied, Refused, Unknown};
-use crate::batch::rules::{Ended, Request};
+use crate::batch::rules::{Outcome, RequestKind};
 use crate::batch::scheduler::{Left, Settings, Step, Stop};
 
 /// What the oracle knows about a row.
@@ -24,7 +24,7 @@ struct Row {
     is_tried: bool,
     /// Whether Didit confirmed an attempt of this run.
     is_confirmed: bool,
-    in_flight: Option<Request>,
+    in_flight: Option<RequestKind>,
     /// The status that a read found, if the row's next request is its update.
     found: Option<Status>,
     /// The failures outside an outage, and when the wait before the next turn is over.
@@ -124,7 +124,7 @@ impl Oracle {
     }
 
     /// Checks that a row may have its turn, and that it begins with the right request.
-    pub fn turn(&mut self, index: usize, request: Request) {
+    pub fn turn(&mut self, index: usize, request: RequestKind) {
         let row = &self.rows[index];
         check!(
             self,
@@ -146,7 +146,7 @@ impl Oracle {
         let reads = row.in_doubt || row.wanted == Status::Resubmitted || self.settings.unless_decided;
         check!(
             self,
-            reads == (request == Request::Read),
+            reads == (request == RequestKind::Read),
             "row {index} begins with {request:?}"
         );
 
@@ -165,7 +165,7 @@ impl Oracle {
             .map_or(Duration::ZERO, |last| last + interval(self.settings.reads));
         check!(
             self,
-            request == Request::Update || self.now >= reads,
+            request == RequestKind::Update || self.now >= reads,
             "row {index} is read too soon for the rate of reads"
         );
 
@@ -216,7 +216,7 @@ impl Oracle {
             }
         }
         self.last_turn = Some(self.now);
-        if request == Request::Read {
+        if request == RequestKind::Read {
             self.last_read = Some(self.now);
         }
         self.last_was_waiting = is_waiting;
@@ -231,7 +231,7 @@ impl Oracle {
         let row = &mut self.rows[index];
         let (found, in_doubt, overrides) = (row.found.take(), row.in_doubt, row.overrides);
         let (wanted, possibly_applied) = (row.wanted, server.sessions[index].possibly_applied);
-        row.in_flight = Some(Request::Update);
+        row.in_flight = Some(RequestKind::Update);
         self.has_new_token[index] = self.is_token_refused;
         check!(
             self,
@@ -281,7 +281,7 @@ impl Oracle {
     pub fn responded(
         &mut self,
         index: usize,
-        request: Request,
+        request: RequestKind,
         response: &Response,
         step: Step,
         stopped: Option<Stop>,
@@ -290,7 +290,7 @@ impl Oracle {
         self.rows[index].in_flight = None;
         let expected = match response {
             Response::Found(status) => self.after_read(index, *status, had_stopped),
-            Response::Ended(ended, asked) => self.after_end(index, request, *ended, *asked),
+            Response::Outcome(outcome, asked) => self.after_end(index, request, *outcome, *asked),
         };
         check!(
             self,
@@ -337,47 +337,47 @@ impl Oracle {
                 Step::Wait
             }
             (false, false) => {
-                (row.found, row.in_flight) = (Some(status), Some(Request::Update));
+                (row.found, row.in_flight) = (Some(status), Some(RequestKind::Update));
                 Step::Update
             }
         }
     }
 
-    fn after_end(&mut self, index: usize, request: Request, ended: Ended, asked: Option<Duration>) -> Step {
+    fn after_end(&mut self, index: usize, request: RequestKind, outcome: Outcome, asked: Option<Duration>) -> Step {
         let was_outage = self.outage.is_some();
         let in_doubt = self.rows[index].in_doubt;
-        if ended == Ended::Confirmed || ended == Ended::SessionRefused && request == Request::Update {
+        if outcome == Outcome::Confirmed || outcome == Outcome::SessionRefused && request == RequestKind::Update {
             (self.failures, self.outage, self.is_token_refused) = (0, None, false);
         }
-        match ended {
-            Ended::Confirmed => {
+        match outcome {
+            Outcome::Confirmed => {
                 self.rows[index].is_confirmed = true;
                 return Step::Report(Applied);
             }
-            Ended::SessionRefused => return Step::Report(if in_doubt { Unknown } else { Refused }),
-            Ended::ConnectionRefused => self.must_stop = self.must_stop.or(Some(Stop::Connection)),
-            Ended::CredentialsRefused if !self.settings.has_access_token || self.has_new_token[index] => {
+            Outcome::SessionRefused => return Step::Report(if in_doubt { Unknown } else { Refused }),
+            Outcome::ConnectionRefused => self.must_stop = self.must_stop.or(Some(Stop::Connection)),
+            Outcome::CredentialsRefused if !self.settings.has_access_token || self.has_new_token[index] => {
                 self.must_stop = self.must_stop.or(Some(Stop::Credentials));
             }
-            Ended::CredentialsRefused => {
+            Outcome::CredentialsRefused => {
                 self.is_token_refused = true;
                 self.failed(asked, true);
             }
-            Ended::RateLimited => self.failed(asked, true),
-            Ended::NotPermitted => self.failed(asked, false),
-            Ended::NotApplied | Ended::Unclear => {
+            Outcome::RateLimited => self.failed(asked, true),
+            Outcome::NotPermitted => self.failed(asked, false),
+            Outcome::NotApplied | Outcome::Unclear => {
                 let others = self.first_untried().is_some() || self.in_flight() > 0;
                 let due = (0..self.rows.len()).any(|row| row != index && self.is_due(&self.rows[row]));
                 self.failed(asked, !others && !due);
             }
         }
         let row = &mut self.rows[index];
-        if ended == Ended::Unclear {
+        if outcome == Outcome::Unclear {
             (row.in_doubt, row.overrides) = (true, false);
         }
         row.failures += u32::from(!was_outage);
         row.due = self.now + SECOND * [1, 1, 2, 4, 8, 16, 30, 30, 30, 30, 30][row.failures as usize];
-        match (ended == Ended::NotPermitted || row.failures >= 10, row.in_doubt) {
+        match (outcome == Outcome::NotPermitted || row.failures >= 10, row.in_doubt) {
             (true, true) => Step::Report(Unknown),
             (true, false) => Step::Report(NotApplied),
             (false, true) => Step::Wait,

@@ -6,7 +6,7 @@ use didit::SessionStatus;
 use fastrand::Rng;
 
 use super::SECOND;
-use crate::batch::rules::{Ended, Request};
+use crate::batch::rules::{Outcome, RequestKind};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Status {
@@ -102,7 +102,7 @@ impl Network {
 pub enum Response {
     Found(Status),
     /// How the request ended, and the pause that the server asks for.
-    Ended(Ended, Option<Duration>),
+    Outcome(Outcome, Option<Duration>),
 }
 
 pub struct Server {
@@ -170,64 +170,68 @@ impl Server {
     }
 
     /// Applies an update, or refuses it.
-    fn apply(&mut self, row: usize) -> Ended {
+    fn apply(&mut self, row: usize) -> Outcome {
         let session = &mut self.sessions[row];
         match session.fault {
-            Fault::Missing => return Ended::SessionRefused,
-            Fault::Forbidden => return Ended::NotPermitted,
+            Fault::Missing => return Outcome::SessionRefused,
+            Fault::Forbidden => return Outcome::NotPermitted,
             _ => {}
         }
         if session.status == InProgress || session.wanted == Resubmitted && session.status == Resubmitted {
-            return Ended::SessionRefused;
+            return Outcome::SessionRefused;
         }
         session.possibly_applied += 1;
         session.status = session.wanted;
         session.had_wanted = true;
-        Ended::Confirmed
+        Outcome::Confirmed
     }
 
     /// Returns the response to a request, when it arrives, and when the update is applied if that is later.
     pub fn respond(
         &mut self,
         row: usize,
-        request: Request,
+        request: RequestKind,
         random: &mut Rng,
     ) -> (Duration, Response, Option<Duration>) {
         let soon = Duration::from_millis(random.u64(1..=300));
-        let ended = |ended, asked| (soon, Response::Ended(ended, asked), None);
-        let is_update = request == Request::Update;
+        let end = |outcome, asked| (soon, Response::Outcome(outcome, asked), None);
+        let is_update = request == RequestKind::Update;
         // A read changes nothing, so it is never unclear.
-        let unclear = if is_update { Ended::Unclear } else { Ended::NotApplied };
+        let unclear = if is_update {
+            Outcome::Unclear
+        } else {
+            Outcome::NotApplied
+        };
         match self.network {
-            Network::Down => return ended(Ended::NotApplied, None),
-            Network::Handshake => return ended(Ended::ConnectionRefused, None),
-            Network::Unauthorized => return ended(Ended::CredentialsRefused, None),
-            Network::TokensRevoked if random.bool() => return ended(Ended::CredentialsRefused, None),
-            Network::Page => return ended(if random.bool() { unclear } else { Ended::NotApplied }, None),
-            Network::Limited(pause) => return ended(Ended::RateLimited, pause.map(|seconds| SECOND * seconds)),
-            Network::UpdatesFail if is_update => return ended(Ended::Unclear, None),
-            Network::ReadsFail if !is_update => return ended(Ended::NotApplied, None),
+            Network::Down => return end(Outcome::NotApplied, None),
+            Network::Handshake => return end(Outcome::ConnectionRefused, None),
+            Network::Unauthorized => return end(Outcome::CredentialsRefused, None),
+            Network::TokensRevoked if random.bool() => return end(Outcome::CredentialsRefused, None),
+            Network::Page => return end(if random.bool() { unclear } else { Outcome::NotApplied }, None),
+            Network::Limited(pause) => return end(Outcome::RateLimited, pause.map(|seconds| SECOND * seconds)),
+            Network::UpdatesFail if is_update => return end(Outcome::Unclear, None),
+            Network::ReadsFail if !is_update => return end(Outcome::NotApplied, None),
             Network::Flaky if random.u8(..3) == 0 => {
                 return match is_update {
                     true => self.lose(row, soon, random),
-                    false => ended(Ended::NotApplied, None),
+                    false => end(Outcome::NotApplied, None),
                 };
             }
             _ => {}
         }
         match (request, self.sessions[row].fault) {
-            (Request::Update, Fault::Poison) => ended(Ended::Unclear, None),
-            (Request::Update, _) => ended(self.apply(row), None),
-            (Request::Read, Fault::Missing) => ended(Ended::SessionRefused, None),
-            (Request::Read, Fault::Forbidden) => ended(Ended::NotPermitted, None),
-            (Request::Read, Fault::Unreadable) => ended(Ended::NotApplied, None),
-            (Request::Read, _) => (soon, Response::Found(self.sessions[row].status), None),
+            (RequestKind::Update, Fault::Poison) => end(Outcome::Unclear, None),
+            (RequestKind::Update, _) => end(self.apply(row), None),
+            (RequestKind::Read, Fault::Missing) => end(Outcome::SessionRefused, None),
+            (RequestKind::Read, Fault::Forbidden) => end(Outcome::NotPermitted, None),
+            (RequestKind::Read, Fault::Unreadable) => end(Outcome::NotApplied, None),
+            (RequestKind::Read, _) => (soon, Response::Found(self.sessions[row].status), None),
         }
     }
 
     /// Loses an update or its response.
     fn lose(&mut self, row: usize, soon: Duration, random: &mut Rng) -> (Duration, Response, Option<Duration>) {
-        let unclear = Response::Ended(Ended::Unclear, None);
+        let unclear = Response::Outcome(Outcome::Unclear, None);
         match random.u8(..5) {
             // The request never arrives.
             0 => (SECOND * 30, unclear, None),
@@ -242,8 +246,8 @@ impl Server {
                 self.apply(row);
                 (soon, unclear, None)
             }
-            3 => (soon, Response::Ended(Ended::NotApplied, None), None),
-            _ => (soon, Response::Ended(Ended::Unclear, Some(SECOND)), None),
+            3 => (soon, Response::Outcome(Outcome::NotApplied, None), None),
+            _ => (soon, Response::Outcome(Outcome::Unclear, Some(SECOND)), None),
         }
     }
 }

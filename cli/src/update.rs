@@ -1,16 +1,16 @@
-//! The commands for one session: `update`, `status` and `auth`.
+//! `didit update`.
 
-use didit::text::{escaped, system_message};
-use didit::{Client, Ensured, Error, NewStatus, Node, SessionId, SessionStatus, StatusUpdate, Verdict};
-use serde_json::{Value, json};
+use didit::text::system_message;
+use didit::{Ensured, Error, NewStatus, Node, SessionId, SessionStatus, StatusUpdate, Verdict};
+use serde_json::json;
 
 use crate::args::{Output, Update};
 use crate::client;
 use crate::exit::Exit;
 use crate::signals;
-use crate::terminal::{add_reason, print, print_all, say};
+use crate::terminal::{failed, print, result_line, say};
 
-pub fn update(options: &Update, output: Output) -> Exit {
+pub fn run(options: &Update, output: Output) -> Exit {
     let (id, status) = (&options.id, options.status);
     let mut object = json!({"session_id": id, "new_status": status});
     let (ensured, text) = match set(options) {
@@ -36,7 +36,7 @@ pub fn update(options: &Update, output: Output) -> Exit {
     };
     object["result"] = result.into();
     if output.json || exit == Exit::Done && !output.quiet {
-        if let Err(error) = print(&line(&object, &text, output)) {
+        if let Err(error) = print(&result_line(&object, &text, output)) {
             // The exit status describes the decision. Another status would make a script retry an applied update.
             let reason = system_message(&error);
             say(&format!("{text}; standard output cannot be written: {reason}"));
@@ -106,61 +106,4 @@ fn message(error: &Error, id: &SessionId) -> String {
         }
         _ => text,
     }
-}
-
-pub fn status(id: &SessionId, output: Output) -> Exit {
-    let found = client::from_env().and_then(|client| client.session(id));
-    let mut object = json!({"session_id": id});
-    match found {
-        Ok(session) => {
-            let status = session.status.as_str();
-            (object["status"], object["result"]) = (status.into(), "read".into());
-            print_all(&line(&object, status, output))
-        }
-        Err(error) => {
-            let refused = Exit::of(&error) == Exit::Refused;
-            object["result"] = if refused { "refused" } else { "not_done" }.into();
-            failed(&error, &error.to_string(), object, output)
-        }
-    }
-}
-
-pub fn auth(output: Output) -> Exit {
-    let accepted = |client: Client| {
-        client.authenticate()?;
-        let host = client.base_url().split('/').nth(2).unwrap_or_default();
-        let (version, id) = (client.api_version(), client.client_id());
-        let what = id.map_or("the API key".into(), |id| format!("client id {id}"));
-        let mut object = json!({"result": "accepted", "host": host, "api_version": version});
-        if let Some(id) = id {
-            object["client_id"] = id.into();
-        }
-        Ok((object, format!("Didit accepts {what} at {host} (API {version})")))
-    };
-    match client::from_env().and_then(accepted) {
-        Ok(_) if output.quiet && !output.json => Exit::Done,
-        Ok((object, text)) => print_all(&line(&object, &escaped(&text), output)),
-        Err(error) => {
-            let refused = matches!(Exit::of(&error), Exit::Credentials | Exit::Refused);
-            let result = if refused { "refused" } else { "not_done" };
-            failed(&error, &error.to_string(), json!({"result": result}), output)
-        }
-    }
-}
-
-fn line(object: &Value, text: &str, output: Output) -> String {
-    match output.json {
-        true => format!("{object}\n"),
-        false => format!("{text}\n"),
-    }
-}
-
-/// Prints a failure: the line on standard error, and with `--json` also the object.
-fn failed(error: &Error, line: &str, mut object: Value, output: Output) -> Exit {
-    say(line);
-    if output.json {
-        add_reason(&mut object, error, line);
-        print_all(&format!("{object}\n"));
-    }
-    Exit::of(error)
 }
