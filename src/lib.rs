@@ -11,7 +11,8 @@
 //! fn decline(session: &str) -> didit::Result<()> {
 //!     let client = Client::from_env()?;
 //!     let update = StatusUpdate::declined().comment("Duplicated user");
-//!     client.update_status(&session.parse()?, &update)?;
+//!     let updated = client.update_status(&session.parse()?, &update)?;
+//!     println!("{} is declined", updated.session_id);
 //!     Ok(())
 //! }
 //!
@@ -48,11 +49,10 @@
 //! fn approve(client: &Client, session: &SessionId) -> didit::Result<()> {
 //!     match client.update_status(session, &StatusUpdate::approved()) {
 //!         Ok(_) => Ok(()),
-//!         // Perhaps approved: the client could not find out. Keep the session in your records as
-//!         // open, and call `ensure_status_if` later. It reads the session first, and leaves a
-//!         // decision that someone else has made since.
+//!         // Perhaps approved. Keep the session open in your records, and call `ensure_status_if`
+//!         // later: it reads the session first, and leaves a decision that someone else has made.
 //!         Err(error) if error.verdict() == Verdict::Unknown => Err(error),
-//!         // Not approved. The error says why, and `is_retryable` whether the same call may help.
+//!         // Not approved. The error says why, and `is_retryable` whether to try again.
 //!         Err(error) => Err(error),
 //!     }
 //! }
@@ -95,13 +95,16 @@
 //!
 //! # TLS
 //!
-//! - `rustls` (default): TLS by rustls with ring and bundled web roots
-//! - `rustls-no-provider`: for programs that use rustls with a crypto provider of their own, such as aws-lc-rs. A new major
-//!   version of rustls is a breaking change for this feature
+//! - `rustls` (default): TLS by rustls with ring and bundled web roots. Building it needs a C compiler
 //! - `platform-verifier`: rustls with the certificates that the system trusts
-//! - `native-tls`: the system's TLS, for the smallest binary
+//! - `rustls-no-provider`: rustls with the crypto provider that your program installs. Use it if your program already uses
+//!   aws-lc-rs: with two providers, `rustls::ClientConfig::builder()` panics. A new major version of rustls is a breaking
+//!   change for this feature
+//! - `native-tls`: the system's TLS and roots, for the smallest binary. On Linux, building it needs `libssl-dev` and
+//!   `pkg-config`
 //!
-//! [The README](https://docs.rs/crate/didit/latest) says which of them wins if several are enabled.
+//! `rustls-no-provider` and `native-tls` need `default-features = false`. If several are enabled, the first of `rustls`,
+//! `rustls-no-provider` and `native-tls` is used. Without any of them, building a client for an `https` URL fails.
 //!
 //! # Logging
 //!
@@ -131,7 +134,7 @@
 //!
 //! # More
 //!
-//! - [The README](https://docs.rs/crate/didit/latest): the command, the environment, and what the crate costs
+//! - [The README](https://docs.rs/crate/didit/latest): the command, and what the crate costs
 //! - [Examples](https://docs.rs/crate/didit/latest/source/examples/): a worker, a web handler, a cron job, and tests
 //! - [`didit_api`]: what is known about Didit's API, with sources
 //! - [Changelog](https://docs.rs/crate/didit/latest/source/CHANGELOG.md)

@@ -333,6 +333,47 @@ mod tests {
     }
 
     #[test]
+    fn ureq_reads_the_body_only_once_the_name_the_connection_and_tls_are_ready() {
+        let settings = Settings {
+            timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(10),
+            proxy: None,
+            root_certificates: None,
+            user_agent: "test".into(),
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            // Each connection ends after its first bytes: the head of a request, or a TLS handshake.
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 8]);
+            }
+        });
+        let closed = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        for (url, phase) in [
+            ("http://no-such-host.invalid".to_owned(), Phase::Connecting),
+            (format!("http://{closed}"), Phase::Connecting),
+            #[cfg(any(feature = "rustls", feature = "native-tls"))]
+            (format!("https://{address}"), Phase::Connecting),
+            (format!("http://{address}"), Phase::Sent),
+        ] {
+            let request = Request {
+                method: Method::PATCH,
+                url: &url,
+                headers: &[],
+                body: Some(b"body"),
+                max_response: MAX_BODY,
+            };
+            let http = Http::new(&settings, &url, None).unwrap();
+            let failure = http.send(&request, settings.timeout, None, true).err().unwrap();
+            assert_eq!(failure.phase, phase, "{url}: {}", failure.problem);
+        }
+    }
+
+    #[test]
     fn a_body_is_not_sent_too_late() {
         let body = |send_by| RequestBody {
             rest: b"body",

@@ -8,11 +8,10 @@ use crate::support::{Server, Step, answer, confirmed, session_id, session_is};
 fn approve(client: &Client, session: &SessionId) -> didit::Result<()> {
     match client.update_status(session, &StatusUpdate::approved()) {
         Ok(_) => Ok(()),
-        // Perhaps approved: the client could not find out. Keep the session in your records as
-        // open, and call `ensure_status_if` later. It reads the session first, and leaves a
-        // decision that someone else has made since.
+        // Perhaps approved. Keep the session open in your records, and call `ensure_status_if`
+        // later: it reads the session first, and leaves a decision that someone else has made.
         Err(error) if error.verdict() == Verdict::Unknown => Err(error),
-        // Not approved. The error says why, and `is_retryable` whether the same call may help.
+        // Not approved. The error says why, and `is_retryable` whether to try again.
         Err(error) => Err(error),
     }
 }
