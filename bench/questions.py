@@ -60,7 +60,8 @@ def warm(server: Server, rounds: int, seconds: float, figures: dict) -> list[str
             name, opt = key
             counted, of_ureq, called = instructions_.get(key), instructions_.get((LIMITED, opt)), calls.get(key)
             rows.append([
-                name,
+                # Without TLS, the socket has no rustls.
+                name if protocol != "PLAIN" else name.removesuffix(" (rustls)"),
                 opt,
                 spread(values),
                 ratio(statistics.median(values), base),
@@ -68,7 +69,7 @@ def warm(server: Server, rounds: int, seconds: float, figures: dict) -> list[str
                 ratio(counted, of_ureq),
                 f"{called:.0f}" if called else "",
             ])  # fmt: skip
-        head = ["", "opt-level", "µs (least–most)", "to the socket", "instructions", "to ureq", "system calls"]
+        head = ["", "opt-level", "µs (least–most)", "vs socket", "instructions", "vs ureq", "system calls"]
         note = (
             f"Median of {rounds} interleaved rounds of about {seconds} s. Unless a row says otherwise, each request has "
             "didit's default limits: 30 s in all, 10 s to connect. The hosts are IP addresses, so no name server is "
@@ -125,7 +126,7 @@ def process(server: Server, rounds: int, figures: dict) -> list[str]:
         ]
         for name, (opt, command, extra) in contenders.items()
     ]
-    head = ["", "opt-level", "wall ms (least–most)", "to didit update", "CPU ms", "instructions", "to ureq"]
+    head = ["", "opt-level", "wall ms (least–most)", "vs didit update", "CPU ms", "instructions", "vs ureq"]
     note = (
         "Each process fetches a token and makes an update, on two hosts as with Didit. With a warm token file, and with "
         "the Python SDK, which uses an API key, it only makes the update. All have the same limits on time."
@@ -177,7 +178,7 @@ def trips(server: Server, rounds: int) -> list[str]:
         "request on a new connection takes three: TCP, TLS 1.3, and the request itself. The bare socket uses a new "
         "connection for the update. With a warm token file, and with the Python SDK, there is only one request."
     )
-    return table("One update far away", head, rows, note)
+    return table(f"One update at {2000 * AWAY:.0f} ms round-trip time", head, rows, note)
 
 
 def names(figures: dict) -> list[str]:
@@ -255,7 +256,7 @@ def cost(seconds: dict[tuple[str, str, str], float], figures: dict) -> list[str]
     figures["sizes"], figures["command"] = sizes, size
     return table(
         "The cost of the dependency",
-        ["", "opt-level", "crates", "cold build s", "to ureq", "size MB", "to ureq"],
+        ["", "opt-level", "crates", "cold build s", "vs ureq", "size MB", "vs ureq"],
         rows,
         "A program that updates one session. Every row includes serde_json, base64 and the program itself. Cold builds took "
         "turns, and each time is a median.",

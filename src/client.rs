@@ -140,14 +140,14 @@ impl Client {
     ///
     /// Use it in a worker after a crash: the update may have been sent, and a reviewer may have decided since. If a read
     /// shows another status than the wanted one, `may_replace` decides. [`Ensured::LeftAlone`] returns the status that
-    /// `may_replace` rejected; nothing was changed.
+    /// `may_replace` did not accept; nothing was changed.
     ///
     /// Every update is sent right after a read, also when an access token had to be replaced. Didit has no conditional
     /// update, so a gap of one round trip remains in which a reviewer may decide. It is longer if the machine is suspended
     /// between the read and the update.
     ///
     /// # Errors
-    /// The same as for [`ensure_status`](Client::ensure_status). The verdict is also `Unknown` if `may_replace` rejects
+    /// The same as for [`ensure_status`](Client::ensure_status). The verdict is also `Unknown` if `may_replace` does not accept
     /// a status after an attempt of this call may have been applied: Didit may still apply that attempt.
     ///
     /// ```no_run

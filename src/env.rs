@@ -83,11 +83,11 @@ fn configure(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder> {
     };
     let secret: Text<'_> = &|name| {
         let name_of_file = format!("{name}_FILE");
-        let refuse = |problem| Error::config(problem).for_setting(&name_of_file);
+        let reject = |problem| Error::config(problem).for_setting(&name_of_file);
         match (text(name)?, path(&name_of_file)) {
             (value, None) => Ok(value),
-            (None, Some(file)) => read_secret(&file, name == "DIDIT_API_KEY").map(Some).map_err(refuse),
-            (Some(_), Some(_)) => Err(refuse(format!("{name} is also set: unset one of them"))),
+            (None, Some(file)) => read_secret(&file, name == "DIDIT_API_KEY").map(Some).map_err(reject),
+            (Some(_), Some(_)) => Err(reject(format!("{name} is also set: unset one of them"))),
         }
     };
 
@@ -229,8 +229,8 @@ mod tests {
         error.to_string()
     }
 
-    /// Checks that a value is refused with the name of its variable.
-    fn refused(name: &str, value: &str) {
+    /// Checks that a value is rejected with the name of its variable.
+    fn rejected(name: &str, value: &str) {
         let message = message(with_key(name, value));
         assert!(message.contains(name), "{value:?}: {message}");
     }
@@ -374,7 +374,7 @@ mod tests {
         let path = file.to_str().unwrap();
         let long = MARKER.repeat(2000);
         for name in ["DIDIT_API_KEY_FILE", "DIDIT_CLIENT_SECRET_FILE"] {
-            let refused = |path: &str, problem: &str| {
+            let rejected = |path: &str, problem: &str| {
                 let message = message(configured(&[(name, path), ("DIDIT_CLIENT_ID", "me")]));
                 assert!(message.starts_with(&format!("{name}: the file {problem}")), "{message}");
             };
@@ -387,14 +387,14 @@ mod tests {
                 (long.as_bytes(), "is larger than 8 KiB"),
             ] {
                 fs::write(&file, content).unwrap();
-                refused(path, problem);
+                rejected(path, problem);
             }
             let missing = directory.path().join("a\u{7}");
             for path in [directory.path(), &missing] {
-                refused(path.to_str().unwrap(), &format!("{path:?} cannot be read: "));
+                rejected(path.to_str().unwrap(), &format!("{path:?} cannot be read: "));
             }
             // The secret itself instead of a path to it.
-            refused(MARKER, "cannot be read: ");
+            rejected(MARKER, "cannot be read: ");
 
             let value = name.trim_end_matches("_FILE");
             let both = [(name, path), (value, MARKER), ("DIDIT_CLIENT_ID", "me")];
@@ -466,7 +466,7 @@ mod tests {
                 "http://hunter2.example",
                 "ftp://hunter2",
             ] {
-                refused(name, url);
+                rejected(name, url);
             }
         }
     }
@@ -507,8 +507,8 @@ mod tests {
             " 30",
             "hunter2",
         ] {
-            refused("DIDIT_TIMEOUT", value);
-            refused("DIDIT_DEADLINE", value);
+            rejected("DIDIT_TIMEOUT", value);
+            rejected("DIDIT_DEADLINE", value);
         }
     }
 
@@ -520,22 +520,22 @@ mod tests {
             assert!(shown.contains(&format!("max_retries: {value},")), "{shown}");
         }
         for value in ["-1", "1.5", "4294967296", "two", " 2", "hunter2"] {
-            refused("DIDIT_MAX_RETRIES", value);
+            rejected("DIDIT_MAX_RETRIES", value);
         }
     }
 
     #[test]
     fn an_unknown_version_is_refused() {
         for value in ["1", "v4", "v", "v1 ", "3", "hunter2"] {
-            refused("DIDIT_API_VERSION", value);
+            rejected("DIDIT_API_VERSION", value);
         }
     }
 
     #[test]
     fn an_unusable_ca_file_is_refused() {
-        refused("DIDIT_CA_FILE", "/nowhere/missing.pem");
-        refused("DIDIT_CA_FILE", env!("CARGO_MANIFEST_DIR"));
-        refused("DIDIT_CA_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+        rejected("DIDIT_CA_FILE", "/nowhere/missing.pem");
+        rejected("DIDIT_CA_FILE", env!("CARGO_MANIFEST_DIR"));
+        rejected("DIDIT_CA_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     }
 
     #[cfg(unix)]

@@ -12,7 +12,7 @@ use crate::update::StatusUpdate;
 
 /// How the calls that set a status differ.
 pub(crate) struct Rules<'a> {
-    /// Whether every attempt reads the session before it sends the update. Otherwise, only those after a doubt do.
+    /// Whether every attempt reads the session before it sends the update. Otherwise, only those after an attempt in doubt do.
     pub(crate) reads_first: bool,
     /// Whether the update may replace this status, which is not the wanted one.
     pub(crate) may_replace: &'a dyn Fn(&SessionStatus) -> bool,

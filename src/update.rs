@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_a_name_and_a_host_and_no_space() {
+    fn an_email_address_needs_a_name_and_a_host_without_spaces() {
         for (address, valid) in [
             ("ann@example.org", true),
             ("ann", false),

@@ -17,43 +17,43 @@ const MAX_URL: usize = 8 * 1024;
 /// # Errors
 /// `Config`, without the value, which may contain a secret by mistake.
 pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
-    let refuse = |problem: &str| Err(Error::config(problem));
+    let reject = |problem: &str| Err(Error::config(problem));
     if text.len() > MAX_URL {
-        return refuse("must not be longer than 8 KiB");
+        return reject("must not be longer than 8 KiB");
     }
     if !is_visible_ascii(text) {
-        return refuse("not a URL: it contains a space, or a character other than visible ASCII");
+        return reject("not a URL: it contains a space, or a character other than visible ASCII");
     }
     if text.contains(['\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
-        return refuse("not a URL");
+        return reject("not a URL");
     }
     if text.contains(['?', '#']) {
-        return refuse("must not have a query or a fragment");
+        return reject("must not have a query or a fragment");
     }
     let Ok(uri) = text.parse::<Uri>() else {
-        return refuse("not a URL");
+        return reject("not a URL");
     };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return refuse("not an absolute URL: it must start with https://");
+        return reject("not an absolute URL: it must start with https://");
     };
     if authority.as_str().contains('@') {
-        return refuse("must not contain credentials");
+        return reject("must not contain credentials");
     }
     let host = authority.host();
     if !is_usable(authority) {
-        return refuse("invalid host or port");
+        return reject("invalid host or port");
     }
     let insecure = "http:// works only for loopback hosts: use https:// (in code: `allow_insecure_http`)";
     match scheme {
         "https" => tls::available().map_err(Error::config)?,
         "http" if allow_insecure || is_loopback(host) => {}
-        "http" => return refuse(insecure),
-        _ => return refuse("must start with https:// or http://"),
+        "http" => return reject(insecure),
+        _ => return reject("must start with https:// or http://"),
     }
     // The path of a gateway may have a version of its own further ahead.
     let path = uri.path().trim_end_matches('/').trim_end_matches("/session");
     if ["/v1", "/v2", "/v3"].iter().any(|version| path.ends_with(version)) {
-        return refuse("ends in an API version: remove that part, and set api_version (DIDIT_API_VERSION) instead");
+        return reject("ends in an API version: remove that part, and set api_version (DIDIT_API_VERSION) instead");
     }
     Ok(text.trim_end_matches('/').to_owned())
 }

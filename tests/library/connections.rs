@@ -84,7 +84,7 @@ fn a_cut_off_response_is_retried_over_a_new_connection() {
 }
 
 #[test]
-fn a_rejected_update_keeps_the_connection() {
+fn a_refused_update_keeps_the_connection() {
     let server = Server::script(vec![answer(404, &[], "{}"), confirmed()]);
     let client = server.api_key_client();
     client

@@ -104,7 +104,7 @@ fn a_failed_read_is_a_failed_attempt() {
         assert!(text.contains(words), "{text}");
     }
 
-    // A read that fails at first, and then settles the doubt.
+    // A read that fails at first, and then settles the attempt in doubt.
     let server = Server::script(vec![lost(), busy(), session_is("Declined")]);
     decline(&server.api_key_client()).unwrap();
     assert_eq!(server.methods(), "PATCH GET GET");

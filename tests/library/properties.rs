@@ -263,7 +263,7 @@ fn the_status_alone_decides_the_verdict_of_an_error() {
 }
 
 #[test]
-fn only_a_confirmation_is_ok_and_only_a_rejection_is_not_applied() {
+fn only_a_confirmation_is_ok_and_only_a_refusal_is_not_applied() {
     let mut rng = rng(3);
     let server = SettableServer::new();
     let client = server.client(Credentials::api_key(API_KEY));

@@ -156,7 +156,7 @@ fn a_failed_read_is_retried_and_means_not_applied() {
 }
 
 #[test]
-fn a_rejected_token_is_replaced_once_for_a_read_too() {
+fn a_refused_token_is_replaced_once_for_a_read_too() {
     let server = Server::script(vec![answer(401, &[], ""), session_is("Approved")]);
     server.client().session(&session_id()).unwrap();
     let bearers: Vec<_> = server
@@ -330,7 +330,7 @@ fn an_update_in_doubt_stays_unknown_if_reading_back_fails() {
 }
 
 #[test]
-fn a_rejected_update_is_not_read_back() {
+fn a_refused_update_is_not_read_back() {
     for code in [400, 403, 409, 429] {
         let server = Server::script(vec![
             session_is("In Review"),
@@ -437,7 +437,7 @@ fn authenticate_succeeds_only_on_an_error_in_didits_json() {
 }
 
 #[test]
-fn authenticate_fails_if_the_credentials_are_rejected() {
+fn authenticate_fails_if_the_credentials_are_refused() {
     let refusal = r#"{"error":"invalid_client","error_description":"No such client."}"#;
     let server = Server::start(in_turn(vec![answer(401, &[], refusal)]));
     let error = server.client().authenticate().unwrap_err();

@@ -279,7 +279,7 @@ fn the_token_request_and_the_update_share_the_deadline() {
 }
 
 #[test]
-fn replacing_a_rejected_token_does_not_count_as_a_retry() {
+fn replacing_a_refused_token_does_not_count_as_a_retry() {
     let server = Server::script(vec![answer(401, &[], ""), confirmed()]);
     let client = server
         .builder(client_credentials())
@@ -306,7 +306,7 @@ fn resubmitted_is_sent_again_with_a_new_token() {
 }
 
 #[test]
-fn a_second_rejected_token_is_an_authentication_error() {
+fn a_second_refused_token_is_an_authentication_error() {
     let server = Server::script(vec![
         answer(401, &[], ""),
         answer(401, &[], r#"{"detail":"Not yours"}"#),
@@ -326,7 +326,7 @@ fn a_second_rejected_token_is_an_authentication_error() {
 }
 
 #[test]
-fn a_call_replaces_a_rejected_token_only_once() {
+fn a_call_replaces_a_refused_token_only_once() {
     let turns = vec![answer(401, &[], ""), answer(503, &[], ""), answer(401, &[], "")];
     let server = Server::script(turns);
     let error = approve(&server.client()).unwrap_err();
@@ -341,7 +341,7 @@ fn a_call_replaces_a_rejected_token_only_once() {
 }
 
 #[test]
-fn a_rejected_api_key_is_not_retried() {
+fn a_refused_api_key_is_not_retried() {
     let server = Server::script(vec![answer(401, &[], r#"{"detail":"No such key"}"#)]);
     let error = approve(&server.api_key_client()).unwrap_err();
     assert_eq!(
@@ -378,7 +378,7 @@ fn a_token_that_expires_between_two_attempts_is_replaced() {
 }
 
 #[test]
-fn threads_replace_a_rejected_token_with_one_request() {
+fn threads_replace_a_refused_token_with_one_request() {
     const THREADS: usize = 64;
     let (fetched, refused) = (AtomicUsize::new(0), Barrier::new(THREADS));
     let server = Server::start(move |request| {

@@ -390,7 +390,7 @@ fn an_expired_token_or_one_of_another_client_or_host_is_not_trusted() {
 }
 
 #[test]
-fn a_rejected_token_is_replaced_in_the_file() {
+fn a_refused_token_is_replaced_in_the_file() {
     let directory = Directory::new();
     let server = Server::start(|request| match request.header("authorization") {
         _ if request.is_token_request() => token("fresh"),
@@ -449,7 +449,7 @@ fn the_file_is_read_before_every_attempt_to_fetch_a_token() {
 }
 
 #[test]
-fn a_rejected_token_that_another_process_replaced_is_loaded_from_the_file() {
+fn a_refused_token_that_another_process_replaced_is_loaded_from_the_file() {
     let directory = Directory::new();
     let file = directory.path(FILE);
     let server = Server::start(move |request| match request.header("authorization") {
@@ -469,7 +469,7 @@ fn a_rejected_token_that_another_process_replaced_is_loaded_from_the_file() {
 }
 
 #[test]
-fn a_rejected_token_is_never_loaded_again_if_the_file_cannot_be_written() {
+fn a_refused_token_is_never_loaded_again_if_the_file_cannot_be_written() {
     let (directory, tokens) = (Directory::new(), AtomicUsize::new(0));
     let revoked = Arc::new(Mutex::new(vec!["Bearer planted".to_owned()]));
     let known = revoked.clone();

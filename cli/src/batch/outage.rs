@@ -33,7 +33,7 @@ pub enum AfterFailure {
     /// The circuit has been open for too long.
     GiveUp,
     /// The server asks for a longer pause than an outage may take.
-    RejectPause(Duration),
+    PauseTooLong(Duration),
 }
 
 impl Circuit {
@@ -70,7 +70,7 @@ impl Circuit {
         let asked_until = now + asked.unwrap_or_default();
         self.until = self.until.max(asked_until);
         if let Some(pause) = asked.filter(|pause| *pause > self.max_outage) {
-            return AfterFailure::RejectPause(pause);
+            return AfterFailure::PauseTooLong(pause);
         }
         let opens = self.outage.is_none();
         if opens && !at_once && asked.is_none() && self.failures < FAILURES {
@@ -176,7 +176,7 @@ mod tests {
         let mut circuit = Circuit::new(60 * SECOND);
         assert_eq!(
             circuit.failed(Duration::ZERO, Some(61 * SECOND), true),
-            AfterFailure::RejectPause(61 * SECOND)
+            AfterFailure::PauseTooLong(61 * SECOND)
         );
         assert_eq!(
             circuit.failed(Duration::ZERO, Some(60 * SECOND), true),

@@ -17,7 +17,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 pub struct Progress {
     total: usize,
-    /// How many rows had ended before this run.
+    /// How many rows were done before this run.
     before: usize,
     /// The time spent sending requests, without pauses.
     active: Duration,

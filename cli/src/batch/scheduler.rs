@@ -358,7 +358,7 @@ impl Scheduler {
             AfterFailure::Continue => {}
             AfterFailure::Pause(pause) => self.new_pause = Some(pause).filter(|pause| !pause.is_zero()),
             AfterFailure::GiveUp => self.stop(Stop::Outage),
-            AfterFailure::RejectPause(pause) => self.stop(Stop::LongPause(pause)),
+            AfterFailure::PauseTooLong(pause) => self.stop(Stop::LongPause(pause)),
         }
     }
 

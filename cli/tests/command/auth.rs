@@ -82,7 +82,7 @@ fn only_an_answer_of_didit_accepts_the_credentials() {
 }
 
 #[test]
-fn a_rejected_token_is_replaced_once_and_then_exits_3() {
+fn a_refused_token_is_replaced_once_and_then_exits_3() {
     let server = Server::start(|request| match request.method.as_str() {
         "POST" => answer(200, &[], r#"{"access_token":"t","expires_in":86400}"#),
         _ => answer(401, &[], r#"{"detail":"Given token not valid for any token type"}"#),

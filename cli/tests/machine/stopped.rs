@@ -1,4 +1,4 @@
-//! A process that is stopped during a call, such as on a suspended laptop, still reads the answer. `network.sh` runs this test.
+//! A process that is stopped during a call, such as on a suspended laptop, still reads the response. `network.sh` runs this test.
 
 use std::io::{BufReader, Write};
 use std::net::TcpListener;
@@ -17,10 +17,10 @@ fn an_answer_that_arrives_while_the_process_is_stopped_is_read() {
         let [Step::Send(answer)] = &confirmed()[..] else {
             unreachable!()
         };
-        // If the answer has two parts, the process waits for the second.
+        // If the response has two parts, the process waits for the second.
         let (first, second) = answer.split_at(if parts == 1 { 0 } else { answer.len() - 9 });
         stream.get_mut().write_all(first).unwrap();
-        // The process now only waits for the answer.
+        // The process now only waits for the response.
         thread::sleep(TIMEOUT / 4);
         signal(&child, "-STOP");
         stream.get_mut().write_all(second).unwrap();

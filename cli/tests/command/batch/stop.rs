@@ -8,7 +8,7 @@ use crate::signals::{self, with_default_signals};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A batch whose first `requests` have arrived at a server that delays its answers.
+/// A batch whose first `requests` have arrived at a server that delays its responses.
 pub struct Held {
     server: Server,
     child: Child,
