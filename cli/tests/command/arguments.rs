@@ -1,5 +1,6 @@
 //! The command line: help is complete, mistakes send nothing, and completions and manual pages are valid.
 
+use std::env;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -293,7 +294,7 @@ fn the_last_value_of_a_repeated_option_is_sent_and_may_start_with_a_hyphen() {
     assert_eq!(sandbox.updates()[0]["body"], expected);
 }
 
-/// Passes a text to a program, if that is installed.
+/// Passes a text to a program, if that is installed. `.ci/run` installs it, so in CI it must be.
 fn through(program: &str, args: &[&str], input: &str) -> Option<Run> {
     let mut command = Command::new(program);
     command
@@ -301,7 +302,11 @@ fn through(program: &str, args: &[&str], input: &str) -> Option<Run> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = command.spawn().ok()?;
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) if cfg!(target_os = "linux") && env::var_os("CI").is_some() => panic!("{program}: {error}"),
+        Err(_) => return None,
+    };
     // A program that stops reading prints why to its standard error.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     Some(Run::end(child))
