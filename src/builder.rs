@@ -80,6 +80,7 @@ impl ClientBuilder {
             allow_insecure_http: false,
         }
     }
+
     /// Sets the credentials, in place of those that the builder has. [`from_env`](ClientBuilder::from_env) needs none in
     /// the environment if you set them here, such as a key from a vault.
     pub fn credentials(mut self, credentials: Credentials) -> ClientBuilder {

@@ -24,11 +24,11 @@ use crate::secret::hidden;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub enum NewStatus {
-    /// Approves the session. Safe to repeat.
+    /// Approves the session. Idempotent: Didit ignores it if the session is approved already.
     Approved,
-    /// Declines the session. Safe to repeat.
+    /// Declines the session. Idempotent, too.
     Declined,
-    /// Asks the person to repeat some steps. Not safe to repeat. Needs API v3.
+    /// Asks the person to repeat some steps. Not idempotent. Needs API v3.
     Resubmitted,
 }
 
