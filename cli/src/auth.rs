@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::args::Output;
 use crate::client;
 use crate::exit::Exit;
-use crate::terminal::{failed, print_all, result_line};
+use crate::terminal::{print_all, report_failure, result_line};
 
 pub fn run(output: Output) -> Exit {
     let accepted = |client: Client| {
@@ -27,7 +27,7 @@ pub fn run(output: Output) -> Exit {
         Err(error) => {
             let refused = matches!(Exit::of(&error), Exit::Credentials | Exit::Refused);
             let result = if refused { "refused" } else { "not_done" };
-            failed(&error, &error.to_string(), json!({"result": result}), output)
+            report_failure(&error, &error.to_string(), json!({"result": result}), output)
         }
     }
 }

@@ -27,11 +27,9 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
-    /// Returns the exit status for an error. Only Didit's own responses lead to 3 and 4: those in which the library found an
-    /// error message. Any other response, such as a gateway's page or a proxy's refusal, means nothing for the credentials or the
-    /// session.
+    /// Returns the exit status for an error. Only Didit's own responses lead to 3 and 4.
     pub fn of(error: &Error) -> Exit {
-        let by_didit = error.message().is_some() && error.status() != Some(407);
+        let by_didit = is_by_didit(error);
         match error.kind() {
             _ if error.verdict() == Verdict::Unknown => Exit::Unknown,
             ErrorKind::Config | ErrorKind::InvalidInput => Exit::Usage,
@@ -42,6 +40,12 @@ impl Exit {
             _ => Exit::NotDone,
         }
     }
+}
+
+/// Returns whether an error response is Didit's own: the library found an error message in it. Any other response, such as a
+/// gateway's page or a proxy's refusal, means nothing for the credentials or the session, and may be gone in a minute.
+pub fn is_by_didit(error: &Error) -> bool {
+    error.message().is_some() && error.status() != Some(407)
 }
 
 const USAGE: (&str, &str) = ("2", "invalid command line, configuration or input; nothing was sent");
@@ -80,15 +84,15 @@ const BATCH: [(&str, &str); 9] = [
     ("128+N", "ended by a second signal N; the same command resumes"),
 ];
 
-pub fn of_update() -> String {
+pub fn help_for_update() -> String {
     table(&UPDATE)
 }
 
-pub fn of_status_and_auth() -> String {
+pub fn help_for_status_and_auth() -> String {
     table(&STATUS_AND_AUTH)
 }
 
-pub fn of_batch() -> String {
+pub fn help_for_batch() -> String {
     table(&BATCH) + "\n  The first that applies: 3, 5, 4, 6, 1."
 }
 

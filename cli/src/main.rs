@@ -11,6 +11,7 @@ mod panics;
 mod sandbox;
 mod signals;
 mod status;
+mod status_update;
 mod terminal;
 mod update;
 

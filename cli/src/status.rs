@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::args::Output;
 use crate::client;
 use crate::exit::Exit;
-use crate::terminal::{failed, print_all, result_line};
+use crate::terminal::{print_all, report_failure, result_line};
 
 pub fn run(id: &SessionId, output: Output) -> Exit {
     let found = client::from_env().and_then(|client| client.session(id));
@@ -20,7 +20,7 @@ pub fn run(id: &SessionId, output: Output) -> Exit {
         Err(error) => {
             let refused = Exit::of(&error) == Exit::Refused;
             object["result"] = if refused { "refused" } else { "not_done" }.into();
-            failed(&error, &error.to_string(), object, output)
+            report_failure(&error, &error.to_string(), object, output)
         }
     }
 }

@@ -69,7 +69,7 @@ pub fn retry_if_blocked<T>(mut what: impl FnMut() -> io::Result<T>) -> io::Resul
 pub fn print_all(text: &str) -> Exit {
     match print(text) {
         Ok(()) => Exit::Done,
-        Err(error) => unprintable(&error),
+        Err(error) => report_unprintable(&error),
     }
 }
 
@@ -79,7 +79,7 @@ pub fn counted(number: usize, what: &str) -> String {
 }
 
 /// Reports that a result could not be printed. Returns the exit status of a command whose only task was to print it.
-pub fn unprintable(error: &io::Error) -> Exit {
+pub fn report_unprintable(error: &io::Error) -> Exit {
     say(&format!("standard output cannot be written: {}", system_message(error)));
     Exit::NotDone
 }
@@ -104,7 +104,7 @@ pub fn result_line(object: &Value, text: &str, output: Output) -> String {
 }
 
 /// Prints a failure: the line on standard error, and with `--json` also the object.
-pub fn failed(error: &Error, line: &str, mut object: Value, output: Output) -> Exit {
+pub fn report_failure(error: &Error, line: &str, mut object: Value, output: Output) -> Exit {
     say(line);
     if output.json {
         add_reason(&mut object, error, line);

@@ -1,14 +1,15 @@
 //! `didit update`.
 
 use didit::text::system_message;
-use didit::{Ensured, Error, NewStatus, Node, SessionId, SessionStatus, StatusUpdate, Verdict};
+use didit::{Ensured, Error, ErrorKind, SessionId, SessionStatus, Verdict};
 use serde_json::json;
 
 use crate::args::{Output, Update};
 use crate::client;
 use crate::exit::Exit;
 use crate::signals;
-use crate::terminal::{failed, print, result_line, say};
+use crate::status_update::status_update;
+use crate::terminal::{print, report_failure, result_line, say};
 
 pub fn run(options: &Update, output: Output) -> Exit {
     let (id, status) = (&options.id, options.status);
@@ -22,7 +23,7 @@ pub fn run(options: &Update, output: Output) -> Exit {
                 Exit::Refused => "refused".into(),
                 _ => "not_applied".into(),
             };
-            return failed(&error, &message(&error, id), object, output);
+            return report_failure(&error, &message(&error, id), object, output);
         }
     };
     let (result, exit) = match ensured {
@@ -49,7 +50,8 @@ pub fn run(options: &Update, output: Output) -> Exit {
 fn set(options: &Update) -> didit::Result<(Ensured, String)> {
     let (id, status, nodes) = (&options.id, options.status, options.nodes.clone());
     let [comment, email, language] = [&options.comment, &options.email, &options.email_language].map(Option::as_deref);
-    let update = status_update(status, nodes, comment, email, language);
+    let update = status_update(status, nodes, comment, email, language)
+        .map_err(|problem| Error::new(ErrorKind::InvalidInput, Verdict::NotApplied, problem))?;
     let applied = format!("{id} is {status} now");
     let client = client::from_env()?;
     let doubt = format!("interrupted while setting session {id} to {status}; it may have been applied");
@@ -69,30 +71,6 @@ fn set(options: &Update) -> didit::Result<(Ensured, String)> {
     }
     client.update_status(id, &update)?;
     Ok((Ensured::Updated, applied))
-}
-
-/// Returns an update. Only Resubmitted uses `nodes`. An empty comment is left out.
-pub fn status_update(
-    status: NewStatus,
-    nodes: Vec<Node>,
-    comment: Option<&str>,
-    email: Option<&str>,
-    email_language: Option<&str>,
-) -> StatusUpdate {
-    let mut update = match status {
-        NewStatus::Resubmitted => StatusUpdate::resubmitted(nodes),
-        _ => StatusUpdate::new(status),
-    };
-    if let Some(text) = comment.filter(|text| !text.is_empty()) {
-        update = update.comment(text);
-    }
-    if let Some(address) = email {
-        update = update.email(address);
-    }
-    if let Some(code) = email_language {
-        update = update.email_language(code);
-    }
-    update
 }
 
 /// Returns the text of an error. After an unknown result, it advises the commands instead of the functions that do the

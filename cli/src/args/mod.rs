@@ -104,7 +104,7 @@ Examples:
     arg_required_else_help = true,
     subcommand_value_name = "COMMAND"
 )]
-#[command(after_help = format!("{ENVIRONMENT}\n\n{}\n  A batch has others: see 'didit batch --help'.\n\n{EXAMPLES}", exit::of_update()))]
+#[command(after_help = format!("{ENVIRONMENT}\n\n{}\n  A batch has others: see 'didit batch --help'.\n\n{EXAMPLES}", exit::help_for_update()))]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -115,11 +115,11 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Approve, decline or resubmit one session
-    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{}\n\n{UPDATE_EXAMPLES}", exit::of_update()))]
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{}\n\n{UPDATE_EXAMPLES}", exit::help_for_update()))]
     Update(Update),
 
     /// Print the status of one session
-    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{}\n\n{STATUS_EXAMPLE}", exit::of_status_and_auth()))]
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{}\n\n{STATUS_EXAMPLE}", exit::help_for_status_and_auth()))]
     Status {
         /// The session to read
         #[arg(value_name = "SESSION_ID")]
@@ -127,11 +127,11 @@ pub enum Command {
     },
 
     /// Approve, decline or resubmit many sessions from a CSV or NDJSON file
-    #[command(after_help = format!("{BATCH}\n\n{SEE_ENVIRONMENT}\n\n{}\n\n{BATCH_EXAMPLES}", exit::of_batch()))]
+    #[command(after_help = format!("{BATCH}\n\n{SEE_ENVIRONMENT}\n\n{}\n\n{BATCH_EXAMPLES}", exit::help_for_batch()))]
     Batch(Batch),
 
     /// Check that Didit accepts the credentials, without changing anything
-    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{}\n\n{AUTH_EXAMPLE}", exit::of_status_and_auth()))]
+    #[command(after_help = format!("{SEE_ENVIRONMENT}\n\n{}\n\n{AUTH_EXAMPLE}", exit::help_for_status_and_auth()))]
     Auth,
 
     /// Run a command or a shell against a local mock of Didit

@@ -50,7 +50,7 @@ pub fn print_text(input: &Input, history: &History, left: &[usize], done: Counts
 
 /// Returns the result of a row that is left.
 fn result(history: &History, row: usize) -> RowResult {
-    match history.rows[row].0.is_in_doubt() {
+    match history.rows[row].last.is_in_doubt() {
         true => RowResult::Unknown,
         false => RowResult::NotApplied,
     }

@@ -23,8 +23,13 @@ pub enum LastEntry {
 }
 
 impl LastEntry {
-    pub fn is_done(self) -> bool {
-        matches!(self, LastEntry::Result(result) if result.is_final())
+    /// Returns the result of a row that is done. With `--retry refused`, a refused row is as if never sent.
+    pub fn final_result(self, retry_refused: bool) -> Option<RowResult> {
+        match self {
+            LastEntry::Result(RowResult::Refused) if retry_refused => None,
+            LastEntry::Result(result) => Some(result).filter(|result| result.is_final()),
+            LastEntry::None | LastEntry::Intent => None,
+        }
     }
 
     /// Returns whether the row may have been applied.
@@ -38,14 +43,21 @@ impl LastEntry {
     }
 }
 
+/// A row in the journal.
+#[derive(Clone, Copy, Default)]
+pub struct RowHistory {
+    pub last: LastEntry,
+    /// The position of that entry.
+    pub place: u64,
+}
+
 pub struct History {
-    /// The last entry of each row, and its position in the journal.
-    pub rows: Vec<(LastEntry, u64)>,
+    pub rows: Vec<RowHistory>,
     /// How the attempts failed that left rows in doubt.
     pub causes: HashMap<usize, String>,
     /// The length of the complete lines, in bytes.
     pub complete_bytes: u64,
-    /// The last complete line has no line break.
+    /// Whether the last complete line lacks its line break.
     pub lacks_line_break: bool,
 }
 
@@ -113,9 +125,9 @@ impl History {
         if !has_header {
             history.complete_bytes = 0;
         }
-        // After the last line, because most intents are followed by a result.
-        for (row, (last, _)) in history.rows.iter().enumerate() {
-            if *last == LastEntry::Intent {
+        // Adds these causes at the end, because most intents are followed by a result.
+        for (row, found) in history.rows.iter().enumerate() {
+            if found.last == LastEntry::Intent {
                 let (id, update) = input.row(row);
                 let cause = format!("setting session {id} to {}: {NO_RESPONSE}", update.new_status());
                 history.causes.insert(row, cause);
@@ -125,33 +137,33 @@ impl History {
     }
 
     pub fn has_entries(&self) -> bool {
-        self.rows.iter().any(|(last, _)| *last != LastEntry::None)
+        self.rows.iter().any(|row| row.last != LastEntry::None)
     }
 
     fn add(&mut self, row: usize, entry: Entry) {
-        if self.rows[row].0.is_applied() {
+        if self.rows[row].last.is_applied() {
             return;
         }
         let last = entry.kind();
-        self.rows[row] = (last, self.complete_bytes);
+        let place = self.complete_bytes;
+        self.rows[row] = RowHistory { last, place };
         match entry.cause {
             Some(cause) if last.is_in_doubt() => drop(self.causes.insert(row, cause)),
             _ => drop(self.causes.remove(&row)),
         }
     }
 
-    /// Reads from the journal the last result of each row for which `is_wanted` returns true.
+    /// Reads from the journal the last entries of these rows, which are results.
     ///
     /// # Errors
     /// Says why the journal cannot be read.
     pub fn results(
         &self,
         path: &Path,
-        is_wanted: impl Fn(RowResult) -> bool,
+        rows: impl Iterator<Item = usize>,
         add: &mut dyn FnMut(ResultLine),
     ) -> Result<(), String> {
-        let is_wanted = |(last, _): &&(LastEntry, u64)| matches!(last, LastEntry::Result(result) if is_wanted(*result));
-        let mut places: Vec<u64> = self.rows.iter().filter(is_wanted).map(|(_, place)| *place).collect();
+        let mut places: Vec<u64> = rows.map(|row| self.rows[row].place).collect();
         places.sort_unstable();
         if places.is_empty() {
             return Ok(());
@@ -264,7 +276,7 @@ fn progress(rows: usize, lines: &mut Lines<'_>) -> Result<String, String> {
             }
         }
     }
-    let done = last.values().filter(|last| last.is_done()).count();
+    let done = last.values().filter(|last| last.final_result(false).is_some()).count();
     let left = rows.saturating_sub(done);
     Ok(format!("{done} of {} done, {left} left", counted(rows, "row")))
 }
@@ -296,7 +308,7 @@ mod tests {
 
     fn input() -> Input {
         let text = "session_id,new_status\na,Approved\nb,Declined\n".to_owned();
-        Input::parse(text, Format::Csv, false, |_| Ok(()), &mut |problem| panic!("{problem}")).unwrap()
+        Input::parse(text, Format::Csv, false, |_| Ok(())).unwrap()
     }
 
     fn read(bytes: &[u8]) -> Result<History, String> {
@@ -311,7 +323,7 @@ mod tests {
     }
 
     fn last(history: &History) -> [LastEntry; 2] {
-        [history.rows[0].0, history.rows[1].0]
+        [history.rows[0].last, history.rows[1].last]
     }
 
     const INTENTS: [&str; 2] = [
@@ -366,7 +378,7 @@ mod tests {
         let history = read(journal(&[INTENTS[1], NOT_APPLIED, INTENTS[1], UNKNOWN]).as_bytes()).unwrap();
         assert_eq!(last(&history), [LastEntry::None, LastEntry::Result(RowResult::Unknown)]);
         let place = journal(&[INTENTS[1], NOT_APPLIED, INTENTS[1]]).len() as u64;
-        assert_eq!(history.rows[1].1, place);
+        assert_eq!(history.rows[1].place, place);
         assert_eq!(history.causes, HashMap::from([(1, "c".to_owned())]));
         let killed = read(journal(&[UNKNOWN, INTENTS[1]]).as_bytes()).unwrap();
         let cause = "setting session b to Declined: the run ended before the response arrived";

@@ -27,7 +27,7 @@ use crate::args::{Batch, Format, Output, Retry, sandbox};
 use crate::client;
 use crate::exit::Exit;
 use crate::terminal::{counted, say};
-use history::{History, LastEntry};
+use history::History;
 use input::Input;
 use journal::{Header, Journal, VERSION};
 use reasons::Reasons;
@@ -64,22 +64,18 @@ fn try_run(options: &Batch, output: Output) -> Result<Exit, Rejection> {
     let (journal, history) = open_journal(options, &header, &input, &name)?;
 
     let [retry_unknown, retry_refused] = [Retry::Unknown, Retry::Refused].map(|which| options.retry.contains(&which));
-    // With `--retry refused`, a refused row is as if never sent.
-    let is_done = |result: RowResult| result.is_final() && !(retry_refused && result == RowResult::Refused);
-    let result = |row: usize| match history.rows[row].0 {
-        LastEntry::Result(result) if is_done(result) => Some(result),
-        _ => None,
-    };
+    let result = |row: usize| history.rows[row].last.final_result(retry_refused);
     let mut done = Counts::default();
     (0..input.len()).filter_map(result).for_each(|result| done.add(result));
     let mut report = Report::new(output, done);
-    let is_shown = |result| match result {
-        _ if !is_done(result) => false,
-        RowResult::Refused | RowResult::LeftAlone => output.json || !options.dry_run,
-        _ => output.json,
-    };
     if let Some(path) = &options.journal {
-        let results = history.results(path, is_shown, &mut |line| report.show(&line));
+        let is_shown = |row: &usize| match result(*row) {
+            None => false,
+            Some(RowResult::Refused | RowResult::LeftAlone) => output.json || !options.dry_run,
+            Some(_) => output.json,
+        };
+        let shown = (0..input.len()).filter(is_shown);
+        let results = history.results(path, shown, &mut |line| report.show(&line));
         results.map_err(|problem| Rejection::from(problem).about(path))?;
     }
     report.show_duplicates(&input);
@@ -137,23 +133,19 @@ fn client(options: &Batch) -> didit::Result<Client> {
 /// Says what is wrong with it.
 fn read(options: &Batch, client: &Client, name: &str) -> Result<Input, Rejection> {
     let about_input = |problem: String| format!("{name}: {problem}");
-    let mut problems = Vec::new();
     let text = input::read(options.file.as_deref()).map_err(about_input)?;
     let check = |update: &StatusUpdate| client.check(update).map_err(|error| error.to_string());
     let ignore = options.ignore_unknown_columns;
-    let input = Input::parse(text, options.format, ignore, check, &mut |problem| {
-        problems.push(problem)
-    });
-    let input = input.map_err(|problem| problems.push(problem)).ok();
-    let Some(input) = input.filter(|_| problems.is_empty()) else {
+    let input = Input::parse(text, options.format, ignore, check).map_err(|problems| {
         let count = counted(problems.len(), "problem");
-        let mut lines: Vec<String> = problems.iter().take(MAX_SHOWN).cloned().map(about_input).collect();
-        if problems.len() > MAX_SHOWN {
-            lines.push(about_input(format!("and {} more", problems.len() - MAX_SHOWN)));
+        let left_out = problems.len().saturating_sub(MAX_SHOWN);
+        let mut lines: Vec<String> = problems.into_iter().take(MAX_SHOWN).map(about_input).collect();
+        if left_out > 0 {
+            lines.push(about_input(format!("and {left_out} more")));
         }
         lines.push(format!("{count}; nothing was sent; correct the input and run again"));
-        return Err(Rejection::new(Exit::Usage, lines));
-    };
+        Rejection::new(Exit::Usage, lines)
+    })?;
     if input.len() == 0 {
         return Err(format!("{name} has no rows; nothing was sent").into());
     }

@@ -6,7 +6,7 @@ use didit::{Error, SessionStatus};
 
 use super::result::{Details, RowResult};
 use super::rules::{Outcome, RequestKind};
-use super::scheduler::Left;
+use super::scheduler::{Left, MAX_FAILURES};
 
 /// How the last request failed, for rows without a result. For a row in doubt, how the attempt failed that left it in doubt.
 pub struct Reasons(HashMap<usize, Details>);
@@ -26,7 +26,7 @@ impl Reasons {
     }
 
     /// Notes how an attempt failed that may have been applied.
-    pub fn in_doubt(&mut self, row: usize, error: &Error) {
+    pub fn note_in_doubt(&mut self, row: usize, error: &Error) {
         let details = Details {
             cause: error.summary(),
             ..Details::default()
@@ -34,15 +34,21 @@ impl Reasons {
         self.0.insert(row, details.with_response(error));
     }
 
-    /// Notes how a request failed after which the row is certainly not applied.
-    pub fn not_applied(&mut self, row: usize, error: &Error) -> Details {
+    /// Notes how a request failed after which the row is certainly not applied. Returns that as its explanation.
+    pub fn note_not_applied(&mut self, row: usize, error: &Error) -> Details {
         let details = Details::reason(error.to_string()).with_response(error);
         self.0.insert(row, details.clone());
         details
     }
 
     /// Explains the result of a row whose session was read.
-    pub fn found(&mut self, row: usize, result: RowResult, found: &SessionStatus, was_cut_short: bool) -> Details {
+    pub fn explain_read(
+        &mut self,
+        row: usize,
+        result: RowResult,
+        found: &SessionStatus,
+        was_cut_short: bool,
+    ) -> Details {
         let noted = self.0.remove(&row);
         let is = describe(found);
         match result {
@@ -72,7 +78,7 @@ impl Reasons {
     }
 
     /// Explains the result of a row whose request failed.
-    pub fn failed(
+    pub fn explain_failure(
         &mut self,
         row: usize,
         result: RowResult,
@@ -83,11 +89,11 @@ impl Reasons {
         let cause = self.0.remove(&row).map_or(String::new(), |noted| noted.cause);
         let was_refused = matches!(outcome, Outcome::SessionRefused | Outcome::NotPermitted);
         let reason = match (result, request) {
-            (RowResult::Unknown, _) if !was_refused => TOO_MANY_FAILURES.into(),
+            (RowResult::Unknown, _) if !was_refused => too_many_failures(),
             (RowResult::Unknown, RequestKind::Read) => format!("the session cannot be read ({})", error.summary()),
             (RowResult::Unknown, RequestKind::Update) => format!("the update cannot be resent ({})", error.summary()),
             _ if was_refused => error.to_string(),
-            _ => format!("{error}; {TOO_MANY_FAILURES}"),
+            _ => format!("{error}; {}", too_many_failures()),
         };
         let cause = if result == RowResult::Unknown {
             cause
@@ -103,12 +109,12 @@ impl Reasons {
     }
 
     /// Notes why the update of a row was not sent.
-    pub fn not_sent(&mut self, row: usize, problem: &str) {
+    pub fn note_not_sent(&mut self, row: usize, problem: &str) {
         self.0.entry(row).or_default().reason = problem.into();
     }
 
     /// Explains a row without a result at the end of the run. Returns `None` if the run did not reach it.
-    pub fn left(&mut self, row: usize, left: Left) -> Option<Details> {
+    pub fn explain_left(&mut self, row: usize, left: Left) -> Option<Details> {
         let noted = self.0.remove(&row);
         let reason = match left {
             Left::NotApplied => return noted,
@@ -123,7 +129,9 @@ impl Reasons {
     }
 }
 
-const TOO_MANY_FAILURES: &str = "left for the next run after 10 failures";
+fn too_many_failures() -> String {
+    format!("left for the next run after {MAX_FAILURES} failures")
+}
 
 /// Describes a status. Hides an unknown one, as the library's messages do: the server may have put a secret in it.
 fn describe(status: &SessionStatus) -> &str {

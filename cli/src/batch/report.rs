@@ -11,7 +11,7 @@ use super::input::Input;
 use super::result::{DuplicateLine, ResultLine, RowResult};
 use crate::args::Output;
 use crate::exit::Exit;
-use crate::terminal::{counted, print, unprintable};
+use crate::terminal::{counted, print, report_unprintable};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Counts {
@@ -231,7 +231,7 @@ impl Report {
         let text = std::mem::take(&mut self.lines);
         // The run continues: the journal has every result.
         if !self.is_unprintable && !text.is_empty() {
-            self.is_unprintable = print(&text).map_err(|error| unprintable(&error)).is_err();
+            self.is_unprintable = print(&text).map_err(|error| report_unprintable(&error)).is_err();
         }
         !self.is_unprintable
     }

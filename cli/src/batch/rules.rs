@@ -6,6 +6,7 @@
 use didit::{Error, ErrorKind, NewStatus, SessionStatus, Verdict};
 
 use super::result::RowResult::{self, Already, Applied, LeftAlone, NotApplied, Refused, Unknown};
+use crate::exit::is_by_didit;
 
 /// What happens to a row next.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,9 +28,9 @@ use Action::{Report, Send, StopRun, Wait, WaitInDoubt};
 #[derive(Clone, Copy, Debug)]
 pub struct RowFacts {
     pub wanted: NewStatus,
-    /// An attempt may have been applied.
+    /// Whether an attempt may have been applied.
     pub in_doubt: bool,
-    /// `--retry unknown` selects this row. No attempt of this run may have been applied.
+    /// `--retry unknown` selects this row, and no attempt of this run is in doubt.
     pub retry_unknown: bool,
 }
 
@@ -124,17 +125,15 @@ pub enum RequestKind {
 }
 
 impl Outcome {
-    /// Returns how a request ended that failed. Only Didit's own words decide about a row, the credentials or the account: if
-    /// the library found no message, a gateway's page may be gone in a minute. A 413 is about the size of the request, whoever
-    /// sends it.
+    /// Returns how a request ended that failed. Only Didit's own words decide about a row, the credentials or the account. A 413
+    /// is about the size of the request, whoever sends it.
     pub fn of(error: &Error, request: RequestKind) -> Outcome {
-        let by_didit = error.message().is_some() && error.status() != Some(407);
         match (error.kind(), error.status()) {
             _ if error.verdict() == Verdict::Unknown => Outcome::Unclear,
             (ErrorKind::Network, None) if !error.is_retryable() => Outcome::ConnectionRefused,
             (ErrorKind::RateLimited, _) => Outcome::RateLimited,
             (_, Some(413)) if request == RequestKind::Update => Outcome::SessionRefused,
-            _ if error.is_retryable() || !by_didit => Outcome::NotApplied,
+            _ if error.is_retryable() || !is_by_didit(error) => Outcome::NotApplied,
             (ErrorKind::Authentication, _) => Outcome::CredentialsRefused,
             (_, Some(402 | 403)) => Outcome::NotPermitted,
             (ErrorKind::NotFound, _) => Outcome::SessionRefused,

@@ -176,7 +176,7 @@ impl<'a> Run<'a> {
                 continue;
             };
             let line = |result, details| ResultLine::new(self.input, row, result, details);
-            let Some(details) = state.reasons.left(row, left) else {
+            let Some(details) = state.reasons.explain_left(row, left) else {
                 let details = || Details::reason("not reached before the run ended");
                 report.add_not_reached(|| line(RowResult::NotApplied, details()));
                 continue;
@@ -254,7 +254,7 @@ impl<'a> Run<'a> {
         if let Err(problem) = intent {
             let mut state = self.state();
             state.scheduler.not_journaled(row);
-            state.reasons.not_sent(row, &problem);
+            state.reasons.note_not_sent(row, &problem);
             state.stopped.get_or_insert(problem);
             return;
         }
@@ -284,7 +284,7 @@ impl<'a> Run<'a> {
             // Without the stop, the update would be sent again, unless it is a Resubmitted.
             let is_repeatable = self.input.status(row) != NewStatus::Resubmitted;
             let was_cut_short = is_repeatable && state.scheduler.stopped().is_some();
-            let details = state.reasons.found(row, result, status, was_cut_short);
+            let details = state.reasons.explain_read(row, result, status, was_cut_short);
             self.report(&mut state, row, result, details, sender);
         }
         step
@@ -311,18 +311,18 @@ impl<'a> Run<'a> {
             state.stopped.get_or_insert_with(|| reason_to_stop(stop, error));
         }
         if outcome == Outcome::Unclear {
-            state.reasons.in_doubt(row, error);
+            state.reasons.note_in_doubt(row, error);
         }
         match step {
             Step::Update | Step::Wait => {}
             // This run may retry the row, so it is not reported yet.
             Step::NotApplied => {
-                let details = state.reasons.not_applied(row, error);
+                let details = state.reasons.note_not_applied(row, error);
                 self.record(&mut state, row, RowResult::NotApplied, details);
             }
             Step::Report(result) => {
                 state.lacks_permission |= outcome == Outcome::NotPermitted && result == RowResult::NotApplied;
-                let details = state.reasons.failed(row, result, error, request, outcome);
+                let details = state.reasons.explain_failure(row, result, error, request, outcome);
                 self.report(&mut state, row, result, details, sender);
             }
         }

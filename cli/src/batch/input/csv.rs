@@ -6,24 +6,24 @@
 use ::csv::{Reader, ReaderBuilder, StringRecord};
 use didit::{NewStatus, Node, SessionId, StatusUpdate};
 
-use super::COLUMNS;
+use super::{COLUMNS, REQUIRED};
+use crate::status_update::status_update;
 use crate::terminal::counted;
-use crate::update::status_update;
 
 /// The position of an error in a record, and the error.
 pub type Problem = (usize, &'static str);
 
-pub struct Records<'a> {
+pub struct StrictReader<'a> {
     text: &'a str,
     separator: char,
     reader: Reader<&'a [u8]>,
 }
 
-impl<'a> Records<'a> {
-    pub fn new(text: &'a str, separator: char) -> Records<'a> {
+impl<'a> StrictReader<'a> {
+    pub fn new(text: &'a str, separator: char) -> StrictReader<'a> {
         let mut builder = ReaderBuilder::new();
         builder.has_headers(false).flexible(true).delimiter(separator as u8);
-        Records {
+        StrictReader {
             text,
             separator,
             reader: builder.from_reader(text.as_bytes()),
@@ -104,7 +104,7 @@ pub fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<Stri
     let mut columns = Vec::new();
     for name in names.iter().map(str::trim) {
         let plain = name.to_ascii_lowercase().replace(' ', "_");
-        let known = COLUMNS.split(' ').position(|known| known == plain).map(Column::Known);
+        let known = COLUMNS.iter().position(|known| *known == plain).map(Column::Known);
         columns.push(match known {
             Some(column) if columns.contains(&column) => return Err(format!("the column {name} appears twice")),
             Some(column) => column,
@@ -119,14 +119,14 @@ pub fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<Stri
         return Err("no column names; the first line must name them, such as session_id,new_status,comment".into());
     }
     if !ignored.is_empty() && !ignore_unknown {
-        let (unknown, known) = (counted(ignored.len(), "unknown column"), COLUMNS.replace(' ', ", "));
+        let (unknown, known) = (counted(ignored.len(), "unknown column"), COLUMNS.join(", "));
         let names = format!("{ignored:?}");
         return Err(format!(
             "{unknown}: {}; the columns are {known}; use --ignore-unknown-columns to ignore others",
             names.trim_matches(['[', ']'])
         ));
     }
-    let mut required = COLUMNS.split(' ').take(2).enumerate();
+    let mut required = COLUMNS[..REQUIRED].iter().enumerate();
     match required.find(|(field, _)| !columns.contains(&Column::Known(*field))) {
         Some((_, name)) => Err(format!("the column {name} is missing")),
         None => Ok(columns),
@@ -150,7 +150,7 @@ pub fn parse(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusU
         let (fields, columns) = (counted(record.len(), "field"), columns.len());
         return Err(format!("this row has {fields}, but the header has {columns}{hint}"));
     }
-    let mut fields = [""; 6];
+    let mut fields = [""; COLUMNS.len()];
     for (index, (text, column)) in record.iter().zip(columns).enumerate() {
         match column {
             Column::Known(field) => fields[*field] = text,
@@ -173,17 +173,11 @@ pub fn parse(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusU
             .map_err(|error| format!("nodes: {text:?} is {error}"))
     };
     let nodes = nodes.map(node).collect::<Result<Vec<Node>, String>>()?;
-    let is_resubmission = status == NewStatus::Resubmitted;
-    if is_resubmission && nodes.is_empty() {
+    if status == NewStatus::Resubmitted && nodes.is_empty() {
         return Err("nodes: Resubmitted needs at least one, such as feature_ocr_1:OCR".into());
     }
-    if !is_resubmission && !nodes.is_empty() {
-        return Err("nodes: only valid with Resubmitted".into());
-    }
-    Ok((
-        id,
-        status_update(status, nodes, Some(comment), given(email), given(email_language)),
-    ))
+    let update = status_update(status, nodes, Some(comment), given(email), given(email_language))?;
+    Ok((id, update))
 }
 
 /// Returns a field, unless it is empty.

@@ -41,20 +41,49 @@ struct Row {
     status: NewStatus,
 }
 
-const COLUMNS: &str = "session_id new_status comment nodes email email_language";
+const COLUMNS: [&str; 6] = [
+    "session_id",
+    "new_status",
+    "comment",
+    "nodes",
+    "email",
+    "email_language",
+];
+/// The first columns, which every input must have.
+const REQUIRED: usize = 2;
 
 impl Input {
-    /// Parses and checks the whole input. Passes the problem of each invalid row to `complain`. If there is any, the rows must
-    /// not be used.
+    /// Parses and checks the whole input.
     ///
     /// # Errors
-    /// Says why the rest of the input cannot be read.
+    /// Says what is wrong with each invalid row, and last why the rest cannot be read, if that is so.
     pub fn parse(
         text: String,
         format: Format,
         ignore_unknown_columns: bool,
         check: impl Fn(&StatusUpdate) -> Result<(), String>,
-        complain: &mut dyn FnMut(String),
+    ) -> Result<Input, Vec<String>> {
+        let mut problems = Vec::new();
+        match Input::parse_rows(text, format, ignore_unknown_columns, check, &mut problems) {
+            Ok(input) if problems.is_empty() => Ok(input),
+            Ok(_) => Err(problems),
+            Err(problem) => {
+                problems.push(problem);
+                Err(problems)
+            }
+        }
+    }
+
+    /// Parses the rows. Adds what is wrong with each invalid row to `problems`.
+    ///
+    /// # Errors
+    /// Says why the rest of the input cannot be read.
+    fn parse_rows(
+        text: String,
+        format: Format,
+        ignore_unknown_columns: bool,
+        check: impl Fn(&StatusUpdate) -> Result<(), String>,
+        problems: &mut Vec<String>,
     ) -> Result<Input, String> {
         match (format, text.trim_start().chars().next()) {
             (_, Some('[')) => {
@@ -104,7 +133,7 @@ impl Input {
             let (id, update) = match parsed.and_then(|row| check(&row.1).map(|()| row)) {
                 Ok(row) => row,
                 Err(problem) => {
-                    complain(format!("line {line}: {problem}"));
+                    problems.push(format!("line {line}: {problem}"));
                     continue;
                 }
             };
@@ -132,7 +161,7 @@ impl Input {
                     let first = input.line(row);
                     let what = difference(&update, &other, first);
                     let problem = format!("this row contradicts line {first} about session {id}: {what}");
-                    complain(format!("line {line}: {problem}"));
+                    problems.push(format!("line {line}: {problem}"));
                 }
             }
         }
@@ -162,7 +191,7 @@ impl Input {
             None => ndjson::parse(text, Some(&mut Vec::new())),
             Some(table) => {
                 let mut fields = StringRecord::new();
-                csv::Records::new(text, table.separator).read(&mut fields);
+                csv::StrictReader::new(text, table.separator).read(&mut fields);
                 csv::parse(&fields, table)
             }
         };
@@ -209,7 +238,7 @@ impl<'a> Records<'a> {
     fn new(text: &'a str, separator: Option<char>) -> Records<'a> {
         let next: NextRecord<'a> = match separator {
             Some(separator) => {
-                let mut records = csv::Records::new(text, separator);
+                let mut records = csv::StrictReader::new(text, separator);
                 Box::new(move |fields| records.read(fields))
             }
             None => {
@@ -266,13 +295,8 @@ fn difference(here: &StatusUpdate, there: &StatusUpdate, line: u32) -> String {
 mod tests {
     use super::*;
 
-    fn rows(text: &str, format: Format) -> (Option<Input>, Vec<String>) {
-        let mut problems = Vec::new();
-        let input = Input::parse(text.into(), format, false, |_| Ok(()), &mut |problem| {
-            problems.push(problem)
-        });
-        let input = input.map_err(|problem| problems.push(problem)).ok();
-        (input, problems)
+    fn rows(text: &str, format: Format) -> Result<Input, Vec<String>> {
+        Input::parse(text.into(), format, false, |_| Ok(()))
     }
 
     #[test]
@@ -297,9 +321,7 @@ mod tests {
             }
             let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
 
-            let (input, problems) = rows(&text, Format::Csv);
-            assert_eq!(problems, [""; 0], "{text}");
-            let input = input.unwrap();
+            let input = rows(&text, Format::Csv).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
             let found: Vec<_> = (0..input.len())
                 .map(|row| {
                     let (id, update) = input.row(row);
@@ -321,20 +343,15 @@ mod tests {
                 .collect();
             let text = format!("session_id,new_status\n{noise}");
             for (format, text) in [(Format::Csv, &text), (Format::Csv, &noise), (Format::Ndjson, &noise)] {
-                let (input, problems) = rows(text, format);
-                assert!(
-                    input.map_or(0, |input| input.len()) + problems.len() <= text.len() + 1,
-                    "{text:?}"
-                );
+                let found = rows(text, format).map_or_else(|problems| problems.len(), |input| input.len());
+                assert!(found <= text.len() + 1, "{text:?}");
             }
         }
     }
 
     #[test]
     fn a_single_carriage_return_ends_a_line() {
-        let (input, problems) = rows("session_id,new_status\ra,Approved\r\rb,Declined", Format::Csv);
-        assert_eq!(problems, [""; 0]);
-        let input = input.unwrap();
+        let input = rows("session_id,new_status\ra,Approved\r\rb,Declined", Format::Csv).unwrap();
         assert_eq!([input.line(0), input.line(1)], [2, 4]);
         assert_eq!(input.at_line(4), Some(1));
         assert_eq!(input.at_line(3), None);

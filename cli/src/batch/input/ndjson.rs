@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::COLUMNS;
-use crate::update::status_update;
+use crate::status_update::status_update;
 
 /// A line of NDJSON. Its fields have the names of the columns of a CSV.
 #[derive(Deserialize)]
@@ -59,7 +59,7 @@ pub fn parse(text: &str, ignored: Option<&mut Vec<String>>) -> Result<(SessionId
             }
         }
         (None, Some(name)) => {
-            let known = COLUMNS.replace(' ', ", ");
+            let known = COLUMNS.join(", ");
             return Err(format!(
                 "not a row: unknown field `{name}`; the fields are {known}; use --ignore-unknown-columns to ignore others"
             ));
@@ -67,6 +67,6 @@ pub fn parse(text: &str, ignored: Option<&mut Vec<String>>) -> Result<(SessionId
         (None, None) => {}
     }
     let [comment, email, language] = [&row.comment, &row.email, &row.email_language].map(Option::as_deref);
-    let update = status_update(row.new_status, row.nodes, comment, email, language);
+    let update = status_update(row.new_status, row.nodes, comment, email, language)?;
     Ok((row.session_id, update))
 }

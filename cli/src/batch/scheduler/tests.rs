@@ -23,7 +23,10 @@ fn scheduler(rows: &[(NewStatus, LastEntry)], change: impl FnOnce(&mut Settings)
         has_access_token: false,
     };
     change(&mut settings);
-    let history: Vec<(LastEntry, u64)> = (0..).zip(rows).map(|(place, (_, last))| (*last, place)).collect();
+    let history: Vec<RowHistory> = (0..)
+        .zip(rows)
+        .map(|(place, (_, last))| RowHistory { last: *last, place })
+        .collect();
     Scheduler::new(&settings, &history, |row| rows[row].0)
 }
 

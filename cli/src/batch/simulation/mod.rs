@@ -12,7 +12,7 @@ use std::time::Duration;
 use didit::NewStatus;
 use fastrand::Rng;
 
-use super::history::LastEntry;
+use super::history::{LastEntry, RowHistory};
 use super::result::RowResult;
 use super::rules::RequestKind;
 use super::scheduler::{Left, Scheduler, Settings, Step, Stop, Task};
@@ -242,10 +242,13 @@ impl Day {
     }
 
     /// Returns the last entry of each row, and its position.
-    fn replay(&self) -> Vec<(LastEntry, u64)> {
-        let mut last = vec![(LastEntry::None, 0); self.server.sessions.len()];
+    fn replay(&self) -> Vec<RowHistory> {
+        let mut last = vec![RowHistory::default(); self.server.sessions.len()];
         for (place, (row, result)) in self.journal.iter().enumerate() {
-            last[*row] = (result.map_or(LastEntry::Intent, LastEntry::Result), place as u64);
+            last[*row] = RowHistory {
+                last: result.map_or(LastEntry::Intent, LastEntry::Result),
+                place: place as u64,
+            };
         }
         last
     }

@@ -142,7 +142,7 @@ fn ndjson_may_have_blank_lines_and_no_final_line_end() {
 #[test]
 fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let cases: [(&str, &[u8], &[&str]); 43] = [
+    let cases: [(&str, &[u8], &[&str]); 44] = [
         (
             "a.csv",
             b"",
@@ -380,6 +380,11 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
                 "line 2: not a row: invalid type: string \"a:OCR\", expected a list ",
                 "line 3: Resubmitted needs at least one node",
             ],
+        ),
+        (
+            "a.ndjson",
+            b"{\"session_id\":\"abc\",\"new_status\":\"Approved\",\"nodes\":[{\"node_id\":\"a\",\"feature\":\"OCR\"}]}\n",
+            &["line 1: nodes: only valid with Resubmitted"],
         ),
         (
             "a.csv",

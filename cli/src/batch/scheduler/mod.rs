@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use didit::{NewStatus, SessionStatus};
 
-use super::history::LastEntry;
+use super::history::{LastEntry, RowHistory};
 use super::outage::{AfterFailure, Circuit};
 use super::pace::Pace;
 use super::result::RowResult::{self, NotApplied, Unknown};
 use super::rules::{Action, Outcome, RequestKind, RowFacts, after_read, after_request};
 
 /// A row that fails this many times while others succeed is left for the next run.
-const MAX_FAILURES: u8 = 10;
+pub const MAX_FAILURES: u8 = 10;
 
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
@@ -92,11 +92,11 @@ pub enum Left {
 #[derive(Clone, Copy)]
 struct Row {
     facts: RowFacts,
-    /// The row's last entry in the journal when the run began.
-    last: LastEntry,
-    /// A request of this run has begun.
+    /// Whether the last run that tried the row reported its result, unlike a killed run.
+    is_reported: bool,
+    /// Whether a request of this run has begun.
     is_tried: bool,
-    /// The row is done, or this run has reported its result.
+    /// Whether the row is done, or this run has reported its result.
     has_result: bool,
     /// How many requests failed outside an outage.
     failures: u8,
@@ -131,27 +131,26 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// `history` holds the last entry of each row in the journal, and its position.
-    pub fn new(settings: &Settings, history: &[(LastEntry, u64)], wanted: impl Fn(usize) -> NewStatus) -> Scheduler {
-        let row = |(row, (last, _)): (usize, &(LastEntry, u64))| Row {
+    pub fn new(settings: &Settings, history: &[RowHistory], wanted: impl Fn(usize) -> NewStatus) -> Scheduler {
+        let row = |(row, RowHistory { last, .. }): (usize, &RowHistory)| Row {
             facts: RowFacts {
                 wanted: wanted(row),
                 in_doubt: last.is_in_doubt(),
                 // Nobody has seen a row that a killed run left in doubt.
                 retry_unknown: settings.retry_unknown && *last == LastEntry::Result(Unknown),
             },
-            last: *last,
+            is_reported: *last != LastEntry::Intent,
             is_tried: false,
-            has_result: last.is_done() && !(settings.retry_refused && *last == LastEntry::Result(RowResult::Refused)),
+            has_result: last.final_result(settings.retry_refused).is_some(),
             failures: 0,
         };
         let rows: Vec<Row> = history.iter().enumerate().map(row).collect();
         let mut untried: Vec<usize> = (0..rows.len()).filter(|row| !rows[*row].has_result).collect();
         // Those that were tried last come last, so every run makes progress.
-        untried.sort_unstable_by_key(|row| match history[*row] {
-            (LastEntry::Intent, place) => (0, place),
-            (LastEntry::None, _) => (1, *row as u64),
-            (LastEntry::Result(_), place) => (2, place),
+        untried.sort_unstable_by_key(|row| match history[*row].last {
+            LastEntry::Intent => (0, history[*row].place),
+            LastEntry::None => (1, *row as u64),
+            LastEntry::Result(_) => (2, history[*row].place),
         });
         Scheduler {
             rows,
@@ -314,19 +313,18 @@ impl Scheduler {
     pub fn ended(&mut self, now: Duration, row: usize, outcome: Outcome, asked: Option<Duration>) -> Step {
         let request = self.in_flight.remove(&row);
         let was_open = self.circuit.is_open();
-        let mut action = after_request(outcome, self.rows[row].facts.in_doubt);
-        match outcome {
-            Outcome::Confirmed => self.didit_answered(),
-            Outcome::SessionRefused if is(&request, RequestKind::Update) => self.didit_answered(),
-            Outcome::SessionRefused => {}
-            Outcome::ConnectionRefused => self.stop(Stop::Connection),
-            Outcome::CredentialsRefused if self.allows_another_token(request.as_ref()) => {
-                action = Action::Wait;
-                self.pause_after_failure(now, asked, true);
-            }
-            Outcome::CredentialsRefused => self.stop(Stop::Credentials),
-            Outcome::RateLimited => self.pause_after_failure(now, asked, true),
-            Outcome::NotPermitted | Outcome::NotApplied | Outcome::Unclear => {
+        let action = match after_request(outcome, self.rows[row].facts.in_doubt) {
+            Action::StopRun if self.allows_another_token(outcome, request.as_ref()) => Action::Wait,
+            action => action,
+        };
+        match (action, outcome) {
+            (Action::StopRun, Outcome::CredentialsRefused) => self.stop(Stop::Credentials),
+            (Action::StopRun, _) => self.stop(Stop::Connection),
+            (_, Outcome::Confirmed) => self.didit_answered(),
+            (_, Outcome::SessionRefused) if is(&request, RequestKind::Update) => self.didit_answered(),
+            (_, Outcome::SessionRefused) => {}
+            (_, Outcome::RateLimited | Outcome::CredentialsRefused) => self.pause_after_failure(now, asked, true),
+            _ => {
                 // If every row that is left has failed, no other row can show whether the row is to blame.
                 let waits = matches!(action, Action::Wait | Action::WaitInDoubt);
                 let is_last = waits && self.in_flight.is_empty() && self.turn(now).is_none();
@@ -347,9 +345,11 @@ impl Scheduler {
     }
 
     /// Returns whether a refused access token does not stop the run: no request has been sent with its replacement yet.
-    fn allows_another_token(&mut self, request: Option<&InFlight>) -> bool {
-        self.is_token_refused = true;
-        self.has_access_token && request.is_some_and(|request| !request.follows_refused_token)
+    fn allows_another_token(&mut self, outcome: Outcome, request: Option<&InFlight>) -> bool {
+        self.is_token_refused |= outcome == Outcome::CredentialsRefused;
+        outcome == Outcome::CredentialsRefused
+            && self.has_access_token
+            && request.is_some_and(|request| !request.follows_refused_token)
     }
 
     /// Counts a failure, which may make all workers pause.
@@ -389,7 +389,7 @@ impl Scheduler {
             (false, _) => Left::NotApplied,
             (true, true) => Left::InDoubt,
             (true, false) => Left::NotChecked {
-                is_reported: row.last != LastEntry::Intent,
+                is_reported: row.is_reported,
             },
         };
         Some(left).filter(|_| !row.has_result)
