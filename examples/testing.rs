@@ -10,10 +10,10 @@ use didit::{Client, SessionId, StatusUpdate, UpdatedSession, Verdict};
 
 /// The code under test: returns the text that is shown to the person who pressed the button.
 fn approve(client: &Client, session: &SessionId) -> String {
-    answer(client.update_status(session, &StatusUpdate::approved()))
+    shown(client.update_status(session, &StatusUpdate::approved()))
 }
 
-fn answer(result: didit::Result<UpdatedSession>) -> String {
+fn shown(result: didit::Result<UpdatedSession>) -> String {
     match result {
         Ok(_) => "Approved.".into(),
         Err(error) if error.verdict() == Verdict::Unknown => {
@@ -56,14 +56,14 @@ mod tests {
     }
 
     #[test]
-    fn applied() {
+    fn a_confirmed_update_is_reported_as_approved() {
         let (mut server, client) = didit();
         update(&mut server).with_body(r#"{"session_id":"abc"}"#).create();
         assert_eq!(pressed(&client), "Approved.");
     }
 
     #[test]
-    fn refused() {
+    fn a_refused_update_is_reported_as_not_approved() {
         let (mut server, client) = didit();
         update(&mut server)
             .with_status(404)
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown() {
+    fn a_lost_response_is_reported_as_perhaps_approved() {
         let (mut server, client) = didit();
         update(&mut server).with_status(502).create();
         assert_eq!(
@@ -83,16 +83,16 @@ mod tests {
     }
 
     #[test]
-    fn limited() {
+    fn a_rate_limit_says_when_to_try_again() {
         let fake = Error::new(ErrorKind::RateLimited, Verdict::NotApplied, "Didit answered 429")
             .with_status(429)
             .with_retry_after(Duration::from_secs(30));
-        assert_eq!(answer(Err(fake)), "Not approved: try again in 30 seconds.");
+        assert_eq!(shown(Err(fake)), "Not approved: try again in 30 seconds.");
     }
 
     #[test]
-    fn a_fake_confirmation() {
+    fn a_fake_confirmation_is_reported_as_approved() {
         let confirmed = UpdatedSession::new("abc".parse().unwrap());
-        assert_eq!(answer(Ok(confirmed)), "Approved.");
+        assert_eq!(shown(Ok(confirmed)), "Approved.");
     }
 }

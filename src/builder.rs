@@ -16,6 +16,8 @@ use crate::token::source::TokenSource;
 use crate::update::ApiVersion;
 
 const AUTH_URL: &str = "auth_url (DIDIT_AUTH_URL)";
+const DEFAULT_BASE_URL: &str = "https://verification.didit.me";
+const DEFAULT_AUTH_URL: &str = "https://apx.didit.me";
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 
 impl Client {
@@ -65,7 +67,7 @@ impl ClientBuilder {
         ClientBuilder {
             credentials,
             api_version: None,
-            base_url: "https://verification.didit.me".into(),
+            base_url: DEFAULT_BASE_URL.into(),
             auth_url: None,
             settings: Settings {
                 timeout: Duration::from_secs(30),
@@ -235,7 +237,7 @@ impl ClientBuilder {
         let (default, authorization) = match credentials.0 {
             CredentialKind::ApiKey(key) => (ApiVersion::V3, Authorization::ApiKey(key)),
             CredentialKind::Client { id, secret } => {
-                let auth = auth.map_or_else(|| check("https://apx.didit.me", AUTH_URL), Ok)?;
+                let auth = auth.map_or_else(|| check(DEFAULT_AUTH_URL, AUTH_URL), Ok)?;
                 let http = Http::new(&self.settings, &auth, Some(&http))?;
                 let source = TokenSource::new(http, &auth, id, secret, self.token_file);
                 (ApiVersion::V1, Authorization::Token(Box::new(source)))

@@ -64,7 +64,7 @@ impl Deadline {
         Instant::now() + own.min(self.left().saturating_sub(self.reserve))
     }
 
-    /// Returns whether the reserve is left.
+    /// Checks that the reserve is left.
     ///
     /// # Errors
     /// `Timeout` if less is left.
@@ -148,10 +148,10 @@ impl<'a> Attempts<'a> {
     /// # Errors
     /// The error of the call, if there is no next attempt.
     pub(crate) fn wait_after(&mut self, error: Error) -> Result<()> {
-        if self.may_replace_token(&error) {
+        if self.count_refused_token(&error) {
             return Ok(());
         }
-        let error = self.count(error);
+        let error = self.count_failure(error);
         let Some(wait) = self.next_wait(&error) else {
             return Err(self.conclude(error));
         };
@@ -169,9 +169,9 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// Returns whether the attempt is repeated at once, with another access token. A token from the file does not count as
-    /// the replacement of a refused one: another process may have stored it before both were revoked.
-    fn may_replace_token(&mut self, error: &Error) -> bool {
+    /// Counts a refused access token. Returns whether the attempt is repeated at once, with another one. A token from the
+    /// file does not count as the replacement: another process may have stored it before both were revoked.
+    fn count_refused_token(&mut self, error: &Error) -> bool {
         let Some(origin) = error.0.refused_token else {
             return false;
         };
@@ -182,9 +182,9 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Counts a failed attempt. One that could not begin, because time ran out, says less than the one before it, whose
-    /// error takes its place.
-    fn count(&mut self, error: Error) -> Error {
+    /// Counts a failed attempt, and returns its error. If it could not begin because the deadline had passed, returns the
+    /// error of the attempt before it.
+    fn count_failure(&mut self, error: Error) -> Error {
         let did_not_begin = error.0.deadline_exceeded && error.verdict() == Verdict::NotApplied;
         if let Some(latest) = self.latest.take().filter(|_| did_not_begin) {
             return latest.with(|latest| latest.deadline_exceeded = true);

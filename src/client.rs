@@ -50,7 +50,8 @@ impl Client {
     /// - If it has no decision yet, the client sends the update again.
     /// - If it has another decision, someone else may have made it. The client leaves it, and the call ends `Unknown`.
     ///
-    /// A resubmission in doubt ends the call, and so does any doubt with [`RetryPolicy::none`](crate::RetryPolicy::none).
+    /// An attempt in doubt ends the call if the status is Resubmitted, and with
+    /// [`RetryPolicy::none`](crate::RetryPolicy::none).
     ///
     /// # Errors
     /// Any [`ErrorKind`](crate::ErrorKind). [`Error::verdict`](crate::Error::verdict) says whether the update may have
@@ -197,8 +198,8 @@ impl Client {
     /// Checks that Didit accepts the credentials and that both URLs lead to Didit. Changes nothing.
     ///
     /// With client credentials, the client first fetches a new access token, even if a token is cached, and caches it.
-    /// Then it reads a session that does not exist: Didit's 404 shows that it accepted the credentials. The check succeeds
-    /// only if the response is JSON from Didit ([Didit's API, §6](crate::didit_api#6-errors)), so a wrong base URL is
+    /// Then it reads a session that does not exist: with a 404, 403 or 400, Didit has accepted the credentials and refused only
+    /// the session. The check succeeds only if the response is JSON from Didit ([Didit's API, §6](crate::didit_api#6-errors)), so a wrong base URL is
     /// reported.
     ///
     /// # Errors
@@ -304,6 +305,12 @@ impl Client {
             Authorization::ApiKey(_) => None,
             Authorization::Token(source) => Some(source.client_id()),
         }
+    }
+
+    /// Returns how long one request may take: the configured [`timeout`](crate::ClientBuilder::timeout), or the default.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.shared.http.timeout
     }
 
     fn call_deadline(&self) -> Deadline {

@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_url_is_refused_with_the_name_of_its_variable() {
+    fn an_invalid_url_is_rejected_with_the_name_of_its_variable() {
         let both = [
             ("DIDIT_CLIENT_ID", "me"),
             ("DIDIT_CLIENT_SECRET", "s"),
@@ -525,14 +525,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_version_is_refused() {
+    fn an_unknown_version_is_rejected() {
         for value in ["1", "v4", "v", "v1 ", "3", "hunter2"] {
             rejected("DIDIT_API_VERSION", value);
         }
     }
 
     #[test]
-    fn an_unusable_ca_file_is_refused() {
+    fn an_unusable_ca_file_is_rejected() {
         rejected("DIDIT_CA_FILE", "/nowhere/missing.pem");
         rejected("DIDIT_CA_FILE", env!("CARGO_MANIFEST_DIR"));
         rejected("DIDIT_CA_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
@@ -540,7 +540,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_value_that_is_not_utf_8_is_refused_with_its_name() {
+    fn a_value_that_is_not_utf_8_is_rejected_with_its_name() {
         use std::os::unix::ffi::OsStringExt;
 
         for name in [

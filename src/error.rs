@@ -71,7 +71,7 @@ pub enum ErrorKind {
     Forbidden,
     /// 404: the session does not exist, or belongs to another application.
     NotFound,
-    /// Any other 4xx, except 408 and 499: the same request will be refused again.
+    /// Any other 4xx, except 408 and 499. Except after a 425, the same request will be refused again.
     Rejected,
     /// 429: too many requests. See [`Error::retry_after`].
     RateLimited,

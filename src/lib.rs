@@ -50,7 +50,7 @@
 //!     match client.update_status(session, &StatusUpdate::approved()) {
 //!         Ok(_) => Ok(()),
 //!         // Perhaps approved. Keep the session open in your records, and call `ensure_status_if`
-//!         // later: it reads the session first, and leaves a decision that someone else has made.
+//!         // later: it reads the session first, and does not replace someone else's decision.
 //!         Err(error) if error.verdict() == Verdict::Unknown => Err(error),
 //!         // Not approved. The error says why, and `is_retryable` whether to try again.
 //!         Err(error) => Err(error),
@@ -61,7 +61,7 @@
 //! | what happened | `kind()` | `verdict()` | retried |
 //! | --- | --- | --- | --- |
 //! | bad input or configuration | `Config`, `InvalidInput` | `NotApplied` | no |
-//! | could not get an access token | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | yes, except after a 4xx other than 408, 425, 429 |
+//! | could not get an access token | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | yes, except after a 3xx, 501, 505, and a 4xx other than 408, 425, 429 |
 //! | name not resolved, connection refused or timed out, TLS handshake cut off, too little time left to send the update | `Network`, `Timeout` | `NotApplied` | yes |
 //! | TLS handshake refused: certificate, version, client certificate required; the proxy answered 401, 403 or 407 | `Network` | `NotApplied` | no |
 //! | the connection failed after sending began, or a 200 was cut off | `Network`, `Timeout` | `Unknown` | Approved and Declined: yes, after a read. Resubmitted: never |

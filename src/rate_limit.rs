@@ -182,6 +182,7 @@ mod tests {
             );
         }
     }
+
     #[test]
     fn of_several_requested_waits_the_longest_counts() {
         let longest = |values: &[&'static str]| retry_after(values.iter().copied(), None, UNIX_EPOCH);

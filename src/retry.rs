@@ -38,8 +38,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns a policy without retries, and without reading a session in doubt. An access token that Didit refuses is still
-    /// replaced once.
+    /// Returns a policy without retries. After an attempt in doubt, `update_status` then ends without a read; `ensure_status`
+    /// still reads the session once. An access token that Didit refuses is still replaced once.
     pub fn none() -> RetryPolicy {
         RetryPolicy::default().max_retries(0)
     }

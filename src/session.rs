@@ -346,7 +346,7 @@ impl PartialEq<SessionStatus> for NewStatus {
 pub struct Session {
     /// The session that was read.
     pub session_id: SessionId,
-    /// The status of the session.
+    /// Its status when it was read.
     pub status: SessionStatus,
 }
 

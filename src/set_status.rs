@@ -35,7 +35,7 @@ pub(crate) fn set_status(
         .map_err(|error| error.with_subject(&subject()));
     // An update that cannot be sent is rejected before the session is read.
     let result = result.and_then(|body| {
-        let change = Change {
+        let call = SetStatus {
             client,
             deadline,
             id,
@@ -43,12 +43,12 @@ pub(crate) fn set_status(
             body: &body,
             rules,
         };
-        change.make(Attempts::new(&client.retry, deadline, &subject))
+        call.run(Attempts::new(&client.retry, deadline, &subject))
     });
     result.map_err(|error| error.with(|error| error.is_about_update = true))
 }
 
-struct Change<'a> {
+struct SetStatus<'a> {
     client: &'a Shared,
     deadline: Deadline,
     id: &'a SessionId,
@@ -57,8 +57,8 @@ struct Change<'a> {
     rules: &'a Rules<'a>,
 }
 
-impl Change<'_> {
-    fn make(&self, mut attempts: Attempts<'_>) -> Result<(Ensured, Option<UpdatedSession>)> {
+impl SetStatus<'_> {
+    fn run(&self, mut attempts: Attempts<'_>) -> Result<(Ensured, Option<UpdatedSession>)> {
         loop {
             let error = match self.attempt(attempts.in_doubt()) {
                 Ok(done) => return Ok(done),
@@ -105,7 +105,7 @@ impl Change<'_> {
     /// Returns the result of the call, or `None` if the update is to be sent.
     ///
     /// # Errors
-    /// The session has another decision, and the call is in doubt.
+    /// The session has a status that may not be replaced, and the call is in doubt.
     fn after_read(&self, found: SessionStatus, in_doubt: Option<&Error>) -> Result<Option<Ensured>> {
         let is_wanted = found == self.update.new_status();
         match in_doubt {
@@ -113,7 +113,7 @@ impl Change<'_> {
             Some(_) if is_wanted => Ok(Some(Ensured::Updated)),
             _ if (self.rules.may_replace)(&found) => Ok(None),
             None => Ok(Some(Ensured::LeftAlone(found))),
-            Some(doubt) => Err(decided_otherwise(doubt.kind(), &found)),
+            Some(doubt) => Err(not_replaceable(doubt.kind(), &found)),
         }
     }
 
@@ -130,8 +130,8 @@ impl Change<'_> {
     }
 }
 
-/// Returns the error for a session that has another decision after an attempt in doubt.
-fn decided_otherwise(kind: ErrorKind, found: &SessionStatus) -> Error {
+/// Returns the error for a session whose status may not be replaced, after an attempt in doubt.
+fn not_replaceable(kind: ErrorKind, found: &SessionStatus) -> Error {
     let problem = format!(
         "the session is already {}, which this call may not replace",
         found.describe()
@@ -139,7 +139,7 @@ fn decided_otherwise(kind: ErrorKind, found: &SessionStatus) -> Error {
     Error::new(kind, Verdict::NotApplied, problem).with(|error| {
         error.retryable = false;
         error.advice_if_unknown =
-            "someone else may have decided, or it was so before; to replace a decision, use `ensure_status`";
+            "someone else may have decided, or the session had this decision before; to replace a decision, use `ensure_status`";
     })
 }
 
@@ -166,7 +166,7 @@ mod tests {
         let client = builder.proxy("").build().unwrap();
         let (id, update) = ("abc".parse().unwrap(), StatusUpdate::approved());
         let (deadline, subject) = (Deadline::with_used_reserve(), || "setting".to_owned());
-        let change = Change {
+        let call = SetStatus {
             client: &client.shared,
             deadline,
             id: &id,
@@ -181,7 +181,7 @@ mod tests {
         let policy = RetryPolicy::default().base_delay(Duration::ZERO);
         let mut attempts = Attempts::new(&policy, Deadline::after(Duration::MAX, Duration::ZERO), &subject);
         attempts.wait_after(doubt).unwrap();
-        let error = change.make(attempts).unwrap_err();
+        let error = call.run(attempts).unwrap_err();
         assert_eq!((error.kind(), error.verdict()), (ErrorKind::Network, Verdict::Unknown));
         assert!(error.summary().starts_with("setting: no response"), "{error}");
         read.assert();

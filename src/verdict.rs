@@ -64,7 +64,7 @@ impl Meaning {
 }
 
 impl Operation {
-    /// Returns the error for a request that failed. This is the only place that decides verdicts.
+    /// Returns the error for a request that failed, with its verdict. A call adds up the verdicts of its attempts.
     pub(crate) fn error(self, meaning: Meaning, problem: String, advice: &'static str) -> Error {
         let Meaning {
             kind,

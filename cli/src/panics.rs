@@ -11,7 +11,7 @@ pub fn end_with_a_verdict() {
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
         say(&format!(
-            "stopped by a bug{place}; whether an update was applied is unknown; check the session's status before retrying"
+            "stopped by a bug{place}; an update may have been applied; check the session's status before you retry"
         ));
         process::exit(Exit::Unknown as i32)
     }));
@@ -40,7 +40,7 @@ mod tests {
         let line = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(5), "{line}");
         assert!(line.starts_with("didit: stopped by a bug at "), "{line}");
-        assert!(line.contains("whether an update was applied is unknown"), "{line}");
+        assert!(line.contains("; an update may have been applied; "), "{line}");
         assert!(line.lines().count() == 1 && !line.contains("hunter2"), "{line}");
     }
 }

@@ -19,7 +19,7 @@ const ENDING: &[i32] = &[
     consts::SIGHUP,
 ];
 
-/// Whether the next signal ends the process: unless `watch` was called, and after the first signal.
+/// Whether the next signal ends the process. True until `watch` is called, and again after the first signal.
 static NEXT_ENDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
 
 /// Makes signals end process 1, such as the first of a container. The kernel protects it from every signal without a handler.
@@ -82,7 +82,7 @@ fn end_by(signal: i32) {
     process::exit(128 + signal)
 }
 
-/// Returns the signals that the parent process does not have ignored, as `nohup` does. Those stay ignored.
+/// Returns the signals that are not ignored. A parent such as `nohup` may have set some to be ignored; those stay so.
 pub fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

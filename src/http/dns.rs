@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn old_addresses_are_used_while_a_lookup_hangs_and_its_late_answer_after_that() {
+    fn old_addresses_are_used_while_a_lookup_hangs_and_its_late_response_after_that() {
         let (dns, cache) = FakeDns::new();
         find(&cache, LONG).unwrap();
         age(&cache, FRESH_FOR);

@@ -39,8 +39,8 @@ pub(crate) enum Phase {
 /// Why a tunnel cannot be used, as the text of an error.
 pub(super) const TUNNEL_NOT_CLEAN: &str = "the proxy closed the tunnel, or sent data that no request had asked for";
 
-/// What the text of a failure mentions.
-pub(super) struct Context<'a> {
+/// The request that failed, as far as the text mentions it.
+pub(super) struct FailedRequest<'a> {
     /// With its port, unless that is the default of the scheme.
     pub(super) host: &'a str,
     pub(super) proxy: Option<&'a str>,
@@ -53,9 +53,9 @@ pub(super) struct Context<'a> {
 }
 
 impl Failure {
-    pub(super) fn new(error: &E, phase: Phase, context: &Context<'_>) -> Failure {
-        let host = context.host;
-        let (route, server) = match context.proxy {
+    pub(super) fn new(error: &E, phase: Phase, request: &FailedRequest<'_>) -> Failure {
+        let host = request.host;
+        let (route, server) = match request.proxy {
             None => (host.to_owned(), host.to_owned()),
             Some(proxy) => (
                 format!("{host} through the proxy {proxy}"),
@@ -64,7 +64,7 @@ impl Failure {
         };
         // In TLS 1.3, the server may refuse the handshake after the request was sent.
         let is_connecting = phase == Phase::Connecting || matches!(error, E::Tls(tls::CERTIFICATE_REQUIRED));
-        if let Some((problem, advice)) = context.refusal(error, &server).filter(|_| is_connecting) {
+        if let Some((problem, advice)) = request.refusal(error, &server).filter(|_| is_connecting) {
             return Failure {
                 kind: Network,
                 phase: Phase::Connecting,
@@ -76,13 +76,13 @@ impl Failure {
         }
         let kind = kind(error, phase);
         let problem = match phase {
-            Phase::Connecting => format!("connecting to {route}: {}", context.connecting(error)),
+            Phase::Connecting => format!("connecting to {route}: {}", request.connecting(error)),
             Phase::TooLate => {
-                let timeout = in_words(context.timeout);
+                let timeout = in_words(request.timeout);
                 format!("connecting to {route}: too little of the {timeout} was left to send the update")
             }
-            Phase::Sent => context.waiting(error, &server),
-            Phase::Receiving => context.reading(error, &server),
+            Phase::Sent => request.waiting(error, &server),
+            Phase::Receiving => request.reading(error, &server),
         };
         let is_absent = matches!(error, E::Io(error) if matches!(error.kind(), Io::ConnectionRefused | Io::Other));
         let may_succeed_later = kind != UnexpectedResponse;
@@ -94,13 +94,13 @@ impl Failure {
             advice: if may_succeed_later { "retry later" } else { "" },
             check_url: phase == Phase::Connecting
                 && is_absent
-                && context.proxy.is_none()
+                && request.proxy.is_none()
                 && !host.ends_with(".didit.me"),
         }
     }
 }
 
-impl Context<'_> {
+impl FailedRequest<'_> {
     /// Returns why connecting was refused, and the advice, if a retry would fail the same way.
     fn refusal(&self, error: &E, server: &str) -> Option<(String, &'static str)> {
         let proxy = self.proxy.unwrap_or_default();
@@ -234,7 +234,7 @@ fn size(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    const CONTEXT: Context<'_> = Context {
+    const REQUEST: FailedRequest<'_> = FailedRequest {
         host: "a.test:8443",
         proxy: None,
         timeout: Duration::from_millis(2500),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     fn failure(error: &ureq::Error, phase: Phase, proxy: Option<&str>) -> (ErrorKind, String, bool) {
-        let failure = Failure::new(error, phase, &Context { proxy, ..CONTEXT });
+        let failure = Failure::new(error, phase, &FailedRequest { proxy, ..REQUEST });
         assert_eq!(failure.phase, phase);
         assert_eq!(failure.advice == "retry later", failure.may_succeed_later);
         (failure.kind, failure.problem, failure.may_succeed_later)
@@ -277,11 +277,11 @@ mod tests {
                 let (kind, problem, retryable) = failure(&error, phase, None);
                 assert_eq!((kind, retryable), (ErrorKind::Network, true), "{text}: {problem}");
             }
-            let refused = Failure::new(&error, Phase::Connecting, &CONTEXT);
+            let refused = Failure::new(&error, Phase::Connecting, &REQUEST);
             assert!(!refused.may_succeed_later, "{text}");
         }
         // ureq returns this only if the server sent nothing but the alert.
-        let required = Failure::new(&ureq::Error::Tls(tls::CERTIFICATE_REQUIRED), Phase::Sent, &CONTEXT);
+        let required = Failure::new(&ureq::Error::Tls(tls::CERTIFICATE_REQUIRED), Phase::Sent, &REQUEST);
         assert_eq!((required.phase, required.may_succeed_later), (Phase::Connecting, false));
     }
 
@@ -314,7 +314,7 @@ mod tests {
             (io(Io::ConnectionReset), Phase::Connecting, "a.test", None, false),
             (io(Io::ConnectionRefused), Phase::Sent, "a.test", None, false),
         ] {
-            let failure = Failure::new(&error, phase, &Context { host, proxy, ..CONTEXT });
+            let failure = Failure::new(&error, phase, &FailedRequest { host, proxy, ..REQUEST });
             assert_eq!(failure.check_url, check_url, "{error:?}");
             assert!(failure.may_succeed_later);
         }
@@ -391,7 +391,7 @@ mod tests {
 
     #[test]
     fn an_update_that_was_not_sent_in_time_may_be_retried() {
-        let failure = Failure::new(&io(Io::TimedOut), Phase::TooLate, &CONTEXT);
+        let failure = Failure::new(&io(Io::TimedOut), Phase::TooLate, &REQUEST);
         assert_eq!((failure.kind, failure.phase), (ErrorKind::Timeout, Phase::TooLate));
         assert!(failure.may_succeed_later);
         assert_eq!(

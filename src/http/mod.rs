@@ -19,7 +19,7 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Agent, AsSendBody, Body, Proxy, ProxyProtocol, SendBody};
 
 use self::dns::DnsCache;
-use self::failure::{Context, phase_of};
+use self::failure::{FailedRequest, phase_of};
 use self::limits::{INPUT_BUFFER, MAX_HEADERS, OUTPUT_BUFFER};
 use self::observed::Observed;
 use self::tcp::TcpConnector;
@@ -91,7 +91,7 @@ impl Response {
             .filter_map(|value| value.to_str().ok())
     }
 
-    /// Returns when the response was sent by the server's clock, which set its other headers. Without a `Date`, returns
+    /// Returns the time of the response by the server's clock, which its other headers use, too. Without a `Date`, returns
     /// the local time.
     pub(crate) fn date(&self) -> SystemTime {
         let date = self
@@ -247,7 +247,7 @@ impl Http {
         }
         let is_tls_proxy = proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
         let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
-        let context = Context {
+        let failed = FailedRequest {
             host: host(request.url),
             proxy: proxy.as_deref(),
             timeout,
@@ -256,7 +256,7 @@ impl Http {
             custom_roots: self.custom_roots,
             proxy_handshake_failed: is_tls_proxy && Observed::get().tls_handshakes == 0,
         };
-        Failure::new(error, phase, &context)
+        Failure::new(error, phase, &failed)
     }
 
     fn run(

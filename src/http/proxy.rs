@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Returns the value of an environment variable.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Reads the environment of the process. A value that is not Unicode is refused later, since it is not a proxy URL.
+/// Reads the environment of the process. A value that is not Unicode is rejected later, since it is not a proxy URL.
 pub(super) fn environment(name: &str) -> Option<String> {
     Some(std::env::var_os(name)?.to_string_lossy().into_owned())
 }
@@ -286,7 +286,7 @@ mod tests {
             assert!(shown.starts_with("HTTPS_PROXY: "), "{value}: {shown}");
             assert!(shown.contains(problem), "{value}: {shown}");
             assert!(!shown.contains("hunter2"), "{shown}");
-            // It is refused only if it would be used.
+            // It is rejected only if it would be used.
             assert_eq!(by("http://x.test", &[("HTTPS_PROXY", value)]), None);
             assert_eq!(
                 by("https://x.test", &[("HTTPS_PROXY", value), ("no_proxy", "x.test")]),

@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn all_reads_of_the_answer_to_connect_share_one_timeout() {
+    fn all_reads_of_the_response_to_connect_share_one_timeout() {
         let (mut transport, _peer) = connected();
         transport.connect_by = Instant::now();
         let mut timeout = within(LONG);

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invalid_base_url_is_refused_with_a_reason() {
+    fn an_invalid_base_url_is_rejected_with_a_reason() {
         for (url, reason) in [
             ("http://example.org", "http:// works only for loopback hosts"),
             ("ftp://example.org", "must start with https:// or http://"),

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_bearer_token_is_refused() {
+    fn a_response_without_a_bearer_token_is_not_used() {
         for body in [
             json!(null),
             json!([]),

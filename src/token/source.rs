@@ -372,14 +372,14 @@ mod tests {
         format!(r#"{{"access_token":"{value}","expires_in":100}}"#)
     }
 
-    /// Starts a host that gives one of these answers to each request, and counts the requests.
-    fn host(answers: &'static [(u16, &str)]) -> (TokenSource, Arc<AtomicUsize>) {
+    /// Starts a host that gives one of these responses to each request, and counts the requests.
+    fn host(responses: &'static [(u16, &str)]) -> (TokenSource, Arc<AtomicUsize>) {
         let listener = listener();
         let source = source(&listener);
         let count = Arc::new(AtomicUsize::new(0));
         let counter = count.clone();
         thread::spawn(move || {
-            for (status, value) in answers {
+            for (status, value) in responses {
                 let stream = accept(&listener);
                 counter.fetch_add(1, SeqCst);
                 answer(stream, *status, &token(value));
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_rejected_while_its_refresh_fails_is_not_used() {
+    fn a_token_that_is_refused_while_its_refresh_fails_is_not_used() {
         let listener = listener();
         let source = source(&listener);
         thread::scope(|scope| {
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_rejected_just_after_its_refresh_failed_is_not_cached() {
+    fn a_token_refused_just_after_its_refresh_failed_is_not_cached() {
         let (source, _) = host(&[(200, "a"), (503, "")]);
         let source = Arc::new(source);
         let old = source.token(Deadline::after(Duration::MAX, SECOND)).unwrap();

@@ -9,7 +9,7 @@ fn approve(client: &Client, session: &SessionId) -> didit::Result<()> {
     match client.update_status(session, &StatusUpdate::approved()) {
         Ok(_) => Ok(()),
         // Perhaps approved. Keep the session open in your records, and call `ensure_status_if`
-        // later: it reads the session first, and leaves a decision that someone else has made.
+        // later: it reads the session first, and does not replace someone else's decision.
         Err(error) if error.verdict() == Verdict::Unknown => Err(error),
         // Not approved. The error says why, and `is_retryable` whether to try again.
         Err(error) => Err(error),

@@ -46,7 +46,7 @@ fn a_decision_of_a_reviewer_after_a_lost_update_is_not_overwritten() {
             "which this call may not replace",
             "unknown: attempt 1 may have been applied (",
             "answered 502",
-            "someone else may have decided, or it was so before",
+            "someone else may have decided, or the session had this decision before",
             "`ensure_status`",
         ] {
             assert!(text.contains(words), "{words}: {text}");

@@ -33,6 +33,7 @@ fn every_method_of_the_client_has_its_type() {
     let _: fn(&Client) -> &str = Client::base_url;
     let _: fn(&Client) -> ApiVersion = Client::api_version;
     let _: fn(&Client) -> Option<&str> = Client::client_id;
+    let _: fn(&Client) -> Duration = Client::timeout;
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn update() -> StatusUpdate {
 }
 
 #[test]
-fn secrets_stay_hidden_when_the_session_host_echoes_the_request() {
+fn secrets_stay_hidden_when_the_host_of_sessions_echoes_the_request() {
     capture::start();
     for shape in 0..shapes("").len() {
         for status in STATUSES {
@@ -174,7 +174,7 @@ fn an_unknown_status_is_returned_without_secrets_and_control_characters() {
 }
 
 #[test]
-fn secrets_stay_hidden_when_the_authentication_host_echoes_the_request() {
+fn secrets_stay_hidden_when_the_host_of_tokens_echoes_the_request() {
     capture::start();
     for shape in 0..shapes("").len() {
         for status in STATUSES {

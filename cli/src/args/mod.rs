@@ -25,9 +25,9 @@ Environment:
   DIDIT_CLIENT_SECRET_FILE              instead of the variable
   DIDIT_API_VERSION                     v1, v2 or v3 (default: v3 with an API
                                         key, v1 with client credentials)
-  DIDIT_BASE_URL                        the base URL of sessions
+  DIDIT_BASE_URL                        the base URL, for sessions
                                         (https://verification.didit.me)
-  DIDIT_AUTH_URL                        the base URL of access tokens
+  DIDIT_AUTH_URL                        the auth URL, for access tokens
                                         (https://apx.didit.me)
   DIDIT_TIMEOUT                         seconds for one attempt (30)
   DIDIT_DEADLINE                        seconds for one call with all its
@@ -58,8 +58,9 @@ may have been applied (in doubt) is read before anything else happens to it.
 
 The batch checks the whole input before it sends anything. A journal records
 each attempt and its result. After a crash or a kill, the same command resumes
-the batch. Standard output lists the rows that are refused, left alone, unknown
-or not applied. With --json, one line for each row, then a summary.";
+the batch. Standard output lists the rows that are refused, left alone, unknown,
+not applied or already Resubmitted. With --json, one line for each row, then a
+summary.";
 
 const SEE_ENVIRONMENT: &str = "Credentials come from the environment: see 'didit --help'.";
 
@@ -223,7 +224,7 @@ pub struct Batch {
     #[arg(skip = Format::Csv)]
     pub format: Format,
 
-    /// Accept and name columns or fields that are not listed below, but do not use them
+    /// Ignore columns or fields that are not listed below, and print their names
     #[arg(long)]
     pub ignore_unknown_columns: bool,
 
@@ -250,7 +251,7 @@ pub struct Batch {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// unknown: also resend rows that an earlier run reported as unknown, whatever their sessions' status; refused: also resend rows that Didit refused; can be given several times
+    /// unknown: also resend unknown rows whose sessions still have another status; refused: also resend rows that Didit refused; can be given several times
     #[arg(long, value_name = "WHICH", value_delimiter = ',')]
     pub retry: Vec<Retry>,
 
@@ -487,7 +488,7 @@ mod tests {
             port: None,
             fail_rate: 0.0,
             rate_limit: None,
-            credentials: sandbox::CredentialKind::Key,
+            credentials: sandbox::SandboxCredentials::Key,
             show_requests: false,
             command: Vec::new(),
         };

@@ -20,7 +20,7 @@ pub const HELP: &str = "\
 The sandbox listens on 127.0.0.1 and answers like both of Didit's hosts. It runs
 COMMAND with DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials set, with all other
 DIDIT_* and proxy variables unset, and with this didit first in PATH. Inside,
-didit refuses to contact the real Didit, whatever a shell's startup files set
+didit does not contact the real Didit, whatever a shell's startup files set
 (IN_DIDIT_SANDBOX marks the sandbox). The sandbox forwards SIGTERM and SIGHUP to
 COMMAND. It stops when COMMAND ends, and its sessions are lost. --json and
 --verbose have no effect on the sandbox itself.
@@ -74,7 +74,7 @@ pub struct Options {
 
     /// The credentials for COMMAND: an API key (API v3) or client credentials (API v1)
     #[arg(long, value_name = "KIND", default_value = "key")]
-    pub credentials: CredentialKind,
+    pub credentials: SandboxCredentials,
 
     /// Print each request and its response to standard error, without secrets
     #[arg(long)]
@@ -93,7 +93,7 @@ impl Options {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub enum CredentialKind {
+pub enum SandboxCredentials {
     Key,
     Client,
 }

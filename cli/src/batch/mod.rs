@@ -105,7 +105,7 @@ fn try_run(options: &Batch, output: Output) -> Result<Exit, Rejection> {
     // They would take 16 bytes for each row.
     drop(history.rows);
     match Run::new(&client, &input, &journal, scheduler, reasons) {
-        Ok(run) => Ok(run.go(options.jobs, output, report)),
+        Ok(run) => Ok(run.execute(options.jobs, output, report)),
         Err(error) => {
             let reason = system_message(&error);
             let line = format!("cannot handle signals: {reason}; nothing was sent");

@@ -22,10 +22,10 @@ pub struct Progress {
     /// The time spent sending requests, without pauses.
     active: Duration,
     last: Instant,
-    how: How,
+    style: Style,
 }
 
-enum How {
+enum Style {
     Bar(ProgressBar),
     Lines { next: Instant },
     Silent,
@@ -34,32 +34,32 @@ enum How {
 impl Progress {
     pub fn new(total: usize, before: usize, quiet: bool) -> Progress {
         let now = Instant::now();
-        let how = if quiet {
-            How::Silent
+        let style = if quiet {
+            Style::Silent
         } else if io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb") {
             // Text that does not fit on the line is cut off. The bar has no colours, so NO_COLOR has nothing to turn off.
             let style = ProgressStyle::with_template("{bar:12} {pos}/{len} {wide_msg}").expect("a valid template");
             let target = ProgressDrawTarget::stderr();
             BAR_IS_SHOWN.store(true, Relaxed);
-            How::Bar(ProgressBar::with_draw_target(Some(total as u64), target).with_style(style))
+            Style::Bar(ProgressBar::with_draw_target(Some(total as u64), target).with_style(style))
         } else {
-            How::Lines { next: now + LINE_EVERY }
+            Style::Lines { next: now + LINE_EVERY }
         };
         Progress {
             total,
             before,
             active: Duration::ZERO,
             last: now,
-            how,
+            style,
         }
     }
 
     /// Returns how long to wait before the next call of `show`.
     pub fn interval(&self) -> Duration {
-        match &self.how {
-            How::Bar(_) => DRAW_EVERY,
-            How::Lines { next } => next.saturating_duration_since(Instant::now()),
-            How::Silent => LINE_EVERY,
+        match &self.style {
+            Style::Bar(_) => DRAW_EVERY,
+            Style::Lines { next } => next.saturating_duration_since(Instant::now()),
+            Style::Silent => LINE_EVERY,
         }
     }
 
@@ -76,21 +76,21 @@ impl Progress {
             0 => speed,
             _ => format!("{failed} refused or unknown, {speed}"),
         };
-        match &mut self.how {
-            How::Bar(bar) => {
+        match &mut self.style {
+            Style::Bar(bar) => {
                 bar.set_position(done as u64);
                 bar.set_message(text);
             }
-            How::Lines { next } if now >= *next => {
+            Style::Lines { next } if now >= *next => {
                 *next = now + LINE_EVERY;
-                say(&format!("{done} of {} rows done, {text}", self.total));
+                say(&format!("{done} of {} rows have a result, {text}", self.total));
             }
             _ => {}
         }
     }
 
     pub fn finish(self) {
-        if let How::Bar(bar) = self.how {
+        if let Style::Bar(bar) = self.style {
             bar.finish_and_clear();
             BAR_IS_SHOWN.store(false, Relaxed);
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use didit::{Client, Error, NewStatus, SessionStatus};
 
@@ -18,7 +18,6 @@ use super::result::{Details, ResultLine, RowResult};
 use super::rules::{Outcome, RequestKind};
 use super::scheduler::{Left, Scheduler, Step, Stop, Task};
 use crate::args::Output;
-use crate::client;
 use crate::exit::Exit;
 use crate::signals;
 use crate::terminal::{counted, say};
@@ -27,8 +26,6 @@ pub struct Run<'a> {
     client: &'a Client,
     input: &'a Input,
     journal: &'a Journal,
-    /// The limit on one request.
-    timeout: Duration,
     start: Instant,
     signal: Arc<AtomicBool>,
     state: Mutex<State>,
@@ -68,7 +65,6 @@ impl<'a> Run<'a> {
             client,
             input,
             journal,
-            timeout: client::timeout(),
             start: Instant::now(),
             signal: signals::watch()?,
             state: Mutex::new(state),
@@ -76,7 +72,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    pub fn go(&self, jobs: u32, output: Output, mut report: Report) -> Exit {
+    pub fn execute(&self, jobs: u32, output: Output, mut report: Report) -> Exit {
         let done_before = report.counts.reported();
         let mut progress = Progress::new(self.input.len(), done_before, output.quiet);
         let (sender, messages) = channel();
@@ -131,8 +127,8 @@ impl<'a> Run<'a> {
             }
             let activity = match is_stopping {
                 true => {
-                    let left = in_whole_seconds((last + self.timeout).saturating_sub(now));
-                    Some(format!("stopping: {in_flight} in flight, at most {left} left"))
+                    let left = in_whole_seconds((last + self.client.timeout()).saturating_sub(now));
+                    Some(format!("stopping: {in_flight} in flight, about {left} left"))
                 }
                 false => pause.map(|left| format!("pausing for {}", in_whole_seconds(left))),
             };

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::process::Command;
 use std::{env, io};
 
-use crate::args::sandbox::{CredentialKind, MARK};
+use crate::args::sandbox::{MARK, SandboxCredentials};
 
 const URLS: [&str; 2] = ["DIDIT_BASE_URL", "DIDIT_AUTH_URL"];
 
@@ -22,7 +22,7 @@ pub fn leaves_sandbox() -> Option<String> {
 
 /// Returns a command that runs in the sandbox. It gets none of the caller's DIDIT_* and proxy variables: real credentials must
 /// not reach the sandbox, and a proxy would block it.
-pub fn command(program: &OsStr, credentials: CredentialKind, url: &str) -> io::Result<Command> {
+pub fn command(program: &OsStr, credentials: SandboxCredentials, url: &str) -> io::Result<Command> {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
@@ -32,8 +32,8 @@ pub fn command(program: &OsStr, credentials: CredentialKind, url: &str) -> io::R
     }
     command.env(MARK, url).envs(URLS.map(|name| (name, url)));
     match credentials {
-        CredentialKind::Key => command.env("DIDIT_API_KEY", "sandbox-key"),
-        CredentialKind::Client => command
+        SandboxCredentials::Key => command.env("DIDIT_API_KEY", "sandbox-key"),
+        SandboxCredentials::Client => command
             .env("DIDIT_CLIENT_ID", "sandbox-id")
             .env("DIDIT_CLIENT_SECRET", "sandbox-secret"),
     };

@@ -64,7 +64,7 @@ fn every_command_exits_3_if_the_credentials_are_refused() {
 }
 
 #[test]
-fn only_an_answer_of_didit_accepts_the_credentials() {
+fn only_a_response_of_didit_accepts_the_credentials() {
     for (status, body, exit) in [
         (404, r#"{"detail":"Not found."}"#, 0),
         (403, r#"{"detail":"You do not have permission."}"#, 0),

@@ -1,4 +1,4 @@
-//! The exit status tells what is certain, and only Didit's own answers count as refusals.
+//! The exit status says what is certain, and only Didit's own responses count as refusals.
 
 use crate::sandbox::{Run, Sandbox, didit};
 use crate::support::{Server, Step, answer};
@@ -20,7 +20,7 @@ fn with_key(url: &str, args: &[&str]) -> Command {
 }
 
 #[test]
-fn only_an_answer_of_didit_is_a_refusal() {
+fn only_a_response_of_didit_is_a_refusal() {
     for (status, body, exit) in [
         (401, WORDS, 3),
         (403, WORDS, 4),
@@ -59,7 +59,7 @@ fn only_an_answer_of_didit_is_a_refusal() {
 }
 
 #[test]
-fn only_an_answer_of_didits_token_host_refuses_the_credentials() {
+fn only_a_response_of_didits_host_of_tokens_refuses_the_credentials() {
     for (status, body, exit) in [
         (401, r#"{"error": "invalid_client"}"#, 3),
         (400, r#"{"error": "invalid_client"}"#, 3),
@@ -87,7 +87,7 @@ fn only_an_answer_of_didits_token_host_refuses_the_credentials() {
 }
 
 #[test]
-fn an_answer_that_is_not_http_exits_6_for_a_read_and_5_for_an_update() {
+fn a_response_that_is_not_http_exits_6_for_a_read_and_5_for_an_update() {
     let server = Server::always(vec![
         Step::Send(b"220 mail.example ready\r\n\r\n".to_vec()),
         Step::Close,

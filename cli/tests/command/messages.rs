@@ -578,16 +578,16 @@ fn rare() -> Rows {
     let failed = [("{failed}", "N"), ("{speed}", speed.as_str())];
     let failed = quoted(progress, "{failed} refused or unknown, {speed}", &failed);
     let line = [("{done}", "N"), ("{}", "N"), ("{text}", failed.as_str())];
-    let line = quoted(progress, "{done} of {} rows done, {text}", &line);
+    let line = quoted(progress, "{done} of {} rows have a result, {text}", &line);
     let stopping = [("{in_flight}", "N"), ("{left}", "TIME")];
     let stopping = quoted(
         include_str!("../../src/batch/run.rs"),
-        "stopping: {in_flight} in flight, at most {left} left",
+        "stopping: {in_flight} in flight, about {left} left",
         &stopping,
     );
     let stopping = quoted(
         progress,
-        "{done} of {} rows done, {text}",
+        "{done} of {} rows have a result, {text}",
         &[("{done}", "N"), ("{}", "N"), ("{text}", stopping.as_str())],
     );
     let large = include_str!("../../src/batch/input/text.rs");
@@ -607,8 +607,7 @@ fn rare() -> Rows {
     let thread = "the system could not start a thread, so the sandbox did not start; retry later, or allow more processes (ulimit -u)";
     let thread = quoted(server, thread, &[]);
     let bug = include_str!("../../src/panics.rs");
-    let text =
-        "stopped by a bug{place}; whether an update was applied is unknown; check the session's status before retrying";
+    let text = "stopped by a bug{place}; an update may have been applied; check the session's status before you retry";
     let bug = quoted(bug, text, &[("{place}", " at FILE:LINE:COLUMN")]);
     let diagnostic = |text: String| format!("didit: {text}");
     vec![

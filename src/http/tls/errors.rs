@@ -138,7 +138,7 @@ const MEANINGS: &[(&[&str], &str, &str)] = &[
     (
         &[""],
         "the TLS handshake with HOST failed: no version or cipher suits both sides",
-        "check the TLS settings of the server, or of a proxy in between",
+        "check the TLS settings of the server, or of a gateway in between",
     ),
 ];
 

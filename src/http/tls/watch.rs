@@ -1,4 +1,5 @@
-//! A layer above TLS, which watches the end of the handshake, and whether TLS may hold more data back.
+//! A layer above TLS, which watches three things: that the handshake has ended, whether the server refuses it afterwards, and
+//! whether TLS may hold more data back.
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time};
 use ureq::{Proxy, ProxyProtocol};
@@ -8,8 +9,7 @@ use crate::http::observed::Observed;
 /// The error of a handshake if the server sent only the alert `certificate_required`.
 pub(in crate::http) const CERTIFICATE_REQUIRED: &str = "alert: CertificateRequired";
 
-/// Watches a connection for the alert `certificate_required` until the server answers. In TLS 1.3, the server sends it
-/// after the client's part of the handshake, so the client may have sent the request already.
+/// Puts the layer above TLS.
 #[derive(Debug)]
 pub(in crate::http) struct WatchTls;
 
@@ -27,8 +27,10 @@ impl<In: Transport> Connector<In> for WatchTls {
 #[derive(Debug)]
 pub(in crate::http) struct Watched<In> {
     transport: In,
-    /// Whether the server has answered, or this alert could not be about its handshake.
-    is_over: bool,
+    /// Whether the alert `certificate_required` can no longer refuse the handshake: the server has answered, or the alert
+    /// could be about another handshake. In TLS 1.3, the server sends it after the client's part of the handshake, so the
+    /// client may have sent the request already.
+    alert_is_ruled_out: bool,
     /// Whether the last data filled the buffer. The TLS library may then hold more of it.
     was_full: bool,
 }
@@ -38,7 +40,7 @@ impl<In: Transport> Watched<In> {
         // The alert could come from the TLS of the proxy, which has already answered.
         let is_nested = proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
         Watched {
-            is_over: is_nested || !transport.is_tls(),
+            alert_is_ruled_out: is_nested || !transport.is_tls(),
             was_full: false,
             transport,
         }
@@ -58,7 +60,7 @@ impl<In: Transport> Transport for Watched<In> {
         let buffers = self.transport.buffers();
         let capacity = buffers.input().len() + buffers.input_append_buf().len();
         let mut received = self.transport.await_input(timeout);
-        if !self.is_over && received.as_ref().is_err_and(requires_certificate) {
+        if !self.alert_is_ruled_out && received.as_ref().is_err_and(requires_certificate) {
             // rustls reports an alert before it returns data that it decrypted earlier.
             timeout.after = time::Duration::from_millis(1);
             received = match self.transport.await_input(timeout) {
@@ -66,7 +68,7 @@ impl<In: Transport> Transport for Watched<In> {
                 _ => Err(ureq::Error::Tls(CERTIFICATE_REQUIRED)),
             };
         }
-        self.is_over |= matches!(received, Ok(true));
+        self.alert_is_ruled_out |= matches!(received, Ok(true));
         self.was_full = self.transport.buffers().input().len() == capacity;
         received
     }

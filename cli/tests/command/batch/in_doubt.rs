@@ -28,7 +28,7 @@ fn a_row_in_doubt_is_read_and_resent_only_if_it_was_not_applied() {
 }
 
 #[test]
-fn a_resubmission_in_doubt_is_resent_only_with_retry() {
+fn a_resubmission_in_doubt_is_resent_only_with_retry_unknown() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = killed(&dir, &sandbox, "Resubmitted", unix_time());
     // Nobody has seen the row yet.

@@ -28,7 +28,7 @@ fn the_journal_has_an_intent_and_a_result_for_each_row() {
 }
 
 #[test]
-fn a_journal_belongs_to_no_credentials() {
+fn a_batch_resumes_with_other_credentials() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
     let file = dir.file("rows.csv", csv(3));
     batch(&sandbox, &file, &[]).exits(0);

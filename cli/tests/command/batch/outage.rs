@@ -203,7 +203,7 @@ fn rows_that_were_not_applied_come_after_untouched_rows_in_the_next_run() {
 }
 
 #[test]
-fn closing_every_connection_after_one_answer_loses_no_row() {
+fn closing_every_connection_after_one_response_loses_no_row() {
     let sessions = Arc::new(Sessions::default());
     let served = sessions.clone();
     let server = Server::start(move |request| {

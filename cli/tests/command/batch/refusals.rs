@@ -184,7 +184,7 @@ fn a_row_in_doubt_without_permission_is_unknown() {
 }
 
 #[test]
-fn an_answer_that_is_not_from_didit_refuses_no_row() {
+fn a_response_that_is_not_from_didit_refuses_no_row() {
     let proxy_words = json!({"detail": "Proxy authentication required."}).to_string();
     for refusal in [
         page(403),
@@ -209,7 +209,7 @@ fn an_answer_that_is_not_from_didit_refuses_no_row() {
 }
 
 #[test]
-fn a_retryable_answer_refuses_no_row_even_if_it_is_from_didit() {
+fn a_retryable_response_refuses_no_row_even_if_it_is_from_didit() {
     let (sessions, requests) = (Sessions::default(), Mutex::new(0));
     let server = Server::start(move |request| {
         let mut requests = lock(&requests);
@@ -256,7 +256,7 @@ fn missing_credits_stop_the_run_and_refuse_no_row() {
 }
 
 #[test]
-fn a_refused_row_is_resent_only_with_retry() {
+fn a_refused_row_is_resent_only_with_retry_refused() {
     let (sessions, missing) = (Sessions::default(), Arc::new(Mutex::new(true)));
     let gone = missing.clone();
     let server = Server::start(move |request| match *lock(&gone) && session_of(request) == id(1) {
