@@ -148,8 +148,8 @@ impl History {
         let place = self.complete_bytes;
         self.rows[row] = RowHistory { last, place };
         match entry.cause {
-            Some(cause) if last.is_in_doubt() => drop(self.causes.insert(row, cause)),
-            _ => drop(self.causes.remove(&row)),
+            Some(cause) => drop(self.causes.insert(row, cause)),
+            None => drop(self.causes.remove(&row)),
         }
     }
 
