@@ -47,13 +47,15 @@ fn decide(client: &Client, session: &str, status: &str) -> (u16, String) {
     };
     // The line tells the operator which session failed and what to do. The visitor sees less.
     eprintln!("{error}");
+    // A gateway may answer 404, too. Only Didit's own response has a message.
+    let is_final = error.message().is_some() || error.kind() == ErrorKind::InvalidInput;
     match (error.verdict(), error.kind()) {
         (Verdict::Unknown, _) => (
             504,
             "This may or may not have been saved. Reload the page to see.".into(),
         ),
-        (_, ErrorKind::NotFound) => (404, "There is no such session.".into()),
-        (_, ErrorKind::InvalidInput | ErrorKind::Rejected) => (409, "This decision cannot be made.".into()),
+        (_, ErrorKind::NotFound) if is_final => (404, "There is no such session.".into()),
+        (_, ErrorKind::InvalidInput | ErrorKind::Rejected) if is_final => (409, "This decision cannot be made.".into()),
         (_, _) if error.is_retryable() => (503, "Nothing was saved. Try again in a minute.".into()),
         (_, _) => (502, "Nothing was saved. We have been notified.".into()),
     }

@@ -24,7 +24,7 @@ enum State {
     /// It may have been applied. Saved before the request is made, so that the worker finds it after a crash.
     Sending,
     Applied,
-    /// Didit refused it. A person has to decide what to do.
+    /// Didit refused to update this session. A person has to decide what to do.
     Refused,
     /// It may have been applied, and the worker must not resend it. A person has to check the session.
     InDoubt,
@@ -44,13 +44,16 @@ impl Decision {
     }
 
     /// Sends the decision once. Returns how long Didit asks to wait before the next request.
-    fn send(&mut self, client: &Client) -> Option<Duration> {
+    ///
+    /// # Errors
+    /// Didit refused the credentials, so no other decision can be sent either.
+    fn send(&mut self, client: &Client) -> didit::Result<Option<Duration>> {
         // A repeated Resubmitted would ask the person for the same steps once more.
         let repeatable = self.update.new_status() != NewStatus::Resubmitted;
         let was = self.state;
         if was == State::Sending && !repeatable {
             self.save(State::InDoubt, "");
-            return None;
+            return Ok(None);
         }
         self.save(State::Sending, "");
         let result = match was {
@@ -64,26 +67,35 @@ impl Decision {
         let error = match result {
             Ok(Ensured::LeftAlone(status)) => {
                 self.save(State::InDoubt, &format!("the session is {status} now"));
-                return None;
+                return Ok(None);
             }
             Ok(_) => {
                 self.save(State::Applied, "");
-                return None;
+                return Ok(None);
             }
             Err(error) => error,
+        };
+        // Only Didit's own words decide about a session: a gateway's page may be gone in a minute.
+        let is_about_session = match error.kind() {
+            ErrorKind::InvalidInput => true,
+            ErrorKind::NotFound | ErrorKind::Rejected => error.message().is_some(),
+            _ => false,
         };
         // Check the verdict first, and only then the rest of the error.
         let state = match error.verdict() {
             Verdict::Unknown if repeatable => State::Sending,
             Verdict::Unknown => State::InDoubt,
-            // Somebody may add credits or permissions, so the decision keeps waiting.
-            Verdict::NotApplied if error.is_retryable() || error.kind() == ErrorKind::Forbidden => was,
+            // Nothing about this decision is known to be wrong, so it keeps waiting.
+            Verdict::NotApplied if error.is_retryable() || !is_about_session => was,
             // This attempt changed nothing, but the one before may have.
             Verdict::NotApplied if was == State::Sending => State::InDoubt,
             Verdict::NotApplied => State::Refused,
         };
         self.save(state, &error.to_string());
-        error.retry_after()
+        match error.kind() {
+            ErrorKind::Authentication => Err(error),
+            _ => Ok(error.retry_after()),
+        }
     }
 
     fn save(&mut self, state: State, why: &str) {
@@ -115,7 +127,7 @@ fn work() -> didit::Result<()> {
     // A real worker runs forever and sleeps longer.
     for _ in 0..10 {
         for decision in table.iter_mut().filter(|decision| decision.is_open()) {
-            if let Some(wait) = decision.send(&client) {
+            if let Some(wait) = decision.send(&client)? {
                 thread::sleep(wait);
             }
         }

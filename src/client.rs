@@ -143,6 +143,9 @@ impl Client {
     /// shows another status than the wanted one, `may_replace` decides. [`Ensured::LeftAlone`] returns the status that
     /// `may_replace` did not accept; nothing was changed.
     ///
+    /// Do not use it to repeat a resubmission in doubt: it would resend it. No status proves that the first one did not
+    /// happen, so a person has to check the session.
+    ///
     /// Every update is sent right after a read, also when an access token had to be replaced. Didit has no conditional
     /// update, so a gap of one round trip remains in which a reviewer may decide. It is longer if the machine is suspended
     /// between the read and the update.
@@ -203,8 +206,9 @@ impl Client {
     /// reported.
     ///
     /// # Errors
-    /// `Authentication` if Didit refuses the credentials, the access token or the API key. Any other kind if there was
-    /// no response or it did not come from Didit. Always [`Verdict::NotApplied`](crate::Verdict::NotApplied).
+    /// `Authentication` if the credentials, the access token or the API key are refused. Any other kind if there was no
+    /// response, or it was not a refusal. If [`Error::message`](crate::Error::message) is `None`, the response did not come
+    /// from Didit. Always [`Verdict::NotApplied`](crate::Verdict::NotApplied).
     ///
     /// ```no_run
     /// use didit::{Client, ErrorKind};
@@ -212,7 +216,9 @@ impl Client {
     /// let client = Client::from_env()?;
     /// match client.authenticate() {
     ///     Ok(()) => println!("Didit accepts the credentials"),
-    ///     Err(error) if error.kind() == ErrorKind::Authentication => eprintln!("refused: {error}"),
+    ///     Err(error) if error.kind() == ErrorKind::Authentication && error.message().is_some() => {
+    ///         eprintln!("Didit refused the credentials: {error}");
+    ///     }
     ///     Err(error) => eprintln!("could not check the credentials: {error}"),
     /// }
     /// # Ok::<(), didit::Error>(())

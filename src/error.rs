@@ -30,12 +30,13 @@ pub enum Verdict {
     /// The update certainly did not happen.
     NotApplied,
     /// The update may have happened, or may still happen: a server that is slow or cut off may have received it. Read
-    /// the session before you retry, as [`Client::ensure_status_if`](crate::Client::ensure_status_if) does.
+    /// the session before you retry, as [`Client::ensure_status_if`](crate::Client::ensure_status_if) does. After a
+    /// resubmission, a person has to check the session, because no status proves that it did not happen.
     Unknown,
 }
 
 impl Verdict {
-    /// Returns `not_applied` or `unknown`, for programs and databases.
+    /// Returns `not_applied` or `unknown`, for programs and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,6 +56,9 @@ impl fmt::Display for Verdict {
 ///
 /// It does not say whether the update was applied, since an earlier attempt may have been. Check [`Error::verdict`]
 /// first.
+///
+/// The kind of an error response follows its HTTP status, even if a gateway sent it. [`Error::message`] is `None` then, so
+/// check that too before you conclude anything about the credentials or the session.
 ///
 /// A kind is serialized as [`as_str`](ErrorKind::as_str), and displayed with spaces: `rate limited`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -86,7 +90,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Returns the name in snake case, such as `rate_limited`, for programs and databases.
+    /// Returns the name in snake case, such as `rate_limited`, for programs and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -230,10 +234,11 @@ impl Error {
         self.with(|error| error.retry_after = Some(wait))
     }
 
-    /// Sets whether the same call is safe to retry and may succeed later, for a fake.
+    /// Sets whether the same call is safe to retry and may succeed later, for a fake. An error whose verdict is `Unknown`
+    /// never is.
     #[must_use]
     pub fn with_retryable(self, retryable: bool) -> Error {
-        self.with(|error| error.retryable = retryable)
+        self.with(|error| error.retryable = retryable && error.verdict == Verdict::NotApplied)
     }
 
     pub(crate) fn config(problem: impl Into<String>) -> Error {

@@ -45,8 +45,19 @@ pub(crate) fn set_status(
         };
         call.run(Attempts::new(&client.retry, deadline, &subject))
     });
-    result.map_err(|error| error.with(|error| error.is_about_update = true))
+    result.map_err(|error| {
+        error.with(|error| {
+            error.is_about_update = true;
+            if !update.new_status().is_idempotent() {
+                error.advice_if_unknown = CHECK_STEPS;
+            }
+        })
+    })
 }
+
+/// The advice after a resubmission in doubt, about which a status proves nothing.
+const CHECK_STEPS: &str = "read the session's status, and check in Didit's console which steps it asks for: \
+                           `ensure_status_if` would resend it";
 
 struct SetStatus<'a> {
     client: &'a Shared,

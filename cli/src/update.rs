@@ -1,7 +1,7 @@
 //! `didit update`.
 
 use didit::text::system_message;
-use didit::{Ensured, Error, ErrorKind, SessionId, SessionStatus, Verdict};
+use didit::{Ensured, Error, ErrorKind, NewStatus, SessionId, SessionStatus, Verdict};
 use serde_json::json;
 
 use crate::args::{Output, Update};
@@ -23,7 +23,7 @@ pub fn run(options: &Update, output: Output) -> Exit {
                 Exit::Refused => "refused".into(),
                 _ => "not_applied".into(),
             };
-            return report_failure(&error, &message(&error, id), object, output);
+            return report_failure(&error, &message(&error, id, status), object, output);
         }
     };
     let (result, exit) = match ensured {
@@ -75,12 +75,20 @@ fn set(options: &Update) -> didit::Result<(Ensured, String)> {
 
 /// Returns the text of an error. After an unknown result, it advises the commands instead of the functions that do the
 /// same.
-fn message(error: &Error, id: &SessionId) -> String {
+fn message(error: &Error, id: &SessionId, status: NewStatus) -> String {
     let text = error.to_string();
     match (error.verdict(), error.advice()) {
         (Verdict::Unknown, Some(advice)) => {
-            let check = format!("check the session's status (`didit status {id}`) before you retry");
-            text.replace(advice, &format!("{check}, or retry with --unless-decided"))
+            let check = format!("check the session's status (`didit status {id}`)");
+            text.replace(
+                advice,
+                &match status {
+                    NewStatus::Resubmitted => {
+                        format!("{check}, and in Didit's console which steps it asks for, before you resend it")
+                    }
+                    _ => format!("{check} before you retry, or retry with --unless-decided"),
+                },
+            )
         }
         _ => text,
     }

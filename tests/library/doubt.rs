@@ -234,3 +234,17 @@ fn the_advice_after_an_unknown_result_is_to_read_before_a_retry() {
     assert_eq!(error.advice(), Some(advice));
     assert!(error.to_string().ends_with(advice), "{error}");
 }
+
+#[test]
+fn after_a_resubmission_in_doubt_the_advice_does_not_rely_on_the_status_alone() {
+    let server = Server::script(vec![lost()]);
+    let client = server.builder(Credentials::api_key(API_KEY)).build().unwrap();
+    let error = client
+        .update_status(&session_id(), &StatusUpdate::resubmitted([Node::new("a", "OCR")]))
+        .unwrap_err();
+    let advice = error.advice().unwrap();
+    assert!(
+        advice.contains("check in Didit's console which steps it asks for"),
+        "{error}"
+    );
+}
