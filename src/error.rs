@@ -234,11 +234,11 @@ impl Error {
         self.with(|error| error.retry_after = Some(wait))
     }
 
-    /// Sets whether the same call is safe to retry and may succeed later, for a fake. An error whose verdict is `Unknown`
-    /// never is.
+    /// Sets whether the same call is safe to retry and may succeed later, for a fake. The errors of a client never are, if
+    /// their verdict is `Unknown`.
     #[must_use]
     pub fn with_retryable(self, retryable: bool) -> Error {
-        self.with(|error| error.retryable = retryable && error.verdict == Verdict::NotApplied)
+        self.with(|error| error.retryable = retryable)
     }
 
     pub(crate) fn config(problem: impl Into<String>) -> Error {

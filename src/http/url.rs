@@ -53,7 +53,9 @@ pub(crate) fn base_url(text: &str, allow_insecure: bool) -> Result<String> {
     // The path of a gateway may have a version of its own further ahead.
     let path = uri.path().trim_end_matches('/').trim_end_matches("/session");
     if ["/v1", "/v2", "/v3"].iter().any(|version| path.ends_with(version)) {
-        return reject("ends in an API version: remove that part, and set api_version (DIDIT_API_VERSION) instead");
+        return reject(
+            "names an API version: remove it and what follows, and set api_version (DIDIT_API_VERSION) instead",
+        );
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -105,12 +107,12 @@ mod tests {
             ("http://localhost:0", "invalid host or port"),
             ("http://local host", "not a URL: it contains a space"),
             ("http://local|host", "not a URL"),
-            ("http://localhost/v3", "ends in an API version"),
-            ("http://localhost/v3/session", "ends in an API version"),
-            ("http://localhost/prefix/v1/", "ends in an API version"),
+            ("http://localhost/v3", "names an API version"),
+            ("http://localhost/v3/session", "names an API version"),
+            ("http://localhost/prefix/v1/", "names an API version"),
             (
                 "http://localhost/auth/v2//",
-                "remove that part, and set api_version (DIDIT_API_VERSION) instead",
+                "remove it and what follows, and set api_version (DIDIT_API_VERSION) instead",
             ),
         ] {
             let error = base_url(url, false).unwrap_err().to_string();

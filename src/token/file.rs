@@ -54,7 +54,9 @@ impl TokenFile {
                 match error.kind() {
                     // The first run creates it.
                     io::ErrorKind::NotFound => {}
-                    io::ErrorKind::PermissionDenied => self.warn("ignoring", &error),
+                    io::ErrorKind::PermissionDenied => {
+                        self.warn("ignoring", &error, "this process fetches its own access token")
+                    }
                     _ => log::debug!(target: "didit", "ignoring the token file: {error}"),
                 }
                 return None;
@@ -85,16 +87,15 @@ impl TokenFile {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 log::debug!(target: "didit", "not writing the token file: {error}");
             }
-            Err(error) => self.warn("cannot write", &error),
+            Err(error) => self.warn("cannot write", &error, "each process fetches its own access token"),
         }
         false
     }
 
     /// Logs a lasting problem once, under a target of its own, so that a program can show this warning and no others.
-    fn warn(&self, what: &str, error: &io::Error) {
+    fn warn(&self, what: &str, error: &io::Error, effect: &str) {
         self.warned.call_once(|| {
             let (path, problem) = (self.path.display(), system_words(error));
-            let effect = "each process fetches its own access token";
             log::warn!(target: "didit::token_file", "{what} the token file {path}: {problem}; {effect}");
         });
     }

@@ -684,7 +684,7 @@ fn a_file_that_others_can_read_is_reported_once() {
         panic!("{:?}", logged_about(&path));
     };
     assert!(line.starts_with(&ignored), "{line}");
-    assert!(line.ends_with("; each process fetches its own access token"), "{line}");
+    assert!(line.ends_with("; this process fetches its own access token"), "{line}");
 }
 
 #[test]

@@ -22,7 +22,8 @@ COMMAND with DIDIT_BASE_URL, DIDIT_AUTH_URL and credentials set, with all other
 DIDIT_* and proxy variables unset, and with this didit first in PATH. Inside,
 didit does not contact the real Didit, whatever a shell's startup files set
 (IN_DIDIT_SANDBOX marks the sandbox). The sandbox forwards SIGTERM and SIGHUP to
-COMMAND. It stops when COMMAND ends, and its sessions are lost. --json and
+COMMAND. It stops when COMMAND ends, and its sessions are lost. A batch inside
+has the journal FILE.sandbox.journal: delete it to repeat the batch. --json and
 --verbose have no effect on the sandbox itself.
 
 Any session id and any credentials work, except those below. A new session is

@@ -38,7 +38,7 @@ pub fn print_text(input: &Input, history: &History, left: &[usize], done: Counts
     if history.has_entries() {
         let mut counts = done;
         left.iter().for_each(|row| counts.add(result(history, *row)));
-        let verb = if input.len() == 1 { "is" } else { "are" };
+        let verb = if left.len() == 1 { "is" } else { "are" };
         text += &format!(
             "the journal says that {} of {rows} {verb} left: {}\n",
             left.len(),

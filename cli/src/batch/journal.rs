@@ -172,12 +172,24 @@ impl Journal {
 
 /// Writes nothing more after a failure, because the content of the file is then unknown.
 fn write(file: &mut Result<File, String>, what: impl Fn(&File) -> io::Result<()>) -> Result<(), String> {
-    if let Err(error) = what(file.as_ref().map_err(|problem| problem.clone())?) {
-        let remedy = if is_full(&error) { "; free some space" } else { "" };
+    let open = file.as_ref().map_err(|problem| problem.clone())?;
+    if is_edited(open) {
+        *file = Err(EDITED.into());
+    } else if let Err(error) = what(open) {
+        let remedy = match is_full(&error) {
+            true => "; free some space, and run the same command again",
+            false => "",
+        };
         let reason = system_message(&error);
         *file = Err(format!("the journal cannot be written: {reason}{remedy}"));
     }
     file.as_ref().map(drop).map_err(String::clone)
+}
+
+/// Returns whether the file ends elsewhere than this run wrote last.
+fn is_edited(mut file: &File) -> bool {
+    let length = file.metadata().map(|file| file.len());
+    length.is_ok_and(|length| file.stream_position().is_ok_and(|end| end != length))
 }
 
 fn in_use() -> Rejection {
@@ -187,6 +199,9 @@ fn in_use() -> Rejection {
 
 const REPLACED: &str = "the journal was replaced or removed during the run; put the old file back before you run again, \
                         otherwise rows may be sent twice";
+
+const EDITED: &str =
+    "the journal was edited during the run; undo that before you run again, otherwise rows may be sent twice";
 
 pub fn unusable(error: io::Error) -> String {
     let remedy = match is_full(&error) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use didit::{Client, Error, NewStatus, SessionStatus};
+use didit::{Client, Error, NewStatus, SessionStatus, Verdict};
 
 use super::input::Input;
 use super::journal::Journal;
@@ -87,14 +87,20 @@ impl<'a> Run<'a> {
                 self.work(&sender);
             }
             drop(sender);
-            self.print_messages(&messages, &mut progress, &mut report);
+            self.print_messages(&messages, output, &mut progress, &mut report);
         });
         progress.finish();
         self.end(done_before, output, report)
     }
 
     /// Prints the output of the workers until the last one has finished.
-    fn print_messages(&self, messages: &Receiver<Message>, progress: &mut Progress, report: &mut Report) {
+    fn print_messages(
+        &self,
+        messages: &Receiver<Message>,
+        output: Output,
+        progress: &mut Progress,
+        report: &mut Report,
+    ) {
         let mut is_stopping = false;
         loop {
             let message = messages.recv_timeout(progress.interval().min(signals::INTERVAL));
@@ -104,7 +110,8 @@ impl<'a> Run<'a> {
             for message in message.into_iter().chain(messages.try_iter()) {
                 match message {
                     Message::Result(line) => report.add(&line),
-                    Message::Note(note) => say(&note),
+                    Message::Note(note) if !output.quiet => say(&note),
+                    Message::Note(_) => {}
                 }
             }
             report.print();
@@ -159,7 +166,9 @@ impl<'a> Run<'a> {
         if let Some(why) = &summary.stopped {
             say(&format!("stopped: {why}"));
         }
-        if let Some(advice) = summary.advice(done_before).filter(|_| !output.quiet) {
+        // A journal that cannot be written says itself what to do.
+        let is_journaled = state.scheduler.stopped() != Some(Stop::Journal);
+        if let Some(advice) = summary.advice(done_before).filter(|_| is_journaled && !output.quiet) {
             say(&advice);
         }
         summary.exit
@@ -353,7 +362,10 @@ impl State {
 fn reason_to_stop(stop: Stop, error: &Error) -> String {
     let summary = error.summary();
     match stop {
-        Stop::Outage => format!("requests keep failing: {summary}; resume later"),
+        Stop::Outage => {
+            let advice = error.advice().filter(|_| error.verdict() == Verdict::NotApplied);
+            format!("requests keep failing: {summary}; {}", advice.unwrap_or("resume later"))
+        }
         Stop::LongPause(pause) => format!(
             "{summary}; resume in {} or later, as the server asks",
             in_whole_seconds(pause)

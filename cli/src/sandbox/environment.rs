@@ -21,12 +21,14 @@ pub fn leaves_sandbox() -> Option<String> {
 }
 
 /// Returns a command that runs in the sandbox. It gets none of the caller's DIDIT_* and proxy variables: real credentials must
-/// not reach the sandbox, and a proxy would block it.
+/// not reach the sandbox, and a proxy would block it. Neither does it get those that `cargo run` sets for its program: another
+/// `cargo` would build its crates again because of them.
 pub fn command(program: &OsStr, credentials: SandboxCredentials, url: &str) -> io::Result<Command> {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
-        if upper.starts_with("DIDIT_") || upper.ends_with("_PROXY") {
+        let is_of_cargo_run = upper.starts_with("CARGO_MANIFEST_") || upper.starts_with("CARGO_PKG_");
+        if upper.starts_with("DIDIT_") || upper.ends_with("_PROXY") || is_of_cargo_run {
             command.env_remove(name);
         }
     }

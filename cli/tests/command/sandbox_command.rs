@@ -254,6 +254,9 @@ mod unix {
                 "https_proxy",
                 "ALL_PROXY",
                 "No_Proxy",
+                // `cargo run` sets them for `didit`. They would make another Cargo build its crates again.
+                "CARGO_MANIFEST_DIR",
+                "CARGO_PKG_NAME",
             ] {
                 command.env(name, "hunter2");
             }

@@ -67,6 +67,8 @@ pub fn parse(text: &str, ignored: Option<&mut Vec<String>>) -> Result<(SessionId
         (None, None) => {}
     }
     let [comment, email, language] = [&row.comment, &row.email, &row.email_language].map(Option::as_deref);
+    // As in a CSV, an empty field is absent.
+    let [email, language] = [email, language].map(|field| field.filter(|text| !text.trim().is_empty()));
     let update = status_update(row.new_status, row.nodes, comment, email, language)?;
     Ok((row.session_id, update))
 }

@@ -1,5 +1,7 @@
 //! A journal is on disk before its requests are sent, and belongs to one batch.
 
+use std::io::Write;
+
 use super::*;
 
 #[test]
@@ -259,6 +261,31 @@ fn a_journal_that_is_replaced_or_removed_during_the_run_stops_it() {
                        again, otherwise rows may be sent twice\n";
         assert!(run.err.contains(stopped), "{run}");
         assert!(run.err.contains("5 rows: 2 applied, "), "{run}");
+        // Without the old file, it would send every row again.
+        assert!(!run.err.contains("run the same command again"), "{run}");
+        assert_eq!(server.requests().len(), 2);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_journal_whose_size_changes_during_the_run_stops_it() {
+    let interferences: [fn(&str); 2] = [
+        |path| fs::write(path, "").unwrap(),
+        |path| {
+            let mut journal = fs::OpenOptions::new().append(true).open(path).unwrap();
+            journal.write_all(b"a note\n").unwrap();
+        },
+    ];
+    for interfere in interferences {
+        let dir = Directory::new();
+        let file = dir.file("rows.csv", csv(5));
+        let path = format!("{file}.journal");
+        let (server, _) = interfering(move || interfere(&path));
+        let run = run(&server, &[&file, "--jobs", "1"]).exits(6);
+        let stopped = "didit: stopped: the journal was edited during the run; undo that before you run again, otherwise rows may be \
+                       sent twice\n";
+        assert!(run.err.ends_with(stopped), "{run}");
         assert_eq!(server.requests().len(), 2);
     }
 }

@@ -123,9 +123,9 @@ fn column_names_may_have_capital_letters_and_spaces() {
 }
 
 #[test]
-fn ndjson_may_have_blank_lines_and_no_final_line_end() {
+fn ndjson_may_have_blank_lines_empty_fields_and_no_final_line_end() {
     let (sandbox, dir) = (Sandbox::start(&[]), Directory::new());
-    let text = "\n{\"session_id\":\"abc\",\"new_status\":\"approved\",\"comment\":null}\r\n  \n\
+    let text = "\n{\"session_id\":\"abc\",\"new_status\":\"approved\",\"comment\":null,\"email\":\"\"}\r\n  \n\
                 {\"nodes\":[{\"node_id\":\"a\",\"feature\":\"OCR\"}],\"new_status\":\"Resubmitted\",\"session_id\":\"def\"}";
     let file = dir.file("rows.ndjson", text);
     batch(&sandbox, &file, &["--jobs", "1"]).exits(0);
