@@ -16,6 +16,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use super::current::Current;
 use super::url::{host_and_port, ip_address};
 use crate::text::system_words;
 
@@ -232,7 +233,7 @@ impl Resolver for DnsCache {
         if let Some(address) = ip_address(name) {
             return Ok(resolved(&[SocketAddr::new(address, port)]));
         }
-        Ok(self.addresses(name, port, *timeout.after)?)
+        Ok(self.addresses(name, port, Current::get().limit(timeout))?)
     }
 }
 

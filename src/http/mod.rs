@@ -1,9 +1,9 @@
 //! Sends one request and reads one bounded response. Only this module uses ureq.
 
+mod current;
 mod dns;
 mod failure;
 mod limits;
-mod observed;
 mod proxy;
 mod tcp;
 mod tls;
@@ -18,10 +18,10 @@ use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Agent, AsSendBody, Body, Proxy, ProxyProtocol, SendBody};
 
+use self::current::Current;
 use self::dns::DnsCache;
 use self::failure::{FailedRequest, phase_of};
 use self::limits::{INPUT_BUFFER, MAX_HEADERS, OUTPUT_BUFFER};
-use self::observed::Observed;
 use self::tcp::TcpConnector;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -191,10 +191,10 @@ impl Http {
         };
         let lost_at = *self.lost_at();
         let reconnect = new_connection || lost_at.is_some_and(|lost_at| start < lost_at + RECONNECT_FOR);
-        Observed::reset();
-        let result = match self.run(request, &mut outgoing, timeout, reconnect) {
+        Current::begin(timeout, connect_limit(self.connect_timeout, timeout), reconnect);
+        let result = match self.run(request, &mut outgoing) {
             // This cannot confirm an update that the server has not read to its end.
-            Ok(response) if Observed::get().cut_off && response.status() == 200 => {
+            Ok(response) if Current::get().cut_off && response.status() == 200 => {
                 let error = io::Error::other("it answered 200 before it had the whole request");
                 Err(self.failure(request, &error.into(), Phase::Sent, timeout))
             }
@@ -254,18 +254,12 @@ impl Http {
             connect_timeout: connect_limit(self.connect_timeout, timeout),
             max_response: request.max_response,
             custom_roots: self.custom_roots,
-            proxy_handshake_failed: is_tls_proxy && Observed::get().tls_handshakes == 0,
+            proxy_handshake_failed: is_tls_proxy && Current::get().tls_handshakes == 0,
         };
         Failure::new(error, phase, &failed)
     }
 
-    fn run(
-        &self,
-        request: &Request<'_>,
-        outgoing: &mut RequestBody<'_>,
-        timeout: Duration,
-        reconnect: bool,
-    ) -> Result<http::Response<Body>, ureq::Error> {
+    fn run(&self, request: &Request<'_>, outgoing: &mut RequestBody<'_>) -> Result<http::Response<Body>, ureq::Error> {
         let (mut head, ()) = http::Request::new(()).into_parts();
         head.method = request.method.clone();
         head.uri = request.url.parse().map_err(http::Error::from)?;
@@ -281,16 +275,7 @@ impl Http {
             head.headers.append(CONTENT_LENGTH, bytes.len().into());
             body = SendBody::from_reader(outgoing);
         }
-        let message = http::Request::from_parts(head, body);
-        if timeout >= self.timeout && !reconnect {
-            return self.agent.run(message);
-        }
-        let config = self.agent.configure_request(message);
-        let config = config
-            .timeout_global(Some(timeout))
-            .timeout_connect(Some(connect_limit(self.connect_timeout, timeout)))
-            .max_idle_age(if reconnect { Duration::ZERO } else { MAX_IDLE_AGE });
-        self.agent.run(config.build())
+        self.agent.run(http::Request::from_parts(head, body))
     }
 }
 

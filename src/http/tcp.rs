@@ -16,10 +16,10 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Timeout};
 
+use super::current::Current;
 use super::dns::DnsCache;
 use super::failure::{TUNNEL_NOT_CLEAN, loss};
-use super::limits::{INPUT_BUFFER, MAX_TIMEOUT, OUTPUT_BUFFER};
-use super::observed::Observed;
+use super::limits::{INPUT_BUFFER, OUTPUT_BUFFER};
 
 /// How long the first try of each of several addresses may take. curl uses the same time.
 const FIRST_TRY: Duration = Duration::from_millis(250);
@@ -49,7 +49,7 @@ impl<In: Transport> Connector<In> for TcpConnector {
         let time::Instant::Exact(start) = details.now else {
             return Ok(None);
         };
-        let connect_by = start + (*details.timeout.after).min(MAX_TIMEOUT);
+        let connect_by = start + Current::get().limit(details.timeout);
         let (stream, address) = connect(&details.addrs, connect_by).map_err(|error| match error.kind() {
             Io::TimedOut => Error::Timeout(details.timeout.reason),
             _ => error.into(),
@@ -64,6 +64,7 @@ impl<In: Transport> Connector<In> for TcpConnector {
         Ok(Some(Either::B(TcpTransport {
             stream,
             buffers: LazyBuffers::new(size, size.min(OUTPUT_BUFFER)),
+            opened: start,
             connect_by,
             wait: None,
             is_idle: false,
@@ -105,6 +106,7 @@ fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<(TcpStream, Soc
 pub(super) struct TcpTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
+    opened: Instant,
     /// When connecting must end, including the response to CONNECT and the TLS handshake.
     connect_by: Instant,
     /// The timeout that is set on the socket, if it is known.
@@ -118,7 +120,7 @@ impl TcpTransport {
         match timeout.reason {
             // ureq allows each read of the response to CONNECT the full time for connecting.
             Timeout::Connect => self.connect_by.saturating_duration_since(Instant::now()),
-            _ => *timeout.after,
+            _ => Current::get().limit(timeout),
         }
     }
 
@@ -168,7 +170,7 @@ impl Transport for TcpTransport {
                 Err(error) if is_repeatable(&error) => self.wait = None,
                 // The peer ended the connection. If it sent a reason first, such as a TLS alert, the caller reads that.
                 Err(error) if loss(&error).is_some() && matches!(self.stream.peek(&mut [0]), Ok(1)) => {
-                    Observed::note_cut_off();
+                    Current::note_cut_off();
                     break;
                 }
                 Err(error) => return Err(error.into()),
@@ -204,6 +206,10 @@ impl Transport for TcpTransport {
 
     fn is_open(&mut self) -> bool {
         self.is_idle = true;
+        let current = Current::get();
+        if current.new_connection && self.opened < current.started {
+            return false;
+        }
         // What arrived unrequested, or is left in the buffer below TLS, must not answer the next request.
         self.buffers.input().is_empty() && self.read_arrived().is_err_and(|error| error.kind() == Io::WouldBlock)
     }
@@ -271,6 +277,7 @@ mod tests {
         let transport = TcpTransport {
             stream,
             buffers: LazyBuffers::new(1024, 1024),
+            opened: Instant::now(),
             connect_by: end,
             wait: None,
             is_idle: false,

@@ -2,12 +2,13 @@
 
 use std::io::{self, BufReader, ErrorKind as Io, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use didit::{Client, ClientBuilder, Credentials, ErrorKind, RetryPolicy, StatusUpdate, Verdict};
+use didit::{Client, ClientBuilder, Credentials, ErrorKind, Node, RetryPolicy, StatusUpdate, Verdict};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
@@ -15,7 +16,7 @@ use rcgen::{
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::server::{ServerSessionMemoryCache, StoresServerSessions, WantsServerCert, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ConfigBuilder, RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
@@ -647,6 +648,68 @@ fn updates_over_tls_share_one_connection() {
         }
         assert_eq!(server.requests().len(), 5);
         assert_eq!(server.connections(), 1, "deadline {deadline:?}");
+    }
+}
+
+/// Counts the sessions of earlier connections that clients resume.
+#[derive(Debug)]
+struct CountedSessions {
+    sessions: Arc<ServerSessionMemoryCache>,
+    resumed: Arc<AtomicUsize>,
+}
+
+impl StoresServerSessions for CountedSessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.sessions.put(key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.sessions.get(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let session = self.sessions.take(key)?;
+        self.resumed.fetch_add(1, SeqCst);
+        Some(session)
+    }
+
+    fn can_cache(&self) -> bool {
+        self.sessions.can_cache()
+    }
+}
+
+#[test]
+fn a_new_connection_resumes_the_session_of_an_earlier_one() {
+    let resubmitted = StatusUpdate::resubmitted([Node::new("feature_ocr_1", "OCR")]);
+    // A limit of its own, or a new connection for each update, must not set TLS up anew.
+    for (deadline, update) in [(2 * LONG, resubmitted), (LONG, StatusUpdate::approved())] {
+        let authority = Authority::new("private");
+        let mut config = authority.certify("127.0.0.1");
+        let resumed = Arc::new(AtomicUsize::new(0));
+        Arc::get_mut(&mut config).unwrap().session_storage = Arc::new(CountedSessions {
+            sessions: ServerSessionMemoryCache::new(256),
+            resumed: resumed.clone(),
+        });
+        let close = answer(
+            200,
+            &[("connection", "close")],
+            format!(r#"{{"session_id":"{SESSION}"}}"#),
+        );
+        let (server, _wire) = tls_server(config, vec![close; 4]);
+        let client = https(&server, Credentials::api_key(API_KEY))
+            .root_certificates(&authority.pem)
+            .timeout(2 * LONG)
+            .deadline(deadline)
+            .build()
+            .unwrap();
+        for _ in 0..4 {
+            client.update_status(&session_id(), &update).unwrap();
+        }
+        assert_eq!(server.connections(), 4, "deadline {deadline:?}");
+        if RUSTLS {
+            // OpenSSL's clients keep sessions only if they are told to.
+            assert_eq!(resumed.load(SeqCst), 3, "deadline {deadline:?}");
+        }
     }
 }
 

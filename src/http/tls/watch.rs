@@ -4,7 +4,7 @@
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time};
 use ureq::{Proxy, ProxyProtocol};
 
-use crate::http::observed::Observed;
+use crate::http::current::Current;
 
 /// The error of a handshake if the server sent only the alert `certificate_required`.
 pub(in crate::http) const CERTIFICATE_REQUIRED: &str = "alert: CertificateRequired";
@@ -18,7 +18,7 @@ impl<In: Transport> Connector<In> for WatchTls {
 
     fn connect(&self, details: &ConnectionDetails, connected: Option<In>) -> Result<Option<Watched<In>>, ureq::Error> {
         if connected.as_ref().is_some_and(Transport::is_tls) {
-            Observed::note_tls_handshake();
+            Current::note_tls_handshake();
         }
         Ok(connected.map(|transport| Watched::new(transport, details.config.proxy())))
     }
