@@ -147,8 +147,8 @@ impl Client {
     /// happen, so a person has to check the session.
     ///
     /// Every update is sent right after a read, also when an access token had to be replaced. Didit has no conditional
-    /// update, so a gap of one round trip remains in which a reviewer may decide. It is longer if the machine is suspended
-    /// between the read and the update.
+    /// update, so a gap of one round trip remains in which a reviewer may decide. It is longer if the update needs a new
+    /// connection, or if the machine is suspended between the read and the update.
     ///
     /// # Errors
     /// The same as for [`ensure_status`](Client::ensure_status). The verdict is also `Unknown` if `may_replace` does not accept

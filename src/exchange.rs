@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::call::Deadline;
 use crate::credentials::{Authorization, Credential};
-use crate::error::Result;
+use crate::error::{Result, Verdict};
 use crate::http::{Http, MAX_BODY, Method, Request, Response, host};
 use crate::rate_limit::RateLimit;
 use crate::response;
@@ -60,8 +60,14 @@ impl Shared {
         body: &[u8],
         deadline: Deadline,
     ) -> Result<UpdatedSession> {
-        let response = self.send(credential, id, Operation::SetStatus(status), Some(body), deadline)?;
-        response::updated_session(&response, id, status, host(&self.base_url))
+        let response = self.send(credential, id, Operation::SetStatus(status), Some(body), deadline);
+        let result =
+            response.and_then(|response| response::updated_session(&response, id, status, host(&self.base_url)));
+        if matches!(&result, Err(error) if error.verdict() == Verdict::Unknown) {
+            // A gateway that gave up may still pass on a response, which must not confirm another update.
+            self.http.abandon_connections();
+        }
+        result
     }
 
     /// Sends one request about a session, which is an update if it has a body. Returns a complete 200.

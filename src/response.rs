@@ -124,8 +124,12 @@ pub(crate) fn updated_session(
 
 /// Returns the fields of a 200 about this session.
 fn fields_about(response: &Response, id: &SessionId, host: &str, operation: Operation) -> Result<Fields> {
+    // serde would take the values of an array for the fields in their order.
+    let object = Some(&response.body).filter(|body| body.trim_ascii_start().starts_with(b"{"));
     // The error of serde_json may quote the body.
-    let fields: Fields = serde_json::from_slice(&response.body).unwrap_or_default();
+    let fields: Fields = object
+        .and_then(|body| serde_json::from_slice(body).ok())
+        .unwrap_or_default();
     match fields.session_id.as_str() {
         Some(named) if id.is(named) => Ok(fields),
         Some(_) => Err(unconfirmed("but for another session", operation)),

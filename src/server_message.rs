@@ -92,15 +92,17 @@ fn words(value: &Value) -> Option<String> {
                 let text = value.as_str().filter(|text| text.trim().contains(' '))?;
                 Some(format!("{key}: {text}"))
             };
-            let nested = |value: &Value| match value {
+            // The best keys have been searched. To search their values twice would double the time with every level.
+            let nested = |(key, value): (&String, &Value)| match value {
                 Value::String(_) => None,
+                _ if WORDS.iter().any(|known| known.eq_ignore_ascii_case(key)) => None,
                 value => words(value),
             };
             WORDS
                 .iter()
                 .find_map(by_key)
                 .or_else(|| field_messages(value))
-                .or_else(|| object.values().find_map(nested))
+                .or_else(|| object.iter().find_map(nested))
                 .or_else(|| object.iter().find_map(sentence))
         }
         _ => None,
@@ -214,6 +216,15 @@ mod tests {
         let secret = json!([{"message": "the key s3cret is wrong"}]);
         let found = ServerMessage::any_shape(&secret, None, &["s3cret"]);
         assert_eq!(found.message.as_deref(), Some("the key [hidden] is wrong"));
+    }
+
+    #[test]
+    fn a_deeply_nested_body_is_searched_once() {
+        let mut body = json!({"message": 7});
+        for level in 0..100 {
+            body = json!({WORDS[level % WORDS.len()]: body});
+        }
+        assert_eq!(ServerMessage::any_shape(&body, None, &[]).message, None);
     }
 
     #[test]

@@ -253,12 +253,13 @@ impl SessionStatus {
         }
     }
 
-    /// Returns whether a reviewer or Didit has decided: Approved, Declined or Resubmitted.
+    /// Returns whether a reviewer or Didit has decided: Approved, Declined or Resubmitted, in any letter case.
     #[must_use]
     pub fn is_decided(&self) -> bool {
-        use SessionStatus::{Approved, Declined, Resubmitted};
-
-        [Approved, Declined, Resubmitted].contains(self)
+        let decisions = [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted];
+        decisions
+            .iter()
+            .any(|decision| decision.as_str().eq_ignore_ascii_case(self.as_str()))
     }
 }
 
@@ -475,7 +476,7 @@ mod tests {
             let name = status.to_string();
             let decided = ["Approved", "Declined", "Resubmitted"].contains(&name.as_str());
             assert_eq!(status.is_decided(), decided, "{name}");
-            assert_eq!(SessionStatus::Other(name).is_decided(), decided);
+            assert_eq!(SessionStatus::Other(name.to_uppercase()).is_decided(), decided);
         }
     }
 

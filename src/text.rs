@@ -1,6 +1,7 @@
 //! Text for people: durations, messages of the system, and text from outside made safe to show.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::time::Duration;
 
 /// Formats a duration for people: `250 ms`, `1.5 s`, `90 s`, `59 min 51 s`, `2 h 5 min`, `10 days`.
@@ -64,7 +65,10 @@ fn is_unsafe(c: char) -> bool {
 /// then cuts the text, then escapes it.
 pub(crate) fn sanitize(text: &str, max: usize, secrets: &[&str]) -> String {
     let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+    let mut secrets: Vec<_> = secrets.iter().filter(|secret| !secret.is_empty()).collect();
+    // One secret may be a part of another.
+    secrets.sort_by_key(|secret| Reverse(secret.len()));
+    for secret in secrets {
         text = text.replace(secret, "[hidden]");
     }
     let text = text.trim();
@@ -109,6 +113,7 @@ mod tests {
             assert!(!line.contains("s3"), "{max}: {line}");
         }
         assert_eq!(sanitize("token key", 300, &["key", "token"]), "[hidden] [hidden]");
+        assert_eq!(sanitize("wrong: s3cret", 300, &["s3", "s3cret"]), "wrong: [hidden]");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) use url::{base_url, host};
 const MAX_USER_AGENT: usize = 1024;
 /// How long idle connections are reused. Servers and firewalls drop them after 5 s or more.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
-/// After a loss, idle connections are not reused for this long. It is longer than the back-off before a retry.
+/// After a loss or a doubt, idle connections are not reused for this long. It is longer than the back-off before a retry.
 const RECONNECT_FOR: Duration = Duration::from_secs(15);
 
 /// How to reach a host, as configured.
@@ -57,7 +57,7 @@ pub(crate) struct Http {
     pub(crate) timeout: Duration,
     connect_timeout: Duration,
     custom_roots: bool,
-    /// When the last connection was lost.
+    /// When the last connection was lost or abandoned.
     lost_at: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -233,13 +233,18 @@ impl Http {
         result
     }
 
+    /// Makes the next requests use new connections.
+    pub(crate) fn abandon_connections(&self) {
+        *self.lost_at() = Some(Instant::now());
+    }
+
     fn lost_at(&self) -> MutexGuard<'_, Option<Instant>> {
         self.lost_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failure(&self, request: &Request<'_>, error: &ureq::Error, phase: Phase, timeout: Duration) -> Failure {
         if matches!(phase, Phase::Sent | Phase::Receiving) {
-            *self.lost_at() = Some(Instant::now());
+            self.abandon_connections();
         }
         let (url, proxy) = (request.url.parse().ok(), self.agent.config().proxy());
         if let Some(connected_to) = proxy.map(Proxy::uri).or(url.as_ref()) {

@@ -123,13 +123,13 @@ impl TokenSource {
         result.map(drop).map_err(|error| error.with_subject(FETCHING))
     }
 
-    /// Discards a token that Didit refused, unless another thread has replaced it already.
+    /// Discards a token that Didit refused. If another thread has replaced it already, the file may still contain it.
     pub(crate) fn discard(&self, refused: &Arc<Token>) {
         let mut state = self.state();
         if state.holds(refused) {
             state.token = None;
-            state.refused.push(refused.clone());
         }
+        state.refused.push(refused.clone());
     }
 
     fn cached_or_fetched(&self, deadline: Deadline) -> Result<Arc<Token>> {
@@ -148,8 +148,11 @@ impl TokenSource {
             let waited = self.fetch_ended.wait_timeout_while(state, left, is_pending);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let has_ended = state.fetches != fetches;
-            if let Some(Fetch::Shared(result)) = state.latest_fetch.as_ref().filter(|_| has_ended) {
-                return result.clone();
+            match state.latest_fetch.as_ref().filter(|_| has_ended) {
+                // Didit has refused the token meanwhile, in another thread.
+                Some(Fetch::Shared(Ok(token))) if !state.holds(token) => {}
+                Some(Fetch::Shared(result)) => return result.clone(),
+                Some(Fetch::Abandoned) | None => {}
             }
         }
         state.is_fetching = true;
@@ -270,12 +273,7 @@ struct FetchGuard<'a> {
 impl Drop for FetchGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.source.state();
-        let ended = mem::replace(&mut self.ended, Fetch::Abandoned);
-        state.latest_fetch = Some(match ended {
-            // Didit has refused the token meanwhile, in another thread.
-            Fetch::Shared(Ok(token)) if !state.holds(&token) => Fetch::Abandoned,
-            ended => ended,
-        });
+        state.latest_fetch = Some(mem::replace(&mut self.ended, Fetch::Abandoned));
         state.is_fetching = false;
         state.fetches += 1;
         self.source.fetch_ended.notify_all();
@@ -495,6 +493,22 @@ mod tests {
     }
 
     #[test]
+    fn a_token_refused_after_it_was_replaced_is_not_loaded_from_the_file_again() {
+        let path = env::temp_dir().join(format!("didit-token-{}-{:x}", process::id(), fastrand::u64(..)));
+        let (mut source, requests) = host(&[(200, "a"), (200, "b"), (200, "c")]);
+        let first = source.token(Deadline::after(Duration::MAX, SECOND)).unwrap();
+        source.refresh(Deadline::after(Duration::MAX, SECOND)).unwrap();
+        let file = TokenFile::new(path.clone(), &source.url, "id");
+        assert!(file.store(&first), "another process has the first token too");
+        source.file = Some(file);
+        source.discard(&first);
+        source.state().token = None;
+        assert_eq!(fetch(&source).unwrap(), "c");
+        assert_eq!(requests.load(SeqCst), 3);
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn a_token_that_is_refused_while_its_refresh_fails_is_not_used() {
         let listener = listener();
         let source = source(&listener);
@@ -612,20 +626,33 @@ mod tests {
 
     #[test]
     fn waiting_threads_do_not_get_a_token_that_was_refused_meanwhile() {
-        let (source, _) = host(&[]);
-        for is_refused in [false, true] {
-            let token = Token::new("a", 100 * SECOND, clock()).unwrap();
-            let token = source.state().cache(token);
-            if is_refused {
-                source.discard(&token);
+        static WAITING: AtomicUsize = AtomicUsize::new(0);
+        let (mut source, requests) = host(&[(200, "b")]);
+        source.clock = || {
+            WAITING.fetch_add(1, SeqCst);
+            clock()
+        };
+        let expired = Token::new("expired", Duration::ZERO, clock()).unwrap();
+        source.state().cache(expired);
+        source.state().is_fetching = true;
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| fetch(&source));
+            // It has the lock from before it asks for the time until it waits.
+            while WAITING.load(SeqCst) == 0 {
+                thread::yield_now();
             }
-            drop(FetchGuard {
-                source: &source,
-                ended: Fetch::Shared(Ok(token)),
-            });
-            let is_abandoned = matches!(source.state().latest_fetch, Some(Fetch::Abandoned));
-            assert_eq!(is_abandoned, is_refused);
-        }
+            let mut state = source.state();
+            let token = state.cache(Token::new("a", 100 * SECOND, clock()).unwrap());
+            state.latest_fetch = Some(Fetch::Shared(Ok(token)));
+            state.is_fetching = false;
+            state.fetches += 1;
+            // Another thread learns that Didit refuses the token, before the waiting one wakes up.
+            state.token = None;
+            drop(state);
+            source.fetch_ended.notify_all();
+            assert_eq!(waiting.join().unwrap().unwrap(), "b");
+        });
+        assert_eq!(requests.load(SeqCst), 1);
     }
 
     #[test]

@@ -118,6 +118,23 @@ fn a_field_that_appears_twice_confirms_nothing() {
 }
 
 #[test]
+fn only_an_object_confirms_an_update() {
+    for body in [
+        format!(r#"["{SESSION}"]"#),
+        format!(r#"["{SESSION}","Approved"]"#),
+        format!(r#"[{{"session_id":"{SESSION}"}}]"#),
+        format!(r#""{SESSION}""#),
+    ] {
+        let server = Server::script(vec![answer(200, &[], &body)]);
+        let error = server
+            .api_key_client()
+            .update_status(&session_id(), &StatusUpdate::approved())
+            .unwrap_err();
+        assert_unconfirmed(&error, "answered 200 with JSON that is not Didit's");
+    }
+}
+
+#[test]
 fn ensure_status_reads_the_session_after_a_200_that_denies() {
     let denial = answer(200, &[], format!(r#"{{"session_id":"{SESSION}","success":false}}"#));
     for (found, is_done) in [("Approved", true), ("In Review", false)] {

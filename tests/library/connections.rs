@@ -84,6 +84,27 @@ fn a_cut_off_response_is_retried_over_a_new_connection() {
 }
 
 #[test]
+fn after_an_update_in_doubt_no_open_connection_is_used() {
+    // A gateway that gave up may still pass on the server's response, which must not confirm another update.
+    for doubt in [
+        answer(504, &[], ""),
+        answer(501, &[], ""),
+        answer(200, &[], "{}"),
+        answer(200, &[], format!(r#"{{"session_id":"{SESSION}","success":false}}"#)),
+    ] {
+        let server = Server::script(vec![confirmed(), doubt, confirmed(), confirmed()]);
+        let client = server.builder(Credentials::api_key(API_KEY));
+        let client = client.retry(RetryPolicy::none()).build().unwrap();
+        let update = |update| client.update_status(&session_id(), &update);
+        update(StatusUpdate::approved()).unwrap();
+        let error = update(StatusUpdate::approved()).unwrap_err();
+        assert_eq!(error.verdict(), Verdict::Unknown, "{error}");
+        update(StatusUpdate::declined()).unwrap();
+        assert_eq!(server.connections(), 2, "{error}");
+    }
+}
+
+#[test]
 fn a_refused_update_keeps_the_connection() {
     let server = Server::script(vec![answer(404, &[], "{}"), confirmed()]);
     let client = server.api_key_client();

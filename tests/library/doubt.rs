@@ -36,6 +36,14 @@ fn failed(turns: Vec<Vec<Step>>) -> (Error, String) {
 
 #[test]
 fn a_decision_of_a_reviewer_after_a_lost_update_is_not_overwritten() {
+    for found in ["APPROVED", "resubmitted"] {
+        let (error, requests) = failed(vec![answer(502, &[], ""), session_is(found)]);
+        assert_eq!(requests, "PATCH GET", "a decision in another letter case is one");
+        assert!(
+            error.to_string().contains("the session is already in another status"),
+            "{error}"
+        );
+    }
     for found in ["Approved", "Resubmitted"] {
         let (error, requests) = failed(vec![answer(502, &[], ""), session_is(found)]);
         assert_eq!(requests, "PATCH GET");

@@ -75,6 +75,7 @@ fn a_200_for_no_or_another_session_is_an_unexpected_response() {
         &format!(r#"{{"session_id":"{SESSION}","status":"Approved"}}x"#),
         &format!(r#"{{"session_id":"{SESSION}","status":"Approved","#),
         &format!(r#"[{{"session_id":"{SESSION}","status":"Approved"}}]"#),
+        &format!(r#"["{SESSION}","Approved"]"#),
         "",
         "null",
         "[]",
