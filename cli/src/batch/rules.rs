@@ -132,7 +132,7 @@ impl Outcome {
             _ if error.verdict() == Verdict::Unknown => Outcome::Unclear,
             (ErrorKind::Network, None) if !error.is_retryable() => Outcome::ConnectionRefused,
             (ErrorKind::RateLimited, _) => Outcome::RateLimited,
-            (_, Some(413)) if request == RequestKind::Update => Outcome::SessionRefused,
+            (ErrorKind::Rejected, Some(413)) if request == RequestKind::Update => Outcome::SessionRefused,
             _ if error.is_retryable() || !is_by_didit(error) => Outcome::NotApplied,
             (ErrorKind::Authentication, _) => Outcome::CredentialsRefused,
             (_, Some(402 | 403)) => Outcome::NotPermitted,
@@ -295,6 +295,9 @@ mod tests {
             assert_eq!(Outcome::of(&error, RequestKind::Update), Outcome::SessionRefused);
             assert_eq!(Outcome::of(&error, RequestKind::Read), Outcome::NotApplied);
         }
+        // It was about the request for an access token.
+        let error = failed(ErrorKind::Authentication, 413, None);
+        assert_eq!(Outcome::of(&error, RequestKind::Update), Outcome::NotApplied);
     }
 
     #[test]

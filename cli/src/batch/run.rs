@@ -146,9 +146,8 @@ impl<'a> Run<'a> {
     fn end(&self, done_before: usize, output: Output, mut report: Report) -> Exit {
         let mut state = self.state();
         self.report_left(&mut state, &mut report);
-        if let Err(problem) = self.journal.sync() {
-            state.stop(Stop::Journal, problem);
-        }
+        // Whatever else stopped the run, a journal that cannot be written says what to do before the next one.
+        let journal_problem = self.journal.sync().err();
         let summary = Summary {
             counts: report.counts,
             duplicates: self.input.duplicates.len(),
@@ -156,7 +155,7 @@ impl<'a> Run<'a> {
                 Some(Stop::Credentials) => Exit::Credentials,
                 _ => report.counts.exit(state.lacks_permission),
             },
-            stopped: state.stopped.clone(),
+            stopped: journal_problem.clone().or_else(|| state.stopped.clone()),
         };
         report.show_summary(&summary);
         report.print();
@@ -166,9 +165,8 @@ impl<'a> Run<'a> {
         if let Some(why) = &summary.stopped {
             say(&format!("stopped: {why}"));
         }
-        // A journal that cannot be written says itself what to do.
-        let is_journaled = state.scheduler.stopped() != Some(Stop::Journal);
-        if let Some(advice) = summary.advice(done_before).filter(|_| is_journaled && !output.quiet) {
+        let advice = summary.advice(done_before);
+        if let Some(advice) = advice.filter(|_| journal_problem.is_none() && !output.quiet) {
             say(&advice);
         }
         summary.exit

@@ -100,6 +100,21 @@ fn the_first_signal_waits_for_requests_in_flight_and_sends_nothing_else() {
 }
 
 #[test]
+fn a_journal_that_is_edited_after_the_first_signal_is_reported() {
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(5));
+    let held = Held::start(&file, 1, false);
+    held.first_signal("-INT");
+    fs::write(format!("{file}.journal"), "").unwrap();
+    let (run, ..) = held.end(6);
+    let stopped = "didit: stopped: the journal was edited during the run; undo that before you run again, otherwise rows may be \
+                   sent twice\n";
+    assert!(run.err.ends_with(stopped), "{run}");
+    let summary = run.objects().pop().unwrap()["summary"].take();
+    assert!(stopped.contains(summary["stopped"].as_str().unwrap()), "{summary}");
+}
+
+#[test]
 fn rows_in_doubt_at_the_first_signal_are_read_by_the_next_run() {
     let dir = Directory::new();
     let file = dir.file("rows.csv", csv(20));
