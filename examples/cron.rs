@@ -10,9 +10,9 @@
 //!     DIDIT_TOKEN_FILE=/var/lib/decisions/token
 //!     */5 * * * *  /usr/local/bin/cron < /var/lib/decisions/list
 //!
-//! With the token file, a run requests no token while the cached one is valid. `ensure_status` reads a session before it
-//! updates it, so you can run the same list again and again, and a killed run does no harm. The job prints only failures,
-//! since cron mails what a job prints. The program takes 0.81 MB on x86-64 Linux.
+//! With the token file, a run requests no token while the cached one is valid. `ensure_status_if` reads a session before it
+//! updates it, and leaves it alone if someone has decided otherwise. So you can run the same list again and again, and a
+//! killed run does no harm. The job prints only failures, since cron mails what a job prints. The program takes 0.81 MB on x86-64 Linux.
 
 use std::error::Error;
 use std::io;
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns the number of sessions that do not have their status.
+/// Returns how many lines failed.
 fn run() -> Result<usize, Box<dyn Error>> {
     let client = Client::from_env()?;
     let mut failed = 0;
@@ -48,6 +48,6 @@ fn run() -> Result<usize, Box<dyn Error>> {
 fn ensure(client: &Client, line: &str) -> Result<(), Box<dyn Error>> {
     let (session, status) = line.split_once(' ').ok_or("not SESSION_ID STATUS")?;
     let update = StatusUpdate::new(status.trim().parse()?);
-    client.ensure_status(&session.parse()?, &update)?;
+    client.ensure_status_if(&session.parse()?, &update, |status| !status.is_decided())?;
     Ok(())
 }

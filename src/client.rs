@@ -50,8 +50,9 @@ impl Client {
     /// - If it has no decision yet, the client sends the update again.
     /// - If it has another decision, someone else may have made it. The client leaves it, and the call ends `Unknown`.
     ///
-    /// An attempt in doubt ends the call if the status is Resubmitted, and with
-    /// [`RetryPolicy::none`](crate::RetryPolicy::none).
+    /// An attempt in doubt ends the call without a read if the status is Resubmitted, with
+    /// [`RetryPolicy::none`](crate::RetryPolicy::none), and after a response that no retry would change: a 200 that
+    /// confirms nothing, another 2xx or 3xx, 499, 501 or 505.
     ///
     /// # Errors
     /// Any [`ErrorKind`](crate::ErrorKind). [`Error::verdict`](crate::Error::verdict) says whether the update may have
@@ -113,8 +114,8 @@ impl Client {
     ///
     /// Every attempt reads the session first. If the last attempt is in doubt, the client reads the session once more.
     ///
-    /// [`Ensured::Already`] means that the session had the status before this call, and that nothing of `update` was
-    /// sent: no comment, email or nodes. [`Ensured::Updated`] means that Didit confirmed the update, or that the client
+    /// [`Ensured::Already`] means that the session already had the status, and that nothing of `update` was applied: no
+    /// comment, email or nodes. [`Ensured::Updated`] means that Didit confirmed the update, or that the client
     /// read the wanted status after an attempt in doubt.
     ///
     /// # Errors
@@ -202,8 +203,9 @@ impl Client {
     ///
     /// With client credentials, the client first fetches a new access token, even if a token is cached, and caches it.
     /// Then it reads a session that does not exist: with a 404, 403 or 400, Didit has accepted the credentials and refused only
-    /// the session. The check succeeds only if the response is JSON from Didit ([Didit's API, §6](crate::didit_api#6-errors)), so a wrong base URL is
-    /// reported.
+    /// the session. The check succeeds only if the response is JSON in one of Didit's shapes
+    /// ([Didit's API, §6](crate::didit_api#6-errors)), so a wrong base URL is reported, unless a gateway there answers in such
+    /// a shape.
     ///
     /// # Errors
     /// `Authentication` if the credentials, the access token or the API key are refused. Any other kind if there was no

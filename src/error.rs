@@ -81,7 +81,7 @@ pub enum ErrorKind {
     RateLimited,
     /// 408, 499 or 5xx.
     Server,
-    /// An attempt timed out, or the deadline passed.
+    /// A request timed out, or the deadline passed.
     Timeout,
     /// The client could not connect, or lost the connection.
     Network,

@@ -61,7 +61,7 @@
 //! | what happened | `kind()` | `verdict()` | retried |
 //! | --- | --- | --- | --- |
 //! | bad input or configuration | `Config`, `InvalidInput` | `NotApplied` | no |
-//! | could not get an access token | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | yes, except after a 3xx, 501, 505, and a 4xx other than 408, 425, 429 |
+//! | could not get an access token | `Authentication`; or `Network`, `Timeout`, `Server`, `RateLimited` | `NotApplied` | yes, after no response, 408, 425, 429, and 5xx except 501 and 505 |
 //! | name not resolved, connection refused or timed out, TLS handshake cut off, too little time left to send the update | `Network`, `Timeout` | `NotApplied` | yes |
 //! | TLS handshake refused: certificate, version, client certificate required; the proxy answered 401, 403 or 407 | `Network` | `NotApplied` | no |
 //! | the connection failed after sending began, or a 200 was cut off | `Network`, `Timeout` | `Unknown` | Approved and Declined: yes, after a read. Resubmitted: never |

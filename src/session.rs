@@ -374,7 +374,7 @@ impl Session {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ensured {
-    /// The session already had the status. This call changed nothing.
+    /// The session already had the status. Nothing of this call was applied.
     Already,
     /// The session now has the status: Didit confirmed the update, or the client read it back after an attempt in doubt.
     Updated,

@@ -75,7 +75,10 @@ const STATUS_AND_AUTH: [(&str, &str); 6] = [
 const BATCH: [(&str, &str); 9] = [
     ("0", "every row is applied or already set"),
     ("1", "rows were refused or left alone"),
-    USAGE,
+    (
+        "2",
+        "the command line, configuration, input or journal cannot be used; nothing was sent",
+    ),
     CREDENTIALS,
     ("4", "rows are left because Didit asks for credits or permissions"),
     ("5", "rows are unknown"),

@@ -29,7 +29,7 @@ Environment:
                                         (https://verification.didit.me)
   DIDIT_AUTH_URL                        the auth URL, for access tokens
                                         (https://apx.didit.me)
-  DIDIT_TIMEOUT                         seconds for one attempt (30)
+  DIDIT_TIMEOUT                         seconds for one request (30)
   DIDIT_DEADLINE                        seconds for one call with all its
                                         attempts (120; no limit in batches)
   DIDIT_MAX_RETRIES                     retries for one call (2); batches have
