@@ -5,8 +5,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::{Deadline, with_retries};
+use crate::call::with_retries;
 use crate::credentials::Authorization;
+use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::exchange::Shared;
 use crate::rate_limit::RateLimit;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::call::Deadline;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result, TokenOrigin};
 use crate::secret::Secret;
 use crate::token::Token;

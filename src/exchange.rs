@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::call::Deadline;
 use crate::credentials::{Authorization, Credential};
+use crate::deadline::Deadline;
 use crate::error::{Result, Verdict};
 use crate::http::{Http, MAX_BODY, Method, Request, Response, host};
 use crate::rate_limit::RateLimit;

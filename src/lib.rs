@@ -146,6 +146,7 @@ mod builder;
 mod call;
 mod client;
 mod credentials;
+mod deadline;
 mod env;
 mod error;
 mod exchange;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
-use crate::call::Deadline;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::http::{Failure, Phase, Request, Response, host};
 use crate::rate_limit::retry_after;

@@ -3,7 +3,8 @@
 //! An update that was certainly not applied is as if it had never been sent. An update that may have been applied (in
 //! doubt) is read before it is repeated.
 
-use crate::call::{Attempts, Deadline, with_retries};
+use crate::call::{Attempts, with_retries};
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::exchange::Shared;
 use crate::retry::RetryPolicy;

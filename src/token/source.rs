@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-use crate::call::Deadline;
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Result};
 use crate::http::{Http, MAX_BODY, Method, Request, host};
 use crate::response;
