@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::credentials::{Authorization, Credential};
 use crate::deadline::Deadline;
 use crate::error::{Result, Verdict};
-use crate::http::{Http, MAX_BODY, Method, Request, Response, host};
+use crate::http::{Failure, Http, MAX_BODY, Method, Request, Response, host};
 use crate::rate_limit::RateLimit;
 use crate::response;
 use crate::retry::RetryPolicy;
@@ -16,6 +16,8 @@ use crate::verdict::Operation;
 
 /// The largest session that is read: 4 MiB. A session includes the personal data of a person.
 const MAX_SESSION: u64 = 4 * 1024 * 1024;
+
+const ACCEPT_JSON: (&str, &str) = ("accept", "application/json");
 
 /// What the clones of a client share.
 pub(crate) struct Shared {
@@ -47,7 +49,16 @@ impl Shared {
         id: &SessionId,
         deadline: Deadline,
     ) -> Result<SessionStatus> {
-        let response = self.send(credential, id, Operation::ReadSession, None, deadline)?;
+        let request = Request {
+            method: Method::GET,
+            url: &self.url(id, "decision"),
+            headers: &[ACCEPT_JSON, credential.header()],
+            body: None,
+            max_response: MAX_SESSION,
+        };
+        let timeout = deadline.remaining(self.http.timeout)?;
+        let result = self.http.send(&request, timeout, None, false);
+        let response = judge(result, &request, Operation::ReadSession, credential, deadline)?;
         response::session_status(&response, id, host(&self.base_url), &credential.secrets())
     }
 
@@ -60,9 +71,25 @@ impl Shared {
         body: &[u8],
         deadline: Deadline,
     ) -> Result<UpdatedSession> {
-        let response = self.send(credential, id, Operation::SetStatus(status), Some(body), deadline);
-        let result =
-            response.and_then(|response| response::updated_session(&response, id, status, host(&self.base_url)));
+        let request = Request {
+            method: Method::PATCH,
+            url: &self.url(id, "update-status"),
+            headers: &[ACCEPT_JSON, credential.header(), ("content-type", "application/json")],
+            body: Some(body),
+            max_response: MAX_BODY,
+        };
+        let timeout = deadline.remaining(self.http.timeout)?;
+        // An update that cannot be retried must not fail on a connection that the server has closed.
+        let new_connection = !status.is_idempotent();
+        let result = self
+            .http
+            .send(&request, timeout, Some(deadline.send_by(timeout)), new_connection);
+        // Reads have a limit of their own, which is not noted.
+        if let Some(latest) = result.as_ref().ok().and_then(RateLimit::read) {
+            *self.latest_rate_limit() = Some((latest, Instant::now()));
+        }
+        let result = judge(result, &request, Operation::SetStatus(status), credential, deadline)
+            .and_then(|response| response::updated_session(&response, id, status, host(&self.base_url)));
         if matches!(&result, Err(error) if error.verdict() == Verdict::Unknown) {
             // A gateway that gave up may still pass on a response, which must not confirm another update.
             self.http.abandon_connections();
@@ -70,50 +97,23 @@ impl Shared {
         result
     }
 
-    /// Sends one request about a session, which is an update if it has a body. Returns a complete 200.
-    fn send(
-        &self,
-        credential: &Credential<'_>,
-        id: &SessionId,
-        operation: Operation,
-        body: Option<&[u8]>,
-        deadline: Deadline,
-    ) -> Result<Response> {
-        let (method, action, max_response) = match body {
-            Some(_) => (Method::PATCH, "/update-status/", MAX_BODY),
-            None => (Method::GET, "/decision/", MAX_SESSION),
-        };
-        let version = self.version.as_str();
-        let url = [&self.base_url, "/", version, "/session/", id.as_str(), action].concat();
-        let headers = [
-            ("accept", "application/json"),
-            credential.header(),
-            ("content-type", "application/json"),
-        ];
-        let request = Request {
-            method,
-            url: &url,
-            headers: if body.is_some() { &headers } else { &headers[..2] },
-            body,
-            max_response,
-        };
-        let timeout = deadline.remaining(self.http.timeout)?;
-        let (send_by, new_connection) = match operation {
-            // An update that cannot be retried must not fail on a connection that the server has closed.
-            Operation::SetStatus(status) => (Some(deadline.send_by(timeout)), !status.is_idempotent()),
-            Operation::FetchToken | Operation::ReadSession => (None, false),
-        };
-        let result = self.http.send(&request, timeout, send_by, new_connection);
-        // Reads have a limit of their own.
-        if let (Operation::SetStatus(_), Ok(response)) = (operation, &result) {
-            if let Some(latest) = RateLimit::read(response) {
-                *self.latest_rate_limit() = Some((latest, Instant::now()));
-            }
-        }
-        let secrets = credential.secrets();
-        response::complete_200(result, &request, operation, deadline, &secrets).map_err(|error| match error.status() {
-            Some(401) => error.with(|error| error.refused_token = credential.discard()),
-            _ => error,
-        })
+    fn url(&self, id: &SessionId, action: &str) -> String {
+        let (base, version) = (&self.base_url, self.version.as_str());
+        [base, "/", version, "/session/", id.as_str(), "/", action, "/"].concat()
     }
+}
+
+/// Returns a complete 200. Discards an access token that Didit refused.
+fn judge(
+    result: Result<Response, Failure>,
+    request: &Request<'_>,
+    operation: Operation,
+    credential: &Credential<'_>,
+    deadline: Deadline,
+) -> Result<Response> {
+    let result = response::complete_200(result, request, operation, deadline, &credential.secrets());
+    result.map_err(|error| match error.status() {
+        Some(401) => error.with(|error| error.refused_token = credential.discard()),
+        _ => error,
+    })
 }

@@ -78,21 +78,14 @@ impl SetStatus<'_> {
             };
             // Only the attempt's own update can be in doubt: a failed read changes nothing.
             let is_in_doubt = error.verdict() == Verdict::Unknown;
-            let would_be_repeated = error.is_retryable() && self.client.retry.max_retries > 0;
-            let Err(error) = attempts.wait_after(error) else {
-                continue;
-            };
-            if !is_in_doubt || !(self.rules.reads_first || would_be_repeated) {
-                return Err(error);
+            let is_repeatable = error.is_retryable() && self.client.retry.max_retries > 0;
+            match attempts.wait_after(error) {
+                Ok(()) => {}
+                Err(error) if is_in_doubt && (self.rules.reads_first || is_repeatable) => {
+                    return self.read_back(&attempts, error);
+                }
+                Err(error) => return Err(error),
             }
-            let Ok(found) = self.read_back() else {
-                return Err(error);
-            };
-            return match self.after_read(found, Some(&error)) {
-                Ok(Some(ensured)) => Ok((ensured, None)),
-                Ok(None) => Err(error),
-                Err(decided) => Err(attempts.conclude(decided)),
-            };
         }
     }
 
@@ -129,12 +122,20 @@ impl SetStatus<'_> {
         }
     }
 
-    /// Reads the session once, after the last attempt.
-    fn read_back(&self) -> Result<SessionStatus> {
-        with_retries(&RetryPolicy::none(), self.deadline, &|| self.reading(), || {
+    /// Reads the session once more, after the last attempt, which ended in doubt with `error`.
+    fn read_back(&self, attempts: &Attempts<'_>, error: Error) -> Result<(Ensured, Option<UpdatedSession>)> {
+        let found = with_retries(&RetryPolicy::none(), self.deadline, &|| self.reading(), || {
             let credential = self.client.authorization.credential(self.deadline)?;
             self.client.read(&credential, self.id, self.deadline)
-        })
+        });
+        let Ok(found) = found else {
+            return Err(error);
+        };
+        match self.after_read(found, Some(&error)) {
+            Ok(Some(ensured)) => Ok((ensured, None)),
+            Ok(None) => Err(error),
+            Err(decided) => Err(attempts.conclude(decided)),
+        }
     }
 
     fn reading(&self) -> String {
