@@ -184,6 +184,15 @@ mod tests {
     }
 
     #[test]
+    fn a_server_whose_clock_is_decades_behind_means_a_moment() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (reset, seconds) in [("784111897", 120), ("784111777", 0), ("784111776", 86_400), ("3", 3)] {
+            let wait = retry_after([].into_iter(), Some(reset), now);
+            assert_eq!(wait, Some(Duration::from_secs(seconds)), "{reset}");
+        }
+    }
+
+    #[test]
     fn of_several_requested_waits_the_longest_counts() {
         let longest = |values: &[&'static str]| retry_after(values.iter().copied(), None, UNIX_EPOCH);
         for (values, expected) in [
