@@ -58,9 +58,10 @@ pub(crate) fn retry_after<'a>(
     now: SystemTime,
 ) -> Option<Duration> {
     let until = |moment: SystemTime| moment.duration_since(now).unwrap_or_default();
-    let requested = headers.filter_map(|value| match whole_number(value) {
-        Some(seconds) => Some(Duration::from_secs(seconds)),
-        None => httpdate::parse_http_date(value.trim()).ok().map(until),
+    let requested = headers.filter_map(|value| match httpdate::parse_http_date(value.trim()) {
+        Ok(moment) => Some(until(moment)),
+        // A proxy may join several lines with commas (RFC 9110 §5.3).
+        Err(_) => value.split(',').filter_map(whole_number).max().map(Duration::from_secs),
     });
     let reset = || reset.and_then(|value| reset_moment(value, now)).map(until);
     Some(requested.max().or_else(reset)?.min(MAX_DELAY))
@@ -198,6 +199,8 @@ mod tests {
         for (values, expected) in [
             (&["1", "30", "2"][..], Some(30)),
             (&["soon", "5"], Some(5)),
+            (&["1, 30,2"], Some(30)),
+            (&["soon, 5", "4"], Some(5)),
             (&["3", "Thu, 01 Jan 1970 00:00:40 GMT"], Some(40)),
             (&["soon", ""], None),
         ] {

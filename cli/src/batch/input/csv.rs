@@ -136,7 +136,7 @@ pub fn header(names: &StringRecord, ignore_unknown: bool, ignored: &mut Vec<Stri
 pub fn parse(record: &StringRecord, table: &Table) -> Result<(SessionId, StatusUpdate), String> {
     let columns = &table.columns;
     if record.len() != columns.len() {
-        let is_trailing = record.len() == columns.len() + 1 && record.iter().next_back() == Some("");
+        let is_trailing = record.iter().skip(columns.len()).all(|field| field.trim().is_empty());
         let separator = if table.separator == ',' { "comma" } else { "separator" };
         let hint = match record.len() < columns.len() {
             true => String::new(),

@@ -37,7 +37,8 @@ pub fn parse(text: &str, ignored: Option<&mut Vec<String>>) -> Result<(SessionId
         if error.is_eof() && !is_terminated {
             return "the last line is cut off".into();
         }
-        if line.trim_end().ends_with("},") {
+        let row = line.trim().trim_matches([',', ' ', '\t']);
+        if row != line.trim() && row.starts_with('{') && row.ends_with('}') {
             return "a comma separates this row from the next one: remove it".into();
         }
         let (text, column) = (error.to_string(), error.column());

@@ -170,16 +170,20 @@ fn an_invalid_input_is_reported_by_line_and_nothing_is_sent() {
         ),
         (
             "a.csv",
-            b"session_id,new_status\nabc,Approved,\ndef,Approved,\n",
+            b"session_id,new_status\nabc,Approved,\ndef,Approved, ,\n",
             &[
                 "line 2: this row has 3 fields, but the header has 2; a field that contains a comma must be in quotes; or remove the comma at the end",
-                "line 3: this row has 3 fields, but the header has 2; a field that contains a comma must be in quotes; or remove the comma at the end",
+                "line 3: this row has 4 fields, but the header has 2; a field that contains a comma must be in quotes; or remove the comma at the end",
             ],
         ),
         (
             "a.ndjson",
-            b"{\"session_id\":\"abc\",\"new_status\":\"Approved\"},\n{\"session_id\":\"def\",\"new_status\":\"Approved\"}\n",
-            &["line 1: a comma separates this row from the next one: remove it"],
+            b"{\"session_id\":\"abc\",\"new_status\":\"Approved\"},\n{\"session_id\":\"def\",\"new_status\":\"Approved\"} ,\t\n, {\"session_id\":\"ghi\"}\n",
+            &[
+                "line 1: a comma separates this row from the next one: remove it",
+                "line 2: a comma separates this row from the next one: remove it",
+                "line 3: a comma separates this row from the next one: remove it",
+            ],
         ),
         (
             "a.csv",
