@@ -50,7 +50,10 @@ impl ServerMessage {
     pub(crate) fn any_shape(body: &Value, request_id: Option<&str>, secrets: &[&str]) -> ServerMessage {
         let places = [body, &body["error"], &body["detail"], &body["errors"][0], &body[0]];
         let code = places.iter().find_map(|place| place["code"].as_str());
-        ServerMessage::new(code.map(str::to_owned), words(body), request_id, secrets)
+        let code = code.map(str::to_owned);
+        // A code alone says more than nothing.
+        let message = words(body).or_else(|| code.clone());
+        ServerMessage::new(code, message, request_id, secrets)
     }
 
     fn new(code: Option<String>, message: Option<String>, request_id: Option<&str>, secrets: &[&str]) -> ServerMessage {
@@ -197,6 +200,8 @@ mod tests {
                 None,
             ),
             (json!({"message": "  ", "error": "a"}), "a", None),
+            (json!({"code": "c"}), "c", Some("c")),
+            (json!({"errors": [{"code": "c"}]}), "c", Some("c")),
         ] {
             let found = ServerMessage::any_shape(&body, None, &[]);
             let found = (found.message.as_deref(), found.code.as_deref());
