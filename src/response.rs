@@ -157,7 +157,7 @@ fn unconfirmed(problem: &str, operation: Operation) -> Error {
 pub(crate) fn no_token(host: &str, response: &Response, problem: &str) -> Error {
     let operation = Operation::FetchToken;
     match Content::of(response, &response.body) {
-        Content::OtherJson if response.body.trim_ascii_start().starts_with(b"{") => {
+        Content::OtherJson => {
             let problem = format!("{host} answered 200, but {problem}");
             unusable(problem, check_url(operation), operation)
         }
