@@ -234,8 +234,7 @@ fn status_error(response: &Response, request: &Request<'_>, operation: Operation
         500.. => format!("{host} answered {status} {}", Content::of(response, shown)),
         _ => format!("{host} answered {status}"),
     };
-    let has_key = request.headers.iter().any(|(name, _)| *name == "x-api-key");
-    let advice = advice(status, from_didit, has_key, operation);
+    let advice = advice(status, from_didit, operation);
     let reset = response.header("x-ratelimit-reset").filter(|_| status == 429);
     operation
         .error(Meaning::of_status(status), problem, advice)
@@ -247,23 +246,22 @@ fn status_error(response: &Response, request: &Request<'_>, operation: Operation
 }
 
 /// Returns what to do about a status.
-fn advice(status: u16, from_didit: bool, has_key: bool, operation: Operation) -> &'static str {
-    let check_client = "check the client id, the client secret and the auth URL";
+fn advice(status: u16, from_didit: bool, operation: Operation) -> &'static str {
     let for_sessions = match status {
         499 | 501 | 505 => return "",
         408 | 425 | 429 | 500..=599 => return "retry later",
         300..=399 => return check_url(operation),
         413 => "shorten the comment",
         400..=498 if !from_didit => return check_url(operation),
-        401 if has_key => "check the API key (DIDIT_API_KEY)",
-        401 => check_client,
+        // If an access token was refused, the call replaces this advice.
+        401 => "check the API key (DIDIT_API_KEY)",
         402 => "check the application's credits",
         403 => "check the application's permissions and credits",
         404 => "check the session id; the session may belong to another application",
         400..=498 => "retrying the same request will not help",
         _ => return "",
     };
-    operation.advice(check_client, for_sessions)
+    operation.advice("check the client id, the client secret and the auth URL", for_sessions)
 }
 
 /// Parses a body. Old servers encode JSON in Latin-1.

@@ -230,3 +230,32 @@ fn a_nul_in_a_comment_is_rejected_before_anything_is_sent() {
     let update = StatusUpdate::declined().comment("a\u{1}\u{7}b");
     server.api_key_client().update_status(&session_id(), &update).unwrap();
 }
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    for (status, advice) in [
+        (204, None),
+        (302, Some("check the base URL (DIDIT_BASE_URL)")),
+        (400, Some("retrying the same request will not help")),
+        (401, Some("check the API key (DIDIT_API_KEY)")),
+        (402, Some("check the application's credits")),
+        (403, Some("check the application's permissions and credits")),
+        (
+            404,
+            Some("check the session id; the session may belong to another application"),
+        ),
+        (408, Some("retry later")),
+        (425, Some("retry later")),
+        (429, Some("retry later")),
+        (499, None),
+        (500, Some("retry later")),
+        (501, None),
+        (505, None),
+        (599, Some("retry later")),
+    ] {
+        let server = Server::always(answer(status, &[], r#"{"detail":"No."}"#));
+        let client = server.builder(Credentials::api_key(API_KEY));
+        let client = client.retry(RetryPolicy::none()).build().unwrap();
+        assert_eq!(client.session(&session_id()).unwrap_err().advice(), advice, "{status}");
+    }
+}
