@@ -81,3 +81,31 @@ impl Current {
         own.min(*timeout.after)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_gets_what_is_left_of_the_request_and_connecting_has_a_limit_of_its_own() {
+        const SECOND: Duration = Duration::from_secs(1);
+        Current::begin(100 * SECOND, 50 * SECOND, false);
+        for (reason, after, limit) in [
+            (Timeout::Global, 200, 100),
+            (Timeout::Global, 20, 20),
+            (Timeout::Connect, 200, 50),
+            (Timeout::Connect, 20, 20),
+        ] {
+            let after = NextTimeout {
+                after: (after * SECOND).into(),
+                reason,
+                ..NextTimeout::default()
+            };
+            let found = Current::get().limit(after);
+            assert!(
+                found <= limit * SECOND && found > limit * SECOND * 9 / 10,
+                "{reason:?} {after:?}: {found:?}"
+            );
+        }
+    }
+}
