@@ -1,7 +1,6 @@
 //! The source of access tokens: fetches one on first use, caches it, and shares it between threads.
 
 use std::fmt;
-use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Http, MAX_BODY, Method, Request, host};
 use crate::response;
 use crate::secret::Secret;
@@ -44,14 +43,9 @@ struct State {
     is_fetching: bool,
     /// How many fetches have ended.
     fetches: u64,
-    latest_fetch: Option<Fetch>,
-}
-
-/// How a fetch ended, for the threads that waited for it.
-enum Fetch {
-    Shared(Result<Arc<Token>>),
-    /// The fetching call ran out of its own time, or panicked. The waiting threads fetch for themselves.
-    Abandoned,
+    /// Why the latest fetch failed, for the threads that waited for it. `None` if it succeeded, or if its call ran out of its
+    /// own time, or panicked.
+    failure: Option<Error>,
 }
 
 impl State {
@@ -148,23 +142,22 @@ impl TokenSource {
             let waited = self.fetch_ended.wait_timeout_while(state, left, is_pending);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let has_ended = state.fetches != fetches;
-            match state.latest_fetch.as_ref().filter(|_| has_ended) {
-                // Didit has refused the token meanwhile, in another thread.
-                Some(Fetch::Shared(Ok(token))) if !state.holds(token) => {}
-                Some(Fetch::Shared(result)) => return result.clone(),
-                Some(Fetch::Abandoned) | None => {}
+            if let Some(error) = state.failure.as_ref().filter(|_| has_ended) {
+                return Err(error.clone());
             }
         }
         state.is_fetching = true;
         drop(state);
         let mut fetch = FetchGuard {
             source: self,
-            ended: Fetch::Abandoned,
+            failure: None,
         };
         let result = self.load_or_fetch(deadline);
-        if !matches!(&result, Err(error) if error.0.deadline_exceeded) {
-            fetch.ended = Fetch::Shared(result.clone());
-        }
+        fetch.failure = result
+            .as_ref()
+            .err()
+            .filter(|error| !error.0.deadline_exceeded)
+            .cloned();
         result
     }
 
@@ -267,13 +260,13 @@ impl fmt::Debug for TokenSource {
 /// The fetch of this thread. Dropping the guard ends the fetch, even in a panic, so that no thread waits forever.
 struct FetchGuard<'a> {
     source: &'a TokenSource,
-    ended: Fetch,
+    failure: Option<Error>,
 }
 
 impl Drop for FetchGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.source.state();
-        state.latest_fetch = Some(mem::replace(&mut self.ended, Fetch::Abandoned));
+        state.failure = self.failure.take();
         state.is_fetching = false;
         state.fetches += 1;
         self.source.fetch_ended.notify_all();
@@ -613,7 +606,7 @@ mod tests {
             let waiter = scope.spawn(|| source.token(Deadline::after(5 * SECOND, SECOND)));
             drop(FetchGuard {
                 source: &source,
-                ended: Fetch::Abandoned,
+                failure: None,
             });
             assert_eq!(
                 waiter.join().unwrap().unwrap().value(),
@@ -642,11 +635,9 @@ mod tests {
                 thread::yield_now();
             }
             let mut state = source.state();
-            let token = state.cache(Token::new("a", 100 * SECOND, clock()).unwrap());
-            state.latest_fetch = Some(Fetch::Shared(Ok(token)));
             state.is_fetching = false;
             state.fetches += 1;
-            // Another thread learns that Didit refuses the token, before the waiting one wakes up.
+            // Another thread learns that Didit refuses the new token, before the waiting one wakes up.
             state.token = None;
             drop(state);
             source.fetch_ended.notify_all();
