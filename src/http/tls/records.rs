@@ -81,10 +81,6 @@ impl<In: Transport> Transport for Tracked<In> {
     fn is_open(&mut self) -> bool {
         self.record.as_ref().is_none_or(Record::is_complete) && self.transport.is_open()
     }
-
-    fn is_tls(&self) -> bool {
-        self.transport.is_tls()
-    }
 }
 
 #[cfg(test)]
