@@ -77,7 +77,7 @@ const BATCH: [(&str, &str); 9] = [
     ("1", "rows were refused or left alone"),
     (
         "2",
-        "the command line, configuration, input or journal cannot be used; nothing was sent",
+        "unusable command line, configuration, input or journal; nothing was sent",
     ),
     CREDENTIALS,
     ("4", "rows are left because Didit asks for credits or permissions"),
