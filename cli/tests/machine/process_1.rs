@@ -22,6 +22,8 @@ const SIGNALS: [(&str, i32); 3] = [("-HUP", 1), ("-INT", 2), ("-TERM", 15)];
 fn start(args: &[&str], url: &str) -> Child {
     let mut unshare = Command::new("unshare");
     unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+    // Whatever runs the tests may ignore signals, and then the command would too.
+    unshare.args(["env", "--default-signal=HUP,INT,TERM"]);
     unshare.arg(env!("CARGO_BIN_EXE_didit")).args(args);
     unshare.env("DIDIT_API_KEY", "k").env("DIDIT_BASE_URL", url);
     unshare
