@@ -203,6 +203,15 @@ fn reads_keep_to_a_rate_of_their_own() {
 }
 
 #[test]
+fn a_worker_waits_until_the_next_row_is_due() {
+    let mut scheduler = scheduler(&[(APPROVE, UNTOUCHED); 2], |_| {});
+    assert_eq!(next(&mut scheduler, at(10)), Task::Update(0));
+    assert_eq!(next(&mut scheduler, at(10)), Task::Update(1));
+    scheduler.ended(at(10), 0, Outcome::NotApplied, None);
+    assert_eq!(scheduler.next(at(10)), Task::Wait(at(1)));
+}
+
+#[test]
 fn what_was_read_before_a_pause_is_read_again() {
     let mut scheduler = scheduler(&[(RESUBMIT, UNTOUCHED), (APPROVE, UNTOUCHED)], |_| {});
     assert_eq!(next(&mut scheduler, at(0)), Task::Read(0));
