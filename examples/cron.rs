@@ -12,7 +12,8 @@
 //!
 //! With the token file, a run requests no token while the cached one is valid. `ensure_status_if` reads a session before it
 //! updates it, and leaves it alone if someone has decided otherwise. So you can run the same list again and again, and a
-//! killed run does no harm. The job prints only failures, since cron mails what a job prints. The program takes 0.81 MB on x86-64 Linux.
+//! killed run does no harm. The job prints only failures, since cron mails what a job prints. The program takes 0.81 MB on
+//! x86-64 Linux.
 
 use std::error::Error;
 use std::io;

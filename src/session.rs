@@ -256,10 +256,8 @@ impl SessionStatus {
     /// Returns whether a reviewer or Didit has decided: Approved, Declined or Resubmitted, in any letter case.
     #[must_use]
     pub fn is_decided(&self) -> bool {
-        let decisions = [NewStatus::Approved, NewStatus::Declined, NewStatus::Resubmitted];
-        decisions
-            .iter()
-            .any(|decision| decision.as_str().eq_ignore_ascii_case(self.as_str()))
+        // The decisions are what can be set.
+        self.as_str().parse::<NewStatus>().is_ok()
     }
 }
 

@@ -34,26 +34,25 @@ pub(super) struct Current {
 impl Current {
     /// Begins a request of this thread.
     pub(super) fn begin(timeout: Duration, connect_timeout: Duration, new_connection: bool) {
-        CURRENT.set(Some(Current {
+        CURRENT.set(Some(Current::new(timeout, connect_timeout, new_connection)));
+    }
+
+    fn new(timeout: Duration, connect_timeout: Duration, new_connection: bool) -> Current {
+        Current {
             started: Instant::now(),
             timeout,
             connect_timeout,
             new_connection,
             cut_off: false,
             tls_handshakes: 0,
-        }));
+        }
     }
 
     /// Returns the request of this thread. Tests may have none: then, nothing is limited.
     pub(super) fn get() -> Current {
-        CURRENT.get().unwrap_or(Current {
-            started: Instant::now(),
-            timeout: MAX_TIMEOUT,
-            connect_timeout: MAX_TIMEOUT,
-            new_connection: false,
-            cut_off: false,
-            tls_handshakes: 0,
-        })
+        CURRENT
+            .get()
+            .unwrap_or_else(|| Current::new(MAX_TIMEOUT, MAX_TIMEOUT, false))
     }
 
     pub(super) fn note_cut_off() {

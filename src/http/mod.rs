@@ -34,7 +34,8 @@ pub(crate) use url::{base_url, host};
 const MAX_USER_AGENT: usize = 1024;
 /// How long idle connections are reused. Servers and firewalls drop them after 5 s or more.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
-/// After a loss or a doubt, idle connections are not reused for this long. It is longer than the back-off before a retry.
+/// After a connection was lost, or an update is in doubt, idle connections are not reused for this long. It is longer than
+/// the back-off before a retry.
 const RECONNECT_FOR: Duration = Duration::from_secs(15);
 
 /// How to reach a host, as configured.
@@ -57,7 +58,7 @@ pub(crate) struct Http {
     pub(crate) timeout: Duration,
     connect_timeout: Duration,
     custom_roots: bool,
-    /// When the last connection was lost or abandoned.
+    /// When a connection was last lost, or an update was last in doubt.
     lost_at: Arc<Mutex<Option<Instant>>>,
 }
 

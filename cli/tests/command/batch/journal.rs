@@ -245,6 +245,18 @@ fn interfering(interfere: impl Fn() + Send + Sync + 'static) -> (Server, std::sy
     (server, sessions)
 }
 
+/// Runs five rows, of which the second lets something be done to the journal. Nothing may be sent after it.
+#[cfg(unix)]
+fn stopped_by(interfere: fn(&str)) -> Run {
+    let dir = Directory::new();
+    let file = dir.file("rows.csv", csv(5));
+    let path = format!("{file}.journal");
+    let (server, _) = interfering(move || interfere(&path));
+    let run = run(&server, &[&file, "--jobs", "1"]).exits(6);
+    assert_eq!(server.requests().len(), 2);
+    run
+}
+
 #[cfg(unix)]
 #[test]
 fn a_journal_that_is_replaced_or_removed_during_the_run_stops_it() {
@@ -258,18 +270,13 @@ fn a_journal_that_is_replaced_or_removed_during_the_run_stops_it() {
         },
     ];
     for interfere in interferences {
-        let dir = Directory::new();
-        let file = dir.file("rows.csv", csv(5));
-        let path = format!("{file}.journal");
-        let (server, _) = interfering(move || interfere(&path));
-        let run = run(&server, &[&file, "--jobs", "1"]).exits(6);
+        let run = stopped_by(interfere);
         let stopped = "didit: stopped: the journal was replaced or removed during the run; put the old file back before you run \
                        again, otherwise rows may be sent twice\n";
         assert!(run.err.contains(stopped), "{run}");
         assert!(run.err.contains("5 rows: 2 applied, "), "{run}");
         // Without the old file, it would send every row again.
         assert!(!run.err.contains("run the same command again"), "{run}");
-        assert_eq!(server.requests().len(), 2);
     }
 }
 
@@ -284,15 +291,10 @@ fn a_journal_whose_size_changes_during_the_run_stops_it() {
         },
     ];
     for interfere in interferences {
-        let dir = Directory::new();
-        let file = dir.file("rows.csv", csv(5));
-        let path = format!("{file}.journal");
-        let (server, _) = interfering(move || interfere(&path));
-        let run = run(&server, &[&file, "--jobs", "1"]).exits(6);
+        let run = stopped_by(interfere);
         let stopped = "didit: stopped: the journal was edited during the run; undo that before you run again, otherwise rows may be \
                        sent twice\n";
         assert!(run.err.ends_with(stopped), "{run}");
-        assert_eq!(server.requests().len(), 2);
     }
 }
 
